@@ -1,9 +1,26 @@
 //! Bytes that another process may be writing, copied in and out without ever forming a reference.
 //!
-//! Each word is one relaxed atomic access, so a racing copy is at worst a mixture of old and new
-//! words, never undefined; who needs more validates with a sequence number or holds a lock.
+//! Each aligned word of up to 8 bytes is one relaxed atomic access, so a racing copy is at worst a
+//! mixture of old and new words, never undefined; who needs more validates with a sequence number or holds a lock.
 
-use crate::sync::{AtomicU8, AtomicU64, Ordering};
+use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
+
+/// Calls `$step` for ascending offsets below `$len`, each time with the widest atomic that is
+/// aligned there and still fits: so an aligned item of 1, 2, 4 or 8 bytes is one access.
+macro_rules! by_words {
+    ($shared:expr, $len:expr, $step:ident) => {{
+        let mut at = 0;
+        while at < $len {
+            let (address, left) = ($shared.addr() + at, $len - at);
+            at += match () {
+                () if left >= 8 && address.is_multiple_of(8) => $step!(at, AtomicU64, 8),
+                () if left >= 4 && address.is_multiple_of(4) => $step!(at, AtomicU32, 4),
+                () if left >= 2 && address.is_multiple_of(2) => $step!(at, AtomicU16, 2),
+                () => $step!(at, AtomicU8, 1),
+            };
+        }
+    }};
+}
 
 /// Copies `len` bytes out of shared memory.
 ///
@@ -11,34 +28,24 @@ use crate::sync::{AtomicU8, AtomicU64, Ordering};
 /// `from` is valid for `len` bytes of memory that lives on and to which all writers, in any
 /// process, write atomically or under a lock that the caller holds too; `to` is valid for writing
 /// `len` bytes that are the caller's alone.
+#[inline]
 pub unsafe fn load_bytes(from: *const u8, to: *mut u8, len: usize) {
-    let words = if from.addr().is_multiple_of(8) {
-        len / 8
-    } else {
-        0
-    };
-    for i in 0..words {
-        // SAFETY: the i-th whole word is in bounds and aligned, as `words` says.
-        let source = unsafe { from.add(i * 8) };
-        // SAFETY: as above; an AtomicU64 has the layout of a u64, and any bytes are one.
-        let word = unsafe { &*source.cast::<AtomicU64>() };
-        // Relaxed: the caller orders the copy as a whole (fence or lock).
-        let word = word.load(Ordering::Relaxed).to_ne_bytes();
-        // SAFETY: in bounds of the caller's own buffer.
-        let target = unsafe { to.add(i * 8) };
-        // SAFETY: eight bytes of the caller's own, no alignment needed.
-        unsafe { target.cast::<[u8; 8]>().write(word) };
+    macro_rules! step {
+        ($at:expr, $atomic:ty, $size:literal) => {{
+            // SAFETY: `$at + $size` is at most `len`.
+            let source = unsafe { from.add($at) }.cast::<$atomic>();
+            // SAFETY: in bounds and aligned (`by_words`); an atomic; any bytes are a value.
+            let source = unsafe { &*source };
+            // Relaxed: the caller orders the copy as a whole (fence or lock).
+            let word = source.load(Ordering::Relaxed).to_ne_bytes();
+            // SAFETY: `$at + $size` is at most `len`, of the caller's own buffer.
+            let target = unsafe { to.add($at) }.cast::<[u8; $size]>();
+            // SAFETY: the caller's own bytes; byte arrays need no alignment.
+            unsafe { target.write(word) };
+            $size
+        }};
     }
-    for i in words * 8..len {
-        // SAFETY: byte i is in bounds.
-        let source = unsafe { from.add(i) };
-        // SAFETY: as above; an AtomicU8 has the layout of a u8.
-        let byte = unsafe { &*source.cast::<AtomicU8>() };
-        // SAFETY: byte i is in bounds of the caller's own buffer.
-        let target = unsafe { to.add(i) };
-        // SAFETY: the caller's own byte. Relaxed: as above.
-        unsafe { target.write(byte.load(Ordering::Relaxed)) };
-    }
+    by_words!(from, len, step);
 }
 
 /// Copies `len` bytes into shared memory.
@@ -46,36 +53,24 @@ pub unsafe fn load_bytes(from: *const u8, to: *mut u8, len: usize) {
 /// # Safety
 /// `to` is valid for `len` bytes of memory that lives on, is writable, and to which no other
 /// process or thread writes meanwhile; `from` is valid for reading `len` bytes of the caller's.
+#[inline]
 pub unsafe fn store_bytes(to: *mut u8, from: *const u8, len: usize) {
-    let words = if to.addr().is_multiple_of(8) {
-        len / 8
-    } else {
-        0
-    };
-    for i in 0..words {
-        // SAFETY: in bounds of the caller's own buffer.
-        let source = unsafe { from.add(i * 8) };
-        // SAFETY: eight bytes of the caller's own, no alignment needed.
-        let word = unsafe { source.cast::<[u8; 8]>().read() };
-        // SAFETY: the i-th whole word is in bounds and aligned, as `words` says.
-        let target = unsafe { to.add(i * 8) };
-        // SAFETY: as above; an AtomicU64 has the layout of a u64.
-        let target = unsafe { &*target.cast::<AtomicU64>() };
-        // Relaxed: the caller orders the copy as a whole (fence or lock).
-        target.store(u64::from_ne_bytes(word), Ordering::Relaxed);
+    macro_rules! step {
+        ($at:expr, $atomic:ty, $size:literal) => {{
+            // SAFETY: `$at + $size` is at most `len`, of the caller's own buffer.
+            let source = unsafe { from.add($at) }.cast::<[u8; $size]>();
+            // SAFETY: the caller's own bytes; byte arrays need no alignment.
+            let word = unsafe { source.read() };
+            // SAFETY: `$at + $size` is at most `len`.
+            let target = unsafe { to.add($at) }.cast::<$atomic>();
+            // SAFETY: in bounds and aligned (`by_words`); an atomic; any bytes are a value.
+            let target = unsafe { &*target };
+            // Relaxed: the caller orders the copy as a whole (fence or lock).
+            target.store(<_>::from_ne_bytes(word), Ordering::Relaxed);
+            $size
+        }};
     }
-    for i in words * 8..len {
-        // SAFETY: byte i is in bounds of the caller's own buffer.
-        let source = unsafe { from.add(i) };
-        // SAFETY: the caller's own byte.
-        let byte = unsafe { source.read() };
-        // SAFETY: byte i is in bounds.
-        let target = unsafe { to.add(i) };
-        // SAFETY: as above; an AtomicU8 has the layout of a u8.
-        let target = unsafe { &*target.cast::<AtomicU8>() };
-        // Relaxed: as above.
-        target.store(byte, Ordering::Relaxed);
-    }
+    by_words!(to, len, step);
 }
 
 #[cfg(test)]

@@ -135,10 +135,16 @@ unsafe impl Sync for Inner {}
 #[doc(hidden)]
 pub unsafe trait Shared: Send + Sync + 'static {}
 
-// SAFETY: one atomic word each.
-unsafe impl Shared for AtomicU32 {}
-// SAFETY: one atomic word each.
-unsafe impl Shared for AtomicU64 {}
+macro_rules! shared {
+    ($($atomic:ident),*) => {$(
+        // SAFETY: one atomic word.
+        unsafe impl Shared for crate::sync::$atomic {}
+    )*};
+}
+shared!(
+    AtomicU8, AtomicU16, AtomicU32, AtomicU64, AtomicI8, AtomicI16, AtomicI32, AtomicI64
+);
+
 // SAFETY: two atomic words.
 unsafe impl Shared for Slot {}
 
