@@ -13,10 +13,10 @@ macro_rules! by_words {
         while at < $len {
             let (address, left) = ($shared.addr() + at, $len - at);
             at += match () {
-                () if left >= 8 && address.is_multiple_of(8) => $step!(at, AtomicU64, 8),
-                () if left >= 4 && address.is_multiple_of(4) => $step!(at, AtomicU32, 4),
-                () if left >= 2 && address.is_multiple_of(2) => $step!(at, AtomicU16, 2),
-                () => $step!(at, AtomicU8, 1),
+                () if left >= 8 && address.is_multiple_of(8) => $step!(at, AtomicU64, u64, 8),
+                () if left >= 4 && address.is_multiple_of(4) => $step!(at, AtomicU32, u32, 4),
+                () if left >= 2 && address.is_multiple_of(2) => $step!(at, AtomicU16, u16, 2),
+                () => $step!(at, AtomicU8, u8, 1),
             };
         }
     }};
@@ -31,17 +31,17 @@ macro_rules! by_words {
 #[inline]
 pub unsafe fn load_bytes(from: *const u8, to: *mut u8, len: usize) {
     macro_rules! step {
-        ($at:expr, $atomic:ty, $size:literal) => {{
+        ($at:expr, $atomic:ty, $int:ty, $size:literal) => {{
             // SAFETY: `$at + $size` is at most `len`.
             let source = unsafe { from.add($at) }.cast::<$atomic>();
             // SAFETY: in bounds and aligned (`by_words`); an atomic; any bytes are a value.
             let source = unsafe { &*source };
             // Relaxed: the caller orders the copy as a whole (fence or lock).
-            let word = source.load(Ordering::Relaxed).to_ne_bytes();
+            let word: $int = source.load(Ordering::Relaxed);
             // SAFETY: `$at + $size` is at most `len`, of the caller's own buffer.
             let target = unsafe { to.add($at) }.cast::<[u8; $size]>();
             // SAFETY: the caller's own bytes; byte arrays need no alignment.
-            unsafe { target.write(word) };
+            unsafe { target.write(word.to_ne_bytes()) };
             $size
         }};
     }
@@ -56,7 +56,7 @@ pub unsafe fn load_bytes(from: *const u8, to: *mut u8, len: usize) {
 #[inline]
 pub unsafe fn store_bytes(to: *mut u8, from: *const u8, len: usize) {
     macro_rules! step {
-        ($at:expr, $atomic:ty, $size:literal) => {{
+        ($at:expr, $atomic:ty, $int:ty, $size:literal) => {{
             // SAFETY: `$at + $size` is at most `len`, of the caller's own buffer.
             let source = unsafe { from.add($at) }.cast::<[u8; $size]>();
             // SAFETY: the caller's own bytes; byte arrays need no alignment.
@@ -66,7 +66,7 @@ pub unsafe fn store_bytes(to: *mut u8, from: *const u8, len: usize) {
             // SAFETY: in bounds and aligned (`by_words`); an atomic; any bytes are a value.
             let target = unsafe { &*target };
             // Relaxed: the caller orders the copy as a whole (fence or lock).
-            target.store(<_>::from_ne_bytes(word), Ordering::Relaxed);
+            target.store(<$int>::from_ne_bytes(word), Ordering::Relaxed);
             $size
         }};
     }
