@@ -30,7 +30,7 @@ mod recover;
 
 #[doc(hidden)]
 pub use error::Guarded;
-pub use error::{Cause, LockError};
+pub use error::{Cause, LockError, LockFailure};
 #[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
