@@ -150,8 +150,8 @@ impl From<RawLockError> for LockFailure {
             RawLockError::Timeout => Self::Timeout,
             RawLockError::Deadlock => Self::Deadlock,
             RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
-            RawLockError::Unsupported(_) => Self::Unsupported,
+            RawLockError::TooManyLocks => Self::TooManyLocks,
+            RawLockError::Unsupported => Self::Unsupported,
         }
     }
 }
@@ -164,8 +164,8 @@ impl<G: Guarded> From<RawLockError> for LockError<G> {
             RawLockError::Timeout => Self::Timeout,
             RawLockError::Deadlock => Self::Deadlock,
             RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
-            RawLockError::Unsupported(_) => Self::Unsupported,
+            RawLockError::TooManyLocks => Self::TooManyLocks,
+            RawLockError::Unsupported => Self::Unsupported,
         }
     }
 }

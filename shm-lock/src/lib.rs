@@ -35,7 +35,7 @@ pub use error::{Cause, LockError, LockFailure};
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
-pub use raw_mutex::Inspection;
+pub use raw_mutex::RawInspect as Inspection;
 #[doc(hidden)]
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]

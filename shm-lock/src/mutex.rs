@@ -23,7 +23,7 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::error::{Cause, Guarded, LockError, LockFailure};
 use crate::patience::Patience;
-use crate::raw_mutex::{Inspection, RawMutex};
+use crate::raw_mutex::{RawInspect as Inspection, RawMutex};
 
 /// What the locking methods return.
 pub type LockResult<G> = Result<G, LockError<G>>;

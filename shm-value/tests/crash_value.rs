@@ -36,7 +36,11 @@ fn changes_the_array(peer: &mut Peer) {
 fn writes_without_pause(peer: &mut Peer) {
     let value = Value::<[u64; 8]>::open(&peer.args()[0]).unwrap();
     peer.say("writing");
-    (0..).for_each(|n| value.set([n; 8]).unwrap());
+    let mut n = 0;
+    loop {
+        value.set([n; 8]).unwrap();
+        n += 1;
+    }
 }
 
 #[test]
