@@ -36,8 +36,8 @@
 //! - INV-M4: `owner` is not 0 exactly from the entry into the section to its end. It is stored after the word
 //!   is taken and cleared before the word is released; hence an orphaned lock with `owner` 0 was lost
 //!   outside the section and needs no repair.
-//! - INV-M5: a death inside the section is noted in `state` before `owner` changes. A recoverer that is killed
-//!   between leaves the old `owner`, and the next one notes the death again: nothing is forgotten.
+//! - INV-M5: `owner` of a dead owner stays until the death is noted in `state`, and is then replaced, not
+//!   cleared. So a recoverer that is killed leaves either the note or an `owner`: nothing is forgotten.
 //! - INV-M6: `state`, `owner`, `depth`, `prev`, `next` are written by the holder alone. `starve` and `since` are
 //!   hints; any value is harmless.
 //!
@@ -561,8 +561,8 @@ impl RawMutex {
         // Relaxed, all of them: between holders, who are ordered by the word.
         self.since.store(0, Ordering::Relaxed);
         let dead_owner = ProcessId::from_bits(self.owner.load(Ordering::Relaxed));
-        if self.broken(Fault::NotesDeathAfterOwner) {
-            self.owner.store(thread.process(), Ordering::Relaxed);
+        if self.broken(Fault::ClearsOwnerBeforeNoting) {
+            self.owner.store(0, Ordering::Relaxed);
         }
         if dead_owner.is_some() {
             let state = self.state.load(Ordering::Relaxed);
