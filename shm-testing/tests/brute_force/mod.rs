@@ -20,7 +20,11 @@ pub(crate) fn has_order<M: Model>(model: &M, history: &History<M::Op, M::Ret>) -
 }
 
 /// True if each operation of the order could be after all those that come before it there, and the model agrees.
-pub(crate) fn is_order_of<M: Model>(model: &M, history: &History<M::Op, M::Ret>, order: &[usize]) -> bool {
+pub(crate) fn is_order_of<M: Model>(
+    model: &M,
+    history: &History<M::Op, M::Ret>,
+    order: &[usize],
+) -> bool {
     let all: Vec<_> = history.operations().iter().collect();
     let missing = (0..all.len()).any(|index| all[index].end.is_some() && !order.contains(&index));
     let mut distinct = order.to_vec();
