@@ -62,7 +62,7 @@ fn as_row(info: &SegmentInfo) -> [String; 6] {
     };
     let attached = match info.participants.as_slice() {
         [] => "-".to_owned(),
-        [few @ ..] if few.len() <= 4 => pids(few),
+        few if few.len() <= 4 => pids(few),
         many => format!("{} processes", many.len()),
     };
     [
