@@ -45,7 +45,7 @@ pub use linux::{Node, Thread, current, thread};
 #[cfg(loom)]
 mod model;
 #[cfg(loom)]
-pub use model::{Node, Thread, bury, current, thread};
+pub use model::{Kernel, Node, Thread, bury, current, thread};
 
 /// The part of a lock word that holds the owner's thread id.
 pub const TID_MASK: u32 = 0x3fff_ffff;
