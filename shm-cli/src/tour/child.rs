@@ -69,7 +69,11 @@ pub(super) enum Said {
     /// It counted.
     Counted { began: u64, ended: u64 },
     /// It got a ticket, or none.
-    Served { ticket: Option<u32>, at: u64 },
+    Served {
+        ticket: Option<u32>,
+        began: u64,
+        ended: u64,
+    },
     /// It wrote the value and the array.
     Written,
     /// It holds the lock, in the middle of a change.

@@ -114,6 +114,8 @@ impl Part {
 pub(crate) fn run(options: &Options) -> Result<ExitCode, Failure> {
     children::end_on_signals()
         .map_err(|error| Failure::conflict(format!("cannot wait for signals: {error}")))?;
+    // What a killed tour left; a directory that is not there is for the parts to report.
+    let _ = shm_core::sweep();
     let mut teller = Teller::new(options.json);
     let processors = thread::available_parallelism().map_or(1, usize::from);
     let parts = options.parts();

@@ -40,7 +40,7 @@ pub(super) struct Figures {
     sold_to: Vec<u32>,
     /// Buyers who were told that there is none left.
     turned_away: usize,
-    /// From the start until the last ticket was sold.
+    /// From the first buyer's start until the last ticket was sold.
     seconds: f64,
 }
 
@@ -48,6 +48,7 @@ pub(super) struct Figures {
 pub(super) fn buy(actor: &Actor, name: &str, buyer: u32) -> Result<(), Failure> {
     let hall = Mutex::<Hall>::open(name)?;
     actor.wait_for_start()?;
+    let began = now();
     let mut ticket = None;
     {
         let mut hall = hall.lock().map_err(|error| error.to_string())?;
@@ -63,7 +64,12 @@ pub(super) fn buy(actor: &Actor, name: &str, buyer: u32) -> Result<(), Failure> 
             ticket = Some(next as u32 + 1);
         }
     }
-    actor.say(Said::Served { ticket, at: now() })
+    let ended = now();
+    actor.say(Said::Served {
+        ticket,
+        began,
+        ended,
+    })
 }
 
 /// The part.
@@ -89,22 +95,24 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
             buyer,
         })
         .collect();
-    let mut start = None;
-    let words = act.race(&roles, || {
-        start.get_or_insert_with(now);
-        teller.progress("buyers at work")
-    })?;
+    let words = act.race(&roles, || teller.progress("buyers at work"))?;
 
     // What each buyer says it got.
     let mut got = Vec::new();
-    let mut last = 0;
+    let (mut first, mut last) = (u64::MAX, 0);
     for (buyer, said) in (1..).zip(words) {
-        let Said::Served { ticket, at } = said else {
+        let Said::Served {
+            ticket,
+            began,
+            ended,
+        } = said
+        else {
             return Err(act.unexpected((buyer as usize - 1, said)));
         };
+        first = first.min(began);
         if let Some(ticket) = ticket {
             got.push((ticket, buyer));
-            last = last.max(at);
+            last = last.max(ended);
         }
     }
     got.sort_unstable();
@@ -119,7 +127,7 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
         left: hall.left,
         sold_to: got.iter().map(|&(_, buyer)| buyer).collect(),
         turned_away: BUYERS as usize - got.len(),
-        seconds: last.saturating_sub(start.unwrap_or(last)) as f64 / 1e9,
+        seconds: last.saturating_sub(first) as f64 / 1e9,
     };
     tell(&figures, teller).map_err(told)?;
     let expectations = expectations(&figures, &got, hall);
