@@ -17,10 +17,12 @@
 //! Bit 0 of an address in `list`, `next` and `prev` marks a priority-inheriting pthread mutex; our
 //! own nodes never have it, our neighbours may.
 //!
-//! An operation on a lock is [`Thread::begin`], then the change of the word together with
-//! [`Thread::push`] or [`Thread::remove`], then [`Thread::end`]:
+//! Locking is [`Thread::begin`], the change of the word, [`Thread::push`]; unlocking is
+//! [`Thread::begin_unlock`], [`Thread::remove`], the change of the word, [`Thread::end`]. A lock that is
+//! not taken ends with [`Thread::end`] too; one that is taken stays pending until the next operation of
+//! any lock, which is as good as being in the list and saves two stores.
 //!
-//! - INV-R1: whenever the thread's id stands in a word, the word's node is in the list or pending.
+//! - INV-R1: whenever the thread's id stands in a word, the word's node is in the list or pending, or both.
 //! - INV-R2: at every instruction the chain from the head over `next` is whole: a node's `next` is
 //!   written before the node is linked, and unlinking is one store.
 //! - INV-R3: only the thread that holds a lock writes that lock's node, and only the neighbours' links
