@@ -406,6 +406,7 @@ impl RawMutex {
         // SAFETY: the word was just taken, so no list holds the node; the mutex stays mapped by the
         // contract of `lock`.
         unsafe { thread.push(&self.node) };
+        thread.end();
         let dead_owner = match taken {
             Taken::Released => None,
             Taken::Orphaned => self.note_death(),

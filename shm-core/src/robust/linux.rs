@@ -223,14 +223,10 @@ impl Thread {
         Ok(())
     }
 
-    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter, and the node is
-    /// pending already unless another operation came between.
+    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
     #[inline]
     pub fn begin_unlock(&self, node: &Node, _: &AtomicU32) {
-        let pending = &self.head().pending;
-        if pending.load(Ordering::Relaxed) != node.address() {
-            pending.store(node.address(), Ordering::Relaxed);
-        }
+        self.head().pending.store(node.address(), Ordering::Relaxed);
         // Before whatever changes the word (INV-R1).
         compiler_fence(Ordering::SeqCst);
     }
