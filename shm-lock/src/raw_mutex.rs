@@ -112,9 +112,9 @@ const HAND_OVER: Duration = Duration::from_millis(1);
 const SUSPICION: Duration = Duration::from_secs(1);
 
 /// Pauses before yielding: 2, 4, 8, 16.
-const PAUSES: u32 = 4;
+const PAUSES: u32 = 1;
 /// Yields before sleeping.
-const YIELDS: u32 = 6;
+const YIELDS: u32 = 10;
 
 /// Why a raw lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
