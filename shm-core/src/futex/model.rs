@@ -107,6 +107,9 @@ pub fn waiters(word: &AtomicU32) -> usize {
         .count()
 }
 
+/// Nothing: loom's yield would take schedules out of the model.
+pub fn give_way() {}
+
 /// One: the model explores schedules itself, and spinning would only multiply them.
 #[must_use]
 pub fn processors() -> usize {
