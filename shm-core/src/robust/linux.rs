@@ -282,3 +282,187 @@ unsafe fn link(address: usize, value: usize) {
     // Relaxed: read by this thread, and by the kernel after its last instruction.
     field.store(value, Ordering::Relaxed);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::robust::{OWNER_DIED, TID_MASK};
+    use std::cell::UnsafeCell;
+    use std::thread;
+
+    /// The least that the list needs: a word 32 bytes before the node.
+    #[derive(Default)]
+    #[repr(C)]
+    struct Lock {
+        word: AtomicU32,
+        padding: [u32; 5],
+        node: Node,
+    }
+
+    impl Lock {
+        fn lock(&self) {
+            let thread = thread().expect("glibc's list");
+            thread.begin(&self.node, &self.word).expect("few locks");
+            let taken =
+                self.word
+                    .compare_exchange(0, thread.tid(), Ordering::Acquire, Ordering::Relaxed);
+            assert_eq!(taken, Ok(0));
+            // SAFETY: the word was taken just now, and the lock outlives the thread.
+            unsafe { thread.push(&self.node) };
+            thread.end();
+        }
+
+        fn unlock(&self) {
+            let thread = thread().expect("glibc's list");
+            thread.begin_unlock(&self.node, &self.word);
+            // SAFETY: locked by this thread.
+            unsafe { thread.remove(&self.node) };
+            self.word.store(0, Ordering::Release);
+            thread.end();
+        }
+
+        /// Waits for the kernel, which buries a thread a little after it was joined.
+        fn is_orphaned(&self) -> bool {
+            while self.word.load(Ordering::Acquire) & TID_MASK != 0 {
+                thread::yield_now();
+            }
+            self.word.load(Ordering::Acquire) & OWNER_DIED != 0
+        }
+    }
+
+    /// A robust mutex of the C library.
+    struct Pthread(Box<UnsafeCell<libc::pthread_mutex_t>>);
+
+    // SAFETY: a pthread mutex is made for use by several threads.
+    unsafe impl Sync for Pthread {}
+
+    impl Pthread {
+        fn new() -> Self {
+            let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+            let mut attributes = core::mem::MaybeUninit::uninit();
+            // SAFETY: a live local to be initialised.
+            let result = unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
+            assert_eq!(result, 0);
+            // SAFETY: initialised above.
+            let result = unsafe {
+                libc::pthread_mutexattr_setrobust(
+                    attributes.as_mut_ptr(),
+                    libc::PTHREAD_MUTEX_ROBUST,
+                )
+            };
+            assert_eq!(result, 0);
+            // SAFETY: the mutex is not in use yet; the attributes are initialised.
+            let result = unsafe { libc::pthread_mutex_init(mutex.get(), attributes.as_ptr()) };
+            assert_eq!(result, 0);
+            Self(mutex)
+        }
+
+        fn lock(&self) -> i32 {
+            // SAFETY: initialised by `new`, at an address that stays.
+            unsafe { libc::pthread_mutex_lock(self.0.get()) }
+        }
+
+        fn unlock(&self) {
+            // SAFETY: as in `lock`.
+            assert_eq!(unsafe { libc::pthread_mutex_unlock(self.0.get()) }, 0);
+        }
+
+        fn is_orphaned(&self) -> bool {
+            match self.lock() {
+                0 => {
+                    self.unlock();
+                    false
+                }
+                libc::EOWNERDEAD => {
+                    // SAFETY: as in `lock`.
+                    unsafe { libc::pthread_mutex_consistent(self.0.get()) };
+                    self.unlock();
+                    true
+                }
+                error => panic!("pthread_mutex_lock: {error}"),
+            }
+        }
+    }
+
+    /// Xorshift: the same orders in each run.
+    fn next(seed: &mut u64) -> usize {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        (*seed >> 33) as usize
+    }
+
+    #[test]
+    fn own_locks_and_pthread_mutexes_share_the_list_in_any_order() {
+        const EACH: usize = 8;
+        let mut seed = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..200 {
+            let own: Vec<Lock> = (0..EACH).map(|_| Lock::default()).collect();
+            let pthreads: Vec<Pthread> = (0..EACH).map(|_| Pthread::new()).collect();
+            let mut held = [false; 2 * EACH];
+            let steps: Vec<usize> = (0..60).map(|_| next(&mut seed) % (2 * EACH)).collect();
+            for &step in &steps {
+                held[step] = !held[step];
+            }
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut holds = [false; 2 * EACH];
+                    for &step in &steps {
+                        match (step < EACH, holds[step]) {
+                            (true, false) => own[step].lock(),
+                            (true, true) => own[step].unlock(),
+                            (false, false) => assert_eq!(pthreads[step - EACH].lock(), 0),
+                            (false, true) => pthreads[step - EACH].unlock(),
+                        }
+                        holds[step] = !holds[step];
+                    }
+                });
+            });
+            for (index, &held) in held.iter().enumerate() {
+                let orphaned = if index < EACH {
+                    own[index].is_orphaned()
+                } else {
+                    pthreads[index - EACH].is_orphaned()
+                };
+                assert_eq!(orphaned, held, "lock {index} after {steps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pending_lock_is_released_without_being_in_the_list() {
+        let taken = Lock::default();
+        let released = Lock::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                released.lock();
+                let thread = thread().expect("glibc's list");
+                thread.begin_unlock(&released.node, &released.word);
+                // SAFETY: locked above.
+                unsafe { thread.remove(&released.node) };
+                // Ends here: neither listed nor free.
+            });
+            scope.spawn(|| {
+                let thread = thread().expect("glibc's list");
+                thread.begin(&taken.node, &taken.word).expect("few locks");
+                taken.word.store(thread.tid(), Ordering::Relaxed);
+                // Ends here: taken and not yet listed.
+            });
+        });
+        assert!(taken.is_orphaned());
+        assert!(released.is_orphaned());
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_held_now() {
+        let locks: Vec<Lock> = (0..=LIMIT).map(|_| Lock::default()).collect();
+        let (last, held) = locks.split_last().expect("there are some");
+        held.iter().for_each(Lock::lock);
+        let thread = thread().expect("glibc's list");
+        assert_eq!(thread.begin(&last.node, &last.word), Err(TooManyLocks));
+        held[0].unlock();
+        last.lock();
+        held[1..].iter().for_each(Lock::unlock);
+        last.unlock();
+    }
+}

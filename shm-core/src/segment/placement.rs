@@ -14,8 +14,10 @@
 //! PAIR region-ready: `publish` stores `magic` with Release, `is_ready` loads it with Acquire.
 //! Tests: `tests/loom_placement.rs`, `tests/crash_region.rs`.
 
-use super::header::MAGIC;
 use crate::sync::{AtomicU64, Ordering};
+
+/// `"shm"`, NUL, `"fam"`, 1: the first eight bytes of every segment.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"shm\0fam\x01");
 
 /// The two words, wherever they live.
 #[derive(Debug, Clone, Copy)]

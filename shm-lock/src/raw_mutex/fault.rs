@@ -10,7 +10,7 @@ pub enum Fault {
     TakesWithRelaxed,
     ReleasesWithRelaxed,
     ForgetsToWake,
-    ForgetsPending,
+    EndsBeforeRelease,
     RecoveryDropsWaiters,
     SleeperTakesWithoutWaiters,
     GivesUpWithoutWaiters,
