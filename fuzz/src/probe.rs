@@ -170,7 +170,10 @@ fn use_mutex(mutex: &Mutex<u64>, choice: u8) {
     settle(mutex.lock_timeout(Duration::ZERO), choice, change);
     if free {
         settle(mutex.lock(), choice, change);
-        settle(mutex.lock_or_repair(|data, _| change(data)), choice, change);
+        match mutex.lock_or_repair(|data, _| change(data)) {
+            Ok(mut guard) => change(&mut guard),
+            Err(failure) => told(&failure),
+        }
     }
 }
 
@@ -270,11 +273,10 @@ fn use_array(array: &Array<u32>, choice: u8) {
         return;
     }
     settle(array.lock(), choice, change);
-    settle(
-        array.lock_or_repair(|elements, _| elements.reverse()),
-        choice,
-        change,
-    );
+    match array.lock_or_repair(|elements, _| elements.reverse()) {
+        Ok(mut guard) => change(&mut guard),
+        Err(failure) => told(&failure),
+    }
     for index in [0, len / 2, len.wrapping_sub(1), len, usize::MAX] {
         let out_of_range = Err(ValueError::OutOfRange { index, len });
         let (get, set) = (array.get(index), array.set(index, 9));

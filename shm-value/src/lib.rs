@@ -22,5 +22,5 @@ pub use array::{Array, ArrayGuard};
 pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
 pub use error::ValueError;
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
-pub use shm_lock::{Cause, LockError, LockResult, Recover};
+pub use shm_lock::{Cause, LockError, LockFailure, LockResult, Recover};
 pub use value::{Value, ValueGuard};
