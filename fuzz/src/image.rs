@@ -68,30 +68,35 @@ fn bytes_of(segment: &Segment) -> Vec<u8> {
 /// Where boot id and namespaces stand, which no fuzzer guesses.
 const ORIGIN: std::ops::Range<usize> = 88..112;
 
-/// Opens any bytes as every kind of segment there is, and uses what opens.
+/// Opens any bytes as a segment, and uses what opens.
 ///
-/// The first byte says how much of the rest is taken as it stands: an even one all of it but boot
-/// id and namespaces; an odd one only what comes behind a header that is in order.
+/// The first byte says how:
+///
+/// | bits | 0 | 1 |
+/// |---:|---|---|
+/// | 0 | the rest is the segment, but for boot id and namespaces | the rest follows a header that is in order |
+/// | 1 | in memory of the caller's | in a file |
+/// | 2 | attached to write | attached to read |
+/// | 3.. | opened as this content (modulo 5) | |
 pub fn segment_image(data: &[u8]) {
     let Some((&mode, rest)) = data.split_first() else {
         return;
     };
+    let content = Content::ALL[usize::from(mode >> 3) % 5];
     let mut bytes = rest.to_vec();
-    if mode % 2 == 0 {
+    if mode & 1 == 0 {
         if let Some(origin) = bytes.get_mut(ORIGIN) {
-            origin.copy_from_slice(&Content::Bytes.image()[ORIGIN]);
+            origin.copy_from_slice(&content.image()[ORIGIN]);
         }
     } else {
-        let whole = Content::ALL[usize::from(mode / 2) % 5].image();
+        let whole = content.image();
         bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
         bytes.resize(bytes.len().max(whole.len()), 0);
     }
-    for backing in [Backing::file, Backing::memory] {
-        let backing = backing(&bytes);
-        for content in Content::ALL {
-            for read_only in [false, true] {
-                probe::attach_and_use(&backing, content, read_only, &[]);
-            }
-        }
-    }
+    let backing = if mode & 2 == 0 {
+        Backing::memory(&bytes)
+    } else {
+        Backing::file(&bytes)
+    };
+    probe::attach_and_use(&backing, content, mode & 4 != 0, &[]);
 }

@@ -134,14 +134,19 @@ pub fn value_ops(script: &Script) {
 impl Pair {
     fn new(script: &Script) -> Result<Self, Error> {
         let elements = script.elements[..script.elements.len().min(64)].to_vec();
-        let array_size = Array::<u32>::region_size(elements.len()).unwrap_or(0);
+        let page = Region::heap(4096);
         let sizes = [
             Value::<[u8; 24]>::REGION_SIZE,
             AtomicValue::<i64>::REGION_SIZE,
             AtomicValue::<f64>::REGION_SIZE,
-            array_size,
+            Array::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
         ];
-        let regions = sizes.map(Region::heap);
+        let mut end = 0;
+        let regions = sizes.map(|size| {
+            let start = end;
+            end += size.next_multiple_of(64);
+            page.part(start, size).expect("a page holds all four")
+        });
         let [value, number, float, array] = &regions;
         Ok(Self {
             value: [
