@@ -36,8 +36,8 @@
 //! - INV-M4: `owner` is not 0 exactly from the entry into the section to its end. It is stored after the word
 //!   is taken and cleared before the word is released; hence an orphaned lock with `owner` 0 was lost
 //!   outside the section and needs no repair.
-//! - INV-M5: a death inside the section is noted in `state` before `owner` changes. A recoverer that is killed
-//!   between leaves the old `owner`, and the next one notes the death again: nothing is forgotten.
+//! - INV-M5: `owner` of a dead owner stays until the death is noted in `state`, and is then replaced, not
+//!   cleared. So a recoverer that is killed leaves either the note or an `owner`: nothing is forgotten.
 //! - INV-M6: `state`, `owner`, `depth`, `prev`, `next` are written by the holder alone. `starve` and `since` are
 //!   hints; any value is harmless.
 //!
@@ -150,6 +150,16 @@ impl From<robust::Unsupported> for RawLockError {
     fn from(_: robust::Unsupported) -> Self {
         Self::Unsupported
     }
+}
+
+/// From whom the word was taken. (The slow paths return this and not [`Acquired`], which then need
+/// not exist in memory.)
+#[derive(Clone, Copy)]
+enum Taken {
+    /// The last owner released it.
+    Released,
+    /// The last owner died while its id stood in the word.
+    Orphaned,
 }
 
 /// What the taker of a lock finds.
@@ -318,15 +328,16 @@ impl RawMutex {
     /// # Memory ordering
     ///
     /// All that previous owners did, the dead included, happens before the return.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn lock(&self, deadline: Option<Deadline>) -> Result<Acquired, RawLockError> {
         let thread = robust::thread()?;
         thread.begin(&self.node, &self.word)?;
-        if self.take(FREE, thread.tid()) {
-            self.enter(thread, None)
+        let taken = if self.take(FREE, thread.tid()) {
+            Taken::Released
         } else {
-            self.lock_slow(thread, deadline)
-        }
+            self.lock_slow(deadline)?
+        };
+        self.enter(thread, taken)
     }
 
     /// Takes the lock if nobody holds it; never waits.
@@ -343,11 +354,12 @@ impl RawMutex {
     pub unsafe fn try_lock(&self) -> Result<Acquired, RawLockError> {
         let thread = robust::thread()?;
         thread.begin(&self.node, &self.word)?;
-        if self.take(FREE, thread.tid()) {
-            self.enter(thread, None)
+        let taken = if self.take(FREE, thread.tid()) {
+            Taken::Released
         } else {
-            self.try_lock_slow(thread)
-        }
+            self.try_lock_slow()?
+        };
+        self.enter(thread, taken)
     }
 
     /// Releases the lock. Does nothing in a process that was forked while its parent held it.
@@ -356,7 +368,7 @@ impl RawMutex {
     ///
     /// This thread took the lock with [`lock`](Self::lock) or [`try_lock`](Self::try_lock) and has not
     /// released it since; or it is the forked copy of such a thread.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn unlock(&self) {
         let Some(thread) = robust::current() else {
             return;
@@ -388,7 +400,7 @@ impl RawMutex {
     }
 
     /// One attempt to take a lock whose word is `seen`.
-    #[inline]
+    #[inline(always)]
     fn take(&self, seen: u32, mine: u32) -> bool {
         let acquire = if self.broken(Fault::TakesWithRelaxed) {
             Ordering::Relaxed
@@ -403,16 +415,16 @@ impl RawMutex {
     }
 
     /// The word is ours; opens the section and tells what the taker has to know.
-    #[inline]
-    fn enter(
-        &self,
-        thread: Thread,
-        dead_owner: Option<ProcessId>,
-    ) -> Result<Acquired, RawLockError> {
+    #[inline(always)]
+    fn enter(&self, thread: Thread, taken: Taken) -> Result<Acquired, RawLockError> {
         // SAFETY: the word was just taken, so no list holds the node; the mutex stays mapped by the
         // contract of `lock`.
         unsafe { thread.push(&self.node) };
         thread.end();
+        let dead_owner = match taken {
+            Taken::Released => None,
+            Taken::Orphaned => self.note_death(),
+        };
         // Relaxed: whoever needs it finds it by the word (PAIR mutex-word), or looks for a person.
         self.owner.store(thread.process(), Ordering::Relaxed);
         // No write of the section before `owner` stands (INV-M4).
@@ -420,7 +432,8 @@ impl RawMutex {
         // Relaxed: written by holders alone (INV-M6).
         let state = self.state.load(Ordering::Relaxed);
         if state & NOT_RECOVERABLE != 0 {
-            return self.refuse();
+            self.give_back();
+            return Err(RawLockError::NotRecoverable);
         }
         Ok(Acquired {
             inconsistent: state & INCONSISTENT != 0,
@@ -452,36 +465,26 @@ impl RawMutex {
 
     // ---- the slow path ----------------------------------------------------------------------
 
+    // The slow paths look the thread up again: handed over by reference, it would have to exist in
+    // memory on the fast path too.
+
     #[cold]
     #[inline(never)]
-    fn lock_slow(
-        &self,
-        thread: Thread,
-        deadline: Option<Deadline>,
-    ) -> Result<Acquired, RawLockError> {
-        match self.contend(thread, deadline) {
-            Ok(dead_owner) => self.enter(thread, dead_owner),
-            Err(error) => {
-                thread.end();
-                Err(error)
-            }
-        }
+    fn lock_slow(&self, deadline: Option<Deadline>) -> Result<Taken, RawLockError> {
+        let thread = robust::thread()?;
+        self.contend(thread, deadline).inspect_err(|_| thread.end())
     }
 
     /// Waits until the word is ours.
-    fn contend(
-        &self,
-        thread: Thread,
-        deadline: Option<Deadline>,
-    ) -> Result<Option<ProcessId>, RawLockError> {
+    fn contend(&self, thread: Thread, deadline: Option<Deadline>) -> Result<Taken, RawLockError> {
         let mut spin = Spin::new();
         let mut sleep = Sleep::new();
         loop {
             // Relaxed: a look; `take` decides.
             let word = self.word.load(Ordering::Relaxed);
             if word & OWNER_DIED != 0 && word & TID_MASK == 0 {
-                if let Some(recovered) = self.take_orphan(word, thread, sleep.queued) {
-                    return Ok(recovered);
+                if self.take_orphan(word, thread, sleep.queued) {
+                    return Ok(Taken::Orphaned);
                 }
                 continue;
             }
@@ -491,7 +494,7 @@ impl RawMutex {
                         // The waiters' turn is taken. Relaxed: a hint.
                         self.starve.store(0, Ordering::Relaxed);
                     }
-                    return Ok(None);
+                    return Ok(Taken::Released);
                 }
                 continue;
             }
@@ -528,17 +531,18 @@ impl RawMutex {
 
     #[cold]
     #[inline(never)]
-    fn try_lock_slow(&self, thread: Thread) -> Result<Acquired, RawLockError> {
+    fn try_lock_slow(&self) -> Result<Taken, RawLockError> {
+        let thread = robust::thread()?;
         loop {
             // Relaxed: a look; `take` decides.
             let word = self.word.load(Ordering::Relaxed);
             if word == FREE {
                 if self.take(word, thread.tid()) {
-                    return self.enter(thread, None);
+                    return Ok(Taken::Released);
                 }
             } else if word & OWNER_DIED != 0 && word & TID_MASK == 0 {
-                if let Some(recovered) = self.take_orphan(word, thread, 0) {
-                    return self.enter(thread, recovered);
+                if self.take_orphan(word, thread, 0) {
+                    return Ok(Taken::Orphaned);
                 }
             } else {
                 thread.end();
@@ -547,22 +551,26 @@ impl RawMutex {
         }
     }
 
-    /// One attempt to take a lock whose owner died, and to note the death (INV-M5).
-    fn take_orphan(&self, word: u32, thread: Thread, queued: u32) -> Option<Option<ProcessId>> {
+    /// One attempt to take a lock whose owner died.
+    fn take_orphan(&self, word: u32, thread: Thread, queued: u32) -> bool {
         // Whoever slept on it still does.
         let waiters = if self.broken(Fault::RecoveryDropsWaiters) {
             0
         } else {
             word & WAITERS | queued
         };
-        if !self.take(word, thread.tid() | waiters) {
-            return None;
-        }
+        self.take(word, thread.tid() | waiters)
+    }
+
+    /// Notes in `state` that the last owner died in its section, if it did (INV-M5).
+    #[cold]
+    #[inline(never)]
+    fn note_death(&self) -> Option<ProcessId> {
         // Relaxed, all of them: between holders, who are ordered by the word.
         self.since.store(0, Ordering::Relaxed);
         let dead_owner = ProcessId::from_bits(self.owner.load(Ordering::Relaxed));
-        if self.broken(Fault::NotesDeathAfterOwner) {
-            self.owner.store(thread.process(), Ordering::Relaxed);
+        if self.broken(Fault::ClearsOwnerBeforeNoting) {
+            self.owner.store(0, Ordering::Relaxed);
         }
         if dead_owner.is_some() {
             let state = self.state.load(Ordering::Relaxed);
@@ -571,7 +579,7 @@ impl RawMutex {
         }
         // Before `enter` replaces `owner`.
         compiler_fence(Ordering::SeqCst);
-        Some(dead_owner)
+        dead_owner
     }
 
     /// Sleeps until `word`, which has WAITERS set, may have changed.
@@ -685,10 +693,9 @@ impl RawMutex {
     /// Gives a lock back whose data was given up; so its waiters learn of it one after another.
     #[cold]
     #[inline(never)]
-    fn refuse(&self) -> Result<Acquired, RawLockError> {
+    fn give_back(&self) {
         // SAFETY: called by `enter`, when the lock has just been taken by this thread.
         unsafe { self.unlock() };
-        Err(RawLockError::NotRecoverable)
     }
 
     // ---- for the holder ---------------------------------------------------------------------

@@ -54,22 +54,28 @@ impl Node {
 /// What a thread remembers about itself, filled under a fork stamp.
 #[derive(Debug)]
 struct Local {
-    /// The stamp of the process in which the rest holds; 0 = nowhere.
+    /// The stamp of the process in which the rest holds; [`NEVER`] = in none.
     stamp: Cell<u64>,
     head: Cell<*const Head>,
     process: Cell<u64>,
     tid: Cell<u32>,
-    held: Cell<u32>,
+    /// How many locks of ours are in the list besides one: exact or one too many while the list is
+    /// not empty, meaningless while it is. The lock that is taken alone and released alone, almost
+    /// every one, never touches it.
+    besides: Cell<u32>,
 }
+
+/// No process has this stamp.
+const NEVER: u64 = u64::MAX;
 
 thread_local! {
     static LOCAL: Local = const {
         Local {
-            stamp: Cell::new(0),
+            stamp: Cell::new(NEVER),
             head: Cell::new(ptr::null()),
             process: Cell::new(0),
             tid: Cell::new(0),
-            held: Cell::new(0),
+            besides: Cell::new(0),
         }
     };
 }
@@ -78,6 +84,8 @@ thread_local! {
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
     local: NonNull<Local>,
+    head: *const Head,
+    tid: u32,
     not_send: PhantomData<*const Local>,
 }
 
@@ -88,10 +96,12 @@ pub struct Thread {
 /// [`Unsupported`] where the C library's list is absent or has another layout than glibc's.
 #[inline]
 pub fn thread() -> Result<Thread, Unsupported> {
-    match current() {
-        Some(thread) => Ok(thread),
-        None => first_use(),
-    }
+    LOCAL.with(|local| {
+        if local.stamp.get() != fork::peek() {
+            first_use(local)?;
+        }
+        Ok(Thread::of(local))
+    })
 }
 
 /// The calling thread, if it has called [`thread`] since its process was forked: one that has not
@@ -100,16 +110,23 @@ pub fn thread() -> Result<Thread, Unsupported> {
 #[must_use]
 pub fn current() -> Option<Thread> {
     LOCAL.with(|local| {
-        (local.stamp.get() == fork::stamp()).then_some(Thread {
-            local: NonNull::from(local),
-            not_send: PhantomData,
-        })
+        (local.stamp.get() == fork::peek() || is_used(local)).then(|| Thread::of(local))
     })
+}
+
+/// For a process that has no wipe-on-fork page to peek at.
+#[cold]
+#[inline(never)]
+fn is_used(local: &Local) -> bool {
+    local.stamp.get() == fork::stamp()
 }
 
 #[cold]
 #[inline(never)]
-fn first_use() -> Result<Thread, Unsupported> {
+fn first_use(local: &Local) -> Result<(), Unsupported> {
+    if is_used(local) {
+        return Ok(());
+    }
     let mut head: *const Head = ptr::null();
     let mut length = 0_usize;
     // SAFETY: both are live locals that the call alone writes; 0 is the calling thread.
@@ -129,21 +146,26 @@ fn first_use() -> Result<Thread, Unsupported> {
     }
     // SAFETY: gives a number.
     let tid = unsafe { libc::gettid() };
-    LOCAL.with(|local| {
-        local.head.set(head);
-        local.tid.set(tid.unsigned_abs());
-        local.process.set(ProcessId::current().to_bits());
-        // The C library gives a forked child an empty list.
-        local.held.set(0);
-        local.stamp.set(fork::stamp());
-        Ok(Thread {
-            local: NonNull::from(local),
-            not_send: PhantomData,
-        })
-    })
+    local.head.set(head);
+    local.tid.set(tid.unsigned_abs());
+    local.process.set(ProcessId::current().to_bits());
+    // The C library gives a forked child an empty list.
+    local.besides.set(0);
+    local.stamp.set(fork::stamp());
+    Ok(())
 }
 
 impl Thread {
+    #[inline]
+    fn of(local: &Local) -> Self {
+        Self {
+            local: NonNull::from(local),
+            head: local.head.get(),
+            tid: local.tid.get(),
+            not_send: PhantomData,
+        }
+    }
+
     #[inline]
     fn local(&self) -> &Local {
         // SAFETY:
@@ -161,14 +183,14 @@ impl Thread {
         // - other writers: the C library in this same thread, never during an operation of ours; the
         //   two links are atomics here;
         // - any bytes are a value: integers.
-        unsafe { &*self.local().head.get() }
+        unsafe { &*self.head }
     }
 
     /// This thread's id, as the kernel compares it with a lock's word.
     #[inline]
     #[must_use]
     pub fn tid(&self) -> u32 {
-        self.local().tid.get()
+        self.tid
     }
 
     /// This thread's process, as [`ProcessId::to_bits`] gives it.
@@ -186,22 +208,24 @@ impl Thread {
     /// [`TooManyLocks`] if the thread holds [`LIMIT`] already; then nothing is pending.
     #[inline]
     pub fn begin(&self, node: &Node, word: &AtomicU32) -> Result<(), TooManyLocks> {
-        if self.local().held.get() >= LIMIT {
-            return Err(TooManyLocks);
-        }
-        self.begin_unlock(node, word);
-        Ok(())
-    }
-
-    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
-    #[inline]
-    pub fn begin_unlock(&self, node: &Node, word: &AtomicU32) {
         debug_assert_eq!(
             ptr::from_ref(word).addr(),
             ptr::from_ref(&node.next)
                 .addr()
                 .wrapping_add_signed(WORD_OFFSET),
         );
+        if self.local().besides.get() >= LIMIT - 1 && is_not_empty(self.head()) {
+            return Err(TooManyLocks);
+        }
+        self.head().pending.store(node.address(), Ordering::Relaxed);
+        // Before whatever changes the word (INV-R1).
+        compiler_fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
+    #[inline]
+    pub fn begin_unlock(&self, node: &Node, _: &AtomicU32) {
         self.head().pending.store(node.address(), Ordering::Relaxed);
         // Before whatever changes the word (INV-R1).
         compiler_fence(Ordering::SeqCst);
@@ -222,15 +246,17 @@ impl Thread {
         node.prev.store(head_address, Ordering::Relaxed);
         // The node's `next` stands before the node is linked (INV-R2).
         compiler_fence(Ordering::SeqCst);
+        let besides = &self.local().besides;
         if first != head_address {
             // SAFETY: the first node of this thread's list is a lock that it holds, ours or the C
             // library's, still mapped by the contract of either.
-            unsafe { link(first - size_of::<usize>(), node.address()) };
+            unsafe { link((first & !PI) - size_of::<usize>(), node.address()) };
+            besides.set(besides.get() + 1);
+        } else if besides.get() != 0 {
+            besides.set(0);
         }
         head.list.store(node.address(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        let held = &self.local().held;
-        held.set(held.get() + 1);
     }
 
     /// Unlinks `node`, whose word still holds this thread's id.
@@ -243,17 +269,33 @@ impl Thread {
         let head_address = ptr::from_ref(self.head()).addr();
         let next = node.next.load(Ordering::Relaxed);
         let prev = node.prev.load(Ordering::Relaxed);
-        if next & !PI != head_address {
+        if next != head_address || prev != head_address {
+            // SAFETY: by the contract, and others remain in the list.
+            return unsafe { self.remove_from_others(next, prev) };
+        }
+        // The one store that takes the node out (INV-R2).
+        self.head().list.store(head_address, Ordering::Relaxed);
+        // Before the word is given away (INV-R1: it is still pending).
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Unlinks a node that stands between `next` and `prev`, of which at most one is the head.
+    ///
+    /// # Safety
+    ///
+    /// Both are links that the node had in this thread's list.
+    #[inline]
+    unsafe fn remove_from_others(&self, next: usize, prev: usize) {
+        if next & !PI != ptr::from_ref(self.head()).addr() {
             // SAFETY: a neighbour in this thread's list is a lock that it holds, still mapped.
             unsafe { link((next & !PI) - size_of::<usize>(), prev) };
         }
         // The one store that takes the node out (INV-R2). The previous `next` may be the head's `list`.
         // SAFETY: as above; the head lives as long as the thread.
         unsafe { link(prev & !PI, next) };
-        // Before the word is given away (INV-R1: it is still pending).
         compiler_fence(Ordering::SeqCst);
-        let held = &self.local().held;
-        held.set(held.get().wrapping_sub(1));
+        let besides = &self.local().besides;
+        besides.set(besides.get().saturating_sub(1));
     }
 
     /// Ends the operation: nothing is pending.
@@ -264,6 +306,13 @@ impl Thread {
         self.head().pending.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
+}
+
+/// Whether the list has nodes: only then does the count mean something.
+#[cold]
+#[inline(never)]
+fn is_not_empty(head: &Head) -> bool {
+    head.list.load(Ordering::Relaxed) != ptr::from_ref(head).addr()
 }
 
 /// Stores `value` in the link at `address`.

@@ -118,6 +118,8 @@ struct Participant {
     uses: AtomicU64,
     /// Fork stamp of the process that registered.
     stamp: AtomicU64,
+    /// Held while registering: at the creation of the handle, or at the first use in a forked child.
+    registering: Mutex<()>,
 }
 
 // SAFETY:

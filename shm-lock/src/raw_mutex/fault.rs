@@ -17,5 +17,5 @@ pub enum Fault {
     SleepsUnboundedAtHandOff,
     ClearsOwnerAfterRelease,
     NeverClearsOwner,
-    NotesDeathAfterOwner,
+    ClearsOwnerBeforeNoting,
 }
