@@ -6,13 +6,20 @@ source ci/libraries.sh
 
 status=0
 
-# only PATTERN WHAT FILE-PATTERN: code that matches PATTERN stands in files that match FILE-PATTERN.
-# Comments do not count.
+# The code of the libraries as FILE:LINE:TEXT: without comment lines, and without the unit tests,
+# which stand at the end of a file.
+code() {
+    find "${libraries[@]/%//src}" -name '*.rs' -print0 | sort --zero-terminated |
+        xargs --null awk '
+            FNR == 1 { tests = 0 }
+            /^ *#\[cfg\((all\()?test/ { tests = 1 }
+            !tests && !/^ *\/\// { print FILENAME ":" FNR ":" $0 }'
+}
+
+# only PATTERN WHAT FILES: code that matches PATTERN stands in files that match FILES alone.
 only() {
     local found
-    found=$(grep --recursive --line-number --extended-regexp "$1" --include='*.rs' \
-        "${libraries[@]/%//src}" |
-        grep --extended-regexp --invert-match '^[^:]+:[0-9]+: *//' |
+    found=$(code | grep --extended-regexp "^[^:]*:[0-9]*:.*$1" |
         grep --extended-regexp --invert-match "^($3)") || true
     [ -n "$found" ] || return 0
     printf '%s:\n%s\n\n' "$2" "$found"

@@ -44,3 +44,8 @@ pub use recover::Recover;
 pub use shm_core::ProcessId;
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, Region, Segment};
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;
