@@ -69,3 +69,8 @@ pub use segment::{
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub use segment::{Shared, placement};
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -173,7 +173,10 @@ mod table {
                         .compare_exchange(seen, me.to_bits(), Ordering::AcqRel, Ordering::Relaxed)
                         .is_ok();
                 // Relaxed: counts only; ordered by the swap of `process`.
-                taken.then(|| (index, slot.uses.fetch_add(1, Ordering::Relaxed) + 1))
+                taken.then(|| {
+                    let before = slot.uses.fetch_add(1, Ordering::Relaxed);
+                    (index, before.wrapping_add(1))
+                })
             })
         }
 
@@ -228,6 +231,13 @@ mod table {
                 "the second use of that slot"
             );
             assert_eq!(table.living().count(), 3);
+        }
+
+        #[test]
+        fn a_use_count_at_its_end_starts_over() {
+            let rows = table(&[0]);
+            rows[0].uses.store(u64::MAX, Ordering::Relaxed);
+            assert_eq!(Table(&rows).register(ProcessId::current()), Some((0, 0)));
         }
 
         #[test]

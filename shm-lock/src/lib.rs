@@ -41,3 +41,11 @@ pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 pub use recover::Recover;
+pub use shm_core::ProcessId;
+#[cfg(not(loom))]
+pub use shm_core::{Error, Place, Region, Segment};
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

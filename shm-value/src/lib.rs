@@ -21,4 +21,11 @@ mod value;
 pub use array::{Array, ArrayGuard};
 pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
 pub use error::ValueError;
+pub use shm_core::{Error, Place, ProcessId, Region, Segment};
+pub use shm_lock::{Cause, LockError, LockFailure, LockResult, Recover};
 pub use value::{Value, ValueGuard};
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

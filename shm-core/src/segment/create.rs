@@ -4,6 +4,7 @@ use std::mem::ManuallyDrop;
 use std::ptr::NonNull;
 
 use memmap2::MmapOptions;
+use nix::errno::Errno;
 
 use super::header::{FLAG_UNLINK_ON_DROP, HEADER_SIZE, Header, Sizes};
 use super::place::Origin;
@@ -316,9 +317,9 @@ pub(super) fn map(
         options.map_raw(file)
     };
     map.map(|map| (map, id))
-        .map_err(|source| match source.raw_os_error() {
-            Some(libc::ENOMEM | libc::EOVERFLOW) => too_large(),
-            Some(libc::EACCES | libc::EPERM) => Error::PermissionDenied {
+        .map_err(|source| match source.raw_os_error().map(Errno::from_raw) {
+            Some(Errno::ENOMEM | Errno::EOVERFLOW) => too_large(),
+            Some(Errno::EACCES | Errno::EPERM) => Error::PermissionDenied {
                 segment: name.to_owned(),
                 call: "mmap",
             },
