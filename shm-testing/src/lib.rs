@@ -1,1 +1,27 @@
-//! Under construction.
+//! Instruments for tests whose subject is a *process*: what it leaves behind when it dies, and what
+//! the others then see.
+//!
+//! | for | use |
+//! |---|---|
+//! | a second process in an integration test | [`peer_main`], [`Child`] |
+//! | a test that may hang | [`watchdog`] |
+//! | a name in `/dev/shm` that goes away again | [`UniqueName`] |
+//! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
+//!
+//! The crate is not published and is a dev-dependency only.
+
+mod child;
+mod peer;
+mod procfs;
+mod spawn;
+mod unique_name;
+mod wait;
+mod watchdog;
+mod wire;
+
+pub use child::{Child, ExpectError};
+pub use peer::{Peer, Role, peer_main, peer_main_at};
+pub use procfs::{ThreadState, threads};
+pub use unique_name::UniqueName;
+pub use wait::{until_asleep_in_futex, until_thread_asleep_in_futex, wait_until};
+pub use watchdog::{Watchdog, watchdog};

@@ -1,0 +1,4 @@
+//! temp
+pub fn stamp() -> u64 {
+    std::process::id().into()
+}

@@ -1,0 +1,2 @@
+//! temp
+pub use std::sync::atomic::*;
