@@ -9,6 +9,7 @@ use nix::fcntl::OFlag;
 use nix::sys::mman::{shm_open, shm_unlink};
 use nix::sys::stat::Mode;
 use serde_json::json;
+use shm_core::{Place, Segment};
 
 use super::{Report, number, rotated};
 use crate::clock::now;
@@ -36,6 +37,7 @@ trait Library {
 fn libraries() -> Vec<Box<dyn Library>> {
     vec![
         Box::new(Bare),
+        Box::new(Ours),
         #[cfg(feature = "rivals")]
         Box::new(SharedMemory),
     ]
@@ -118,6 +120,10 @@ fn touch(writer: *mut u8, reader: *const u8) -> io::Result<()> {
     unsafe { writer.write_volatile(0x5a) };
     // SAFETY: as above; a byte is always a value.
     let seen = unsafe { reader.read_volatile() };
+    same(seen)
+}
+
+fn same(seen: u8) -> io::Result<()> {
     if seen == 0x5a {
         Ok(())
     } else {
@@ -172,6 +178,32 @@ impl Library for Bare {
     fn keep(&self, name: &str) -> io::Result<Box<dyn Any>> {
         let (file, unlink) = Self::create(name)?;
         Ok(Box::new((Self::map(&file)?, unlink)))
+    }
+}
+
+/// The crate `shm-core`: published whole, checked when opened, allocated when created.
+struct Ours;
+
+impl Library for Ours {
+    fn name(&self) -> &'static str {
+        "shm-core"
+    }
+
+    fn live(&self, name: &str) -> io::Result<()> {
+        let created = Segment::create(name, SIZE).map_err(io::Error::other)?;
+        let opened = Segment::open(name, SIZE).map_err(io::Error::other)?;
+        let mut seen = [0];
+        created.write(0, &[0x5a]).map_err(io::Error::other)?;
+        opened.read(0, &mut seen).map_err(io::Error::other)?;
+        same(seen[0])?;
+        created.unlink().map_err(io::Error::other)
+    }
+
+    fn keep(&self, name: &str) -> io::Result<Box<dyn Any>> {
+        let place = Place::named(name).unlink_on_drop(true);
+        Ok(Box::new(
+            Segment::create(place, SIZE).map_err(io::Error::other)?,
+        ))
     }
 }
 
