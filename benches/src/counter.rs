@@ -11,7 +11,6 @@ use crate::machine::Machine;
 use crate::options::{Options, Part};
 use crate::part::{Report, fairness, handover, lock, segment};
 use crate::process::Janitor;
-use crate::variants::absent;
 use crate::worker;
 
 /// Load above which the figures are worth little.
@@ -61,7 +60,7 @@ fn run(options: &Options) -> io::Result<bool> {
         document.insert("machine".into(), machine.to_json());
         document.insert("command".into(), json!(command));
         document.insert("quick".into(), json!(options.is_quick()));
-        document.insert("absent".into(), json!(absent()));
+        document.insert("rounds".into(), json!(options.plan().rounds));
         println!("{:#}", Value::Object(document));
     }
     Ok(good)

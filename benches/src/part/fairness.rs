@@ -10,7 +10,7 @@ use crate::crew::{Crew, STRENGTH, Slice};
 use crate::options::{Part, Plan};
 use crate::statistics::{jain, largest, median};
 use crate::table::{Table, figure};
-use crate::variants::{ALL, Peers};
+use crate::variants::{ALL, Peers, RAW_SYNC, absent};
 
 /// Measures and reports.
 ///
@@ -65,6 +65,9 @@ pub fn measure(crew: &mut Crew, plan: &Plan) -> io::Result<Report> {
         plan.rounds,
         plan.long_slice.as_millis()
     ));
+    for line in absent(&[RAW_SYNC]) {
+        table.note(line);
+    }
     Ok(Report {
         part: Part::Fairness,
         table,

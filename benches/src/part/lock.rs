@@ -10,7 +10,7 @@ use crate::crew::Crew;
 use crate::options::{Part, Plan};
 use crate::statistics::{jain, median, quotients};
 use crate::table::{Align, Table, figures, thousands};
-use crate::variants::{ALL, ATOMIC, Entry, ROBUST, absent};
+use crate::variants::{ALL, ATOMIC, Entry, PARKING_LOT, RAW_SYNC, ROBUST, absent};
 
 /// Strengths of the crew.
 const PEERS: [usize; 3] = [1, 2, 4];
@@ -104,7 +104,9 @@ fn report(found: &Found) -> Report {
         failures.extend(failure(entry, lost));
     }
     table.note("ns per op: wall time over the operations of all peers; x: median of the ratios within each round; Jain: 1 is fair.");
-    absent().into_iter().for_each(|line| table.note(line));
+    for line in absent(&[RAW_SYNC, PARKING_LOT]) {
+        table.note(line);
+    }
     Report {
         part: Part::Lock,
         table,

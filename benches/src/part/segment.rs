@@ -16,6 +16,7 @@ use crate::clock::now;
 use crate::options::{Part, Plan};
 use crate::statistics::{median, quotients};
 use crate::table::{Table, figure};
+use crate::variants::absent;
 
 /// Bytes of a segment.
 const SIZE: usize = 4096;
@@ -88,8 +89,8 @@ pub fn measure(run: &str, plan: &Plan) -> io::Result<Report> {
     table.note(
         "Both handles touch the segment; the others in /dev/shm are segments of the same library.",
     );
-    if cfg!(not(feature = "rivals")) {
-        table.note("absent: shared_memory; `--features rivals` brings it in");
+    for line in absent(&["shared_memory 0.12"]) {
+        table.note(line);
     }
     Ok(Report {
         part: Part::Segment,

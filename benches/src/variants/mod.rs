@@ -286,20 +286,21 @@ pub const ALL: &[Entry] = &[
     Entry::locked::<ParkingLot>("parking_lot (threads)", AfterKill::AllDie).for_threads(),
 ];
 
-/// What this build leaves out, and how to get it.
+/// A line for each of these rivals if this build leaves them out.
 #[must_use]
-pub fn absent() -> Vec<String> {
+pub fn absent(rivals: &[&str]) -> Vec<String> {
     if cfg!(feature = "rivals") {
         return Vec::new();
     }
-    [
-        "raw_sync 0.1 in a shared_memory 0.12 segment",
-        "parking_lot",
-        "shared_memory",
-    ]
-    .map(|rival| format!("absent: {rival}; `--features rivals` brings it in"))
-    .into()
+    let line = |rival| format!("absent: {rival}; `--features rivals` brings it in");
+    rivals.iter().map(line).collect()
 }
+
+/// The mutex of `raw_sync` for [`absent`].
+pub const RAW_SYNC: &str = "raw_sync 0.1 in a shared_memory 0.12 segment";
+
+/// The mutex of `parking_lot` for [`absent`].
+pub const PARKING_LOT: &str = "parking_lot (threads)";
 
 #[cfg(test)]
 mod tests {
