@@ -1,4 +1,166 @@
-//! temp
+//! Tells a forked child from its parent at the price of one load.
+//!
+//! A child inherits every byte of its parent's private memory: thread-local caches of thread ids,
+//! guards of locks that it does not hold, handles that would unlink a name it does not own. One page is
+//! different: `MADV_WIPEONFORK` has the kernel hand the child a zeroed copy. The page holds the
+//! process's stamp; a cache that remembers the stamp it was filled under knows whether it was copied.
+//!
+//! - INV-F1: two processes of which one descends from the other by `fork`, `_Fork` or `clone` without
+//!   `CLONE_VM`, never have equal stamps: the counter that numbers them is ordinary memory, so a
+//!   child's starts where its parent's stood.
+//! - INV-F2: a stamp never changes during a process's life, and never is zero.
+//!
+//! A child of `vfork` or `clone(CLONE_VM)` shares its parent's memory and therefore its stamp: it must
+//! not use the family's types before it has called `exec`.
+//!
+//! Sources: madvise(2), `MADV_WIPEONFORK` (Linux 4.14).
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+// The page and the counter are this process's own memory, not a protocol between threads of a model:
+// they are `core` atomics in loom builds too.
+
+/// The wipe-on-fork page; null until the first call.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+
+/// The last stamp that this process, or any process it was forked from, has handed out.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Set in the stamps of a process that could not get the page: the rest is its process id.
+const WITHOUT_PAGE: u64 = 1 << 63;
+
+/// This process's stamp: the same in all its threads and for its whole life, different in a forked child.
+///
+/// One load through a pointer, after the first call in a process.
+#[inline]
+#[must_use]
 pub fn stamp() -> u64 {
-    std::process::id().into()
+    // PAIR fork-page: Acquire sees the page as `install` left it.
+    let page = PAGE.load(Ordering::Acquire);
+    if !page.is_null() {
+        // SAFETY:
+        // - in bounds, aligned, mapped: only `install` stores a non-null pointer, to a page that is
+        //   never unmapped;
+        // - other writers use atomics too; the kernel's wipe happens before the child's first step;
+        // - any bytes are a value: an `AtomicU64`.
+        let page = unsafe { &*page };
+        // Relaxed: the stamp is a number on its own.
+        let stamp = page.load(Ordering::Relaxed);
+        if stamp != 0 {
+            return stamp;
+        }
+    }
+    stamp_slow()
+}
+
+#[cold]
+#[inline(never)]
+fn stamp_slow() -> u64 {
+    let Some(page) = page() else {
+        return WITHOUT_PAGE | u64::from(std::process::id());
+    };
+    // Relaxed: numbers on their own. A thread that loses the race wastes a number.
+    let mine = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    match page.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => mine,
+        Err(theirs) => theirs,
+    }
+}
+
+/// The page, mapped at the first call of the oldest ancestor that asked.
+fn page() -> Option<&'static AtomicU64> {
+    let installed = PAGE.load(Ordering::Acquire);
+    let page = if installed.is_null() {
+        install()?
+    } else {
+        installed
+    };
+    // SAFETY: as in `stamp`: mapped for ever, aligned to a page, only touched by atomics.
+    Some(unsafe { &*page })
+}
+
+fn install() -> Option<*mut AtomicU64> {
+    let length = 4096;
+    // SAFETY: a new private mapping at an address of the kernel's choice replaces nothing.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return None;
+    }
+    // SAFETY: `address` is the mapping just made, and nobody else knows it yet.
+    let wiped = unsafe { libc::madvise(address, length, libc::MADV_WIPEONFORK) } == 0;
+    let page = address.cast::<AtomicU64>();
+    // PAIR fork-page: Release hands the advised page to the Acquire in `stamp`.
+    if wiped
+        && PAGE
+            .compare_exchange(ptr::null_mut(), page, Ordering::Release, Ordering::Acquire)
+            .is_ok()
+    {
+        return Some(page);
+    }
+    // SAFETY: the mapping just made; its address was not published.
+    unsafe { libc::munmap(address, length) };
+    // Another thread was first, or the kernel refused the advice.
+    let theirs = PAGE.load(Ordering::Acquire);
+    (!theirs.is_null()).then_some(theirs)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stamp_stays_within_a_process_and_its_threads() {
+        let mine = stamp();
+        assert_ne!(mine, 0);
+        assert_eq!(stamp(), mine);
+        let theirs = std::thread::spawn(stamp).join().expect("no panic");
+        assert_eq!(theirs, mine);
+    }
+
+    #[test]
+    fn a_child_and_a_grandchild_have_stamps_of_their_own() {
+        let mine = stamp();
+        // The children do nothing but load, store and exit, which is allowed after a fork of a
+        // process with threads.
+        let status = in_child(|| {
+            let child = stamp();
+            if child == mine || child != stamp() {
+                return 1;
+            }
+            let below = in_child(|| i32::from(stamp() == child || stamp() == mine));
+            if below != 0 { 2 } else { 0 }
+        });
+        assert_eq!(status, 0);
+        assert_eq!(stamp(), mine, "a fork must not change its parent");
+    }
+
+    fn in_child(body: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child calls only `body`, which touches memory alone, and `_exit`.
+        match unsafe { libc::fork() } {
+            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            0 => {
+                let code = body();
+                // SAFETY: ends the child at once; no destructor of the copied process runs.
+                unsafe { libc::_exit(code) }
+            }
+            child => {
+                let mut status = 0;
+                // SAFETY: `child` is ours and not yet waited for; `status` is a live local.
+                let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+                assert_eq!(waited, child);
+                assert!(libc::WIFEXITED(status), "status {status:#x}");
+                libc::WEXITSTATUS(status)
+            }
+        }
+    }
 }

@@ -36,19 +36,26 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("the shm family needs Linux on a 64-bit machine: futexes, robust lists, memfd");
 
+#[doc(hidden)]
+pub mod deadline;
 mod error;
 #[doc(hidden)]
 pub mod fork;
+#[doc(hidden)]
+pub mod futex;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod layout;
 mod participant;
+#[doc(hidden)]
+pub mod robust;
 #[cfg(not(loom))]
 mod segment;
 #[doc(hidden)]
 pub mod sync;
 mod sys;
 
+pub use deadline::Deadline;
 pub use error::{Error, Field, MAX_NAME, NameProblem};
 pub use participant::ProcessId;
 #[cfg(not(loom))]

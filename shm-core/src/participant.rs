@@ -19,62 +19,79 @@
 //! INV-P1: a slot is taken by compare-and-swap of `process` from 0 or from a dead process's id.
 //! Peer death: the id stays in the slot; whoever looks tests it and may take the slot.
 
+use core::num::NonZeroU64;
+use core::sync::atomic::{AtomicU64, Ordering};
 use std::io;
 
+use crate::fork;
 use crate::sys::liveness;
 
 const PID_BITS: u32 = 22;
+const PID_MASK: u64 = (1 << PID_BITS) - 1;
+const START_MASK: u64 = (1 << 41) - 1;
 
 /// A process of this boot, as one word: its PID and its start time.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct ProcessId(u64);
+#[derive(Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[repr(transparent)]
+pub struct ProcessId(NonZeroU64);
 
 impl ProcessId {
-    /// The calling process. Read from `/proc` once, and again after a fork.
-    ///
-    /// Where `/proc` is not mounted the start time is 0, and [`is_alive`](Self::is_alive) says so.
+    /// The calling process. Reads `/proc/self/stat` once per process; allocates nothing, so that a
+    /// forked child may call it.
     #[must_use]
     pub fn current() -> Self {
-        use crate::sync::{AtomicU64, Ordering};
+        // The cache is the pair (stamp, bits), the stamp written last and checked on both sides.
         static STAMP: AtomicU64 = AtomicU64::new(0);
         static BITS: AtomicU64 = AtomicU64::new(0);
-        let stamp = crate::fork::stamp();
-        // PAIR process-id: Acquire sees the BITS stored before the STAMP below.
-        if STAMP.load(Ordering::Acquire) != stamp {
-            let pid = std::process::id();
-            let start = liveness::start_time_of(pid).unwrap_or(0);
-            // Relaxed: every thread of one process stores the same bits.
-            BITS.store(start << PID_BITS | u64::from(pid), Ordering::Relaxed);
-            // PAIR process-id: Release publishes BITS.
-            STAMP.store(stamp, Ordering::Release);
+
+        let stamp = fork::stamp();
+        // PAIR process-cache: Acquire sees the bits that were stored before this stamp.
+        if STAMP.load(Ordering::Acquire) == stamp
+            && let Some(id) = Self::from_bits(BITS.load(Ordering::Relaxed))
+        {
+            return id;
         }
-        // Relaxed: ordered by the stamp.
-        Self(BITS.load(Ordering::Relaxed))
+        let id = Self::from_parts(std::process::id(), liveness::start_time_of_self());
+        // All threads of a process store the same bits; the stamp of another process, left by a
+        // fork, differs until its own bits stand.
+        BITS.store(id.to_bits(), Ordering::Relaxed);
+        // PAIR process-cache: Release hands the bits to the Acquire above.
+        STAMP.store(stamp, Ordering::Release);
+        id
+    }
+
+    /// The process with this id and start time.
+    fn from_parts(pid: u32, start_time: u64) -> Self {
+        let bits = (start_time & START_MASK) << PID_BITS | u64::from(pid) & PID_MASK;
+        // No process has the id 0, so the bits are never all zero.
+        Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))
     }
 
     /// Process id, as `ps` shows it.
     #[must_use]
-    pub fn pid(self) -> u32 {
-        (self.0 & ((1 << PID_BITS) - 1)) as u32
+    pub const fn pid(self) -> u32 {
+        (self.0.get() & PID_MASK) as u32
     }
 
-    /// Start time in clock ticks (1/100 s) after boot.
+    /// The start time in clock ticks since boot; 0 if `/proc` could not tell.
     #[must_use]
-    pub fn start_time(self) -> u64 {
-        self.0 >> PID_BITS
+    pub const fn start_time(self) -> u64 {
+        self.0.get() >> PID_BITS & START_MASK
     }
 
-    /// The word that goes into a segment.
+    /// As it is stored in shared memory; never 0.
     #[must_use]
-    pub fn to_bits(self) -> u64 {
-        self.0
+    pub const fn to_bits(self) -> u64 {
+        self.0.get()
     }
 
     /// The process that a word from a segment names; `None` if it can name none (PID 0, bit 63).
     #[must_use]
-    pub fn from_bits(bits: u64) -> Option<Self> {
-        let id = Self(bits);
-        (id.pid() != 0 && bits >> 63 == 0).then_some(id)
+    pub const fn from_bits(bits: u64) -> Option<Self> {
+        match NonZeroU64::new(bits) {
+            Some(word) if bits & PID_MASK != 0 && bits >> 63 == 0 => Some(Self(word)),
+            _ => None,
+        }
     }
 
     /// Whether the process lives: exact, also for zombies (dead), reused PIDs (dead) and processes
@@ -83,17 +100,32 @@ impl ProcessId {
     /// # Errors
     /// When the system cannot tell: out of descriptors, or no `/proc`. Take it for alive then.
     pub fn is_alive(self) -> io::Result<bool> {
-        liveness::is_alive(self.pid(), self.start_time())
+        match self.start_time() {
+            0 => Err(io::Error::other(
+                "the start time of the process was never known",
+            )),
+            start_time => liveness::is_alive(self.pid(), start_time),
+        }
     }
 
     /// [`is_alive`](Self::is_alive), where a doubt counts as life.
+    #[cfg(not(loom))]
     pub(crate) fn may_live(self) -> bool {
         self.is_alive().unwrap_or(true)
     }
 }
 
-impl std::fmt::Display for ProcessId {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+impl core::fmt::Debug for ProcessId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
+        f.debug_struct("ProcessId")
+            .field("pid", &self.pid())
+            .field("start_time", &self.start_time())
+            .finish()
+    }
+}
+
+impl core::fmt::Display for ProcessId {
+    fn fmt(&self, f: &mut core::fmt::Formatter<'_>) -> core::fmt::Result {
         write!(f, "process {}", self.pid())
     }
 }

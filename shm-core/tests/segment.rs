@@ -1,37 +1,9 @@
 //! Named, anonymous and file-backed segments within one process; bad names, sizes and headers.
 
 use std::os::unix::fs::{FileExt, PermissionsExt};
-use std::sync::atomic::{AtomicU32, Ordering};
 
 use shm_core::{Error, Field, Kind, Place, Scope, Segment, Spec};
-
-/// A name that nobody else uses, removed when the test ends, however it ends.
-struct Name(String);
-
-impl Name {
-    fn new(tag: &str) -> Self {
-        static NEXT: AtomicU32 = AtomicU32::new(0);
-        let n = NEXT.fetch_add(1, Ordering::Relaxed);
-        Self(format!("test-core-{tag}-{}-{n}", std::process::id()))
-    }
-
-    fn path(&self) -> String {
-        format!("/dev/shm/{}", self.0)
-    }
-}
-
-impl Drop for Name {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(self.path());
-    }
-}
-
-impl std::ops::Deref for Name {
-    type Target = str;
-    fn deref(&self) -> &str {
-        &self.0
-    }
-}
+use shm_testing::UniqueName as Name;
 
 #[test]
 fn what_one_handle_writes_the_other_reads() {
@@ -102,8 +74,8 @@ fn bad_names_and_sizes_are_refused_before_the_file_system_sees_them() {
             "{name:?}"
         );
     }
-    let longest = Name(format!("{:x<200}", "test-core-longest-"));
-    Segment::create(&*longest, 64).unwrap();
+    let longest = format!("{:x<200}", &*Name::new("longest"));
+    Segment::create(Place::named(longest).unlink_on_drop(true), 64).unwrap();
     let name = Name::new("size");
     assert!(matches!(
         Segment::create(&*name, 0),

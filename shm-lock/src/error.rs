@@ -47,7 +47,11 @@ impl<G: Guarded> LockError<G> {
     /// [`OwnerDied`](Self::OwnerDied) and [`Poisoned`](Self::Poisoned).
     #[doc(hidden)]
     pub fn report(guard: G, acquired: Acquired) -> Result<G, Self> {
-        if acquired.is_clean() { Ok(guard) } else { Err(Self::reported(guard, acquired)) }
+        if acquired.is_clean() {
+            Ok(guard)
+        } else {
+            Err(Self::reported(guard, acquired))
+        }
     }
 
     #[cold]
@@ -82,8 +86,8 @@ impl<G: Guarded> From<RawLockError> for LockError<G> {
             RawLockError::Timeout => Self::Timeout,
             RawLockError::Deadlock => Self::Deadlock,
             RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks => Self::TooManyLocks,
-            RawLockError::Unsupported => Self::Unsupported,
+            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
+            RawLockError::Unsupported(_) => Self::Unsupported,
         }
     }
 }
@@ -108,7 +112,7 @@ impl<G: Guarded> std::error::Error for LockError<G> {}
 pub enum Cause {
     /// It died.
     OwnerDied {
-        /// Which process it was; `None` if it died before it had signed.
+        /// Which process it was; `None` if somebody before got this report, and did not repair.
         process: Option<ProcessId>,
         /// How many owners of this lock have died so far, this one included (modulo 2^24).
         deaths: u32,
@@ -120,11 +124,14 @@ pub enum Cause {
 impl fmt::Display for Cause {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            Self::OwnerDied { process: Some(process), .. } => {
+            Self::OwnerDied {
+                process: Some(process),
+                ..
+            } => {
                 write!(f, "its last owner ({process}) died while it held it")
             }
             Self::OwnerDied { process: None, .. } => {
-                f.write_str("its last owner died while it took it")
+                f.write_str("an owner died while it held it, and nobody has repaired the data yet")
             }
             Self::Panicked => f.write_str("its last owner panicked while it held it"),
         }

@@ -24,15 +24,20 @@
 mod error;
 #[cfg(not(loom))]
 mod mutex;
+mod patience;
 mod raw_mutex;
 mod recover;
 
-pub use error::{Cause, LockError};
 #[doc(hidden)]
 pub use error::Guarded;
+pub use error::{Cause, LockError};
 #[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
-pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+pub use patience::Patience;
 pub use raw_mutex::Inspection;
+#[doc(hidden)]
+pub use raw_mutex::fault::Fault;
+#[doc(hidden)]
+pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 pub use recover::Recover;

@@ -18,13 +18,12 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use shm_core::deadline::Deadline;
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::error::{Cause, Guarded, LockError};
-use crate::raw_mutex::{Acquired, Inspection, RawLockError, RawMutex};
-use crate::recover::Recover;
+use crate::patience::Patience;
+use crate::raw_mutex::{Inspection, RawMutex};
 
 /// What the locking methods return.
 pub type LockResult<G> = Result<G, LockError<G>>;
@@ -77,7 +76,11 @@ unsafe impl<T: Send> Sync for Mutex<T> {}
 
 impl<T> Clone for Mutex<T> {
     fn clone(&self) -> Self {
-        Self { segment: self.segment.clone(), raw: self.raw, data: self.data }
+        Self {
+            segment: self.segment.clone(),
+            raw: self.raw,
+            data: self.data,
+        }
     }
 }
 
@@ -87,7 +90,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// Bytes that a region must have for a mutex of this type.
     pub const REGION_SIZE: usize = Self::spec_size() + shm_core::HEADER_SIZE + Self::SLACK;
     /// A payload of higher alignment starts later.
-    const SLACK: usize = if align_of::<T>() > 64 { align_of::<T>() } else { 0 };
+    const SLACK: usize = if align_of::<T>() > 64 {
+        align_of::<T>()
+    } else {
+        0
+    };
 
     const fn spec_size() -> usize {
         Self::DATA + size_of::<T>()
@@ -132,7 +139,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
         let data = segment.at(Self::DATA, size_of::<T>())?.cast::<T>();
         if !data.is_aligned() {
             let (offset, align) = (data.addr().get() as u64, align_of::<T>() as u64);
-            return Err(Error::Misaligned { segment: segment.name().to_owned(), offset, align });
+            return Err(Error::Misaligned {
+                segment: segment.name().to_owned(),
+                offset,
+                align,
+            });
         }
         segment.watch_lock(0);
         Ok(Self { segment, raw, data })
@@ -145,7 +156,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// [`LockError::NotRecoverable`], [`LockError::Deadlock`], [`LockError::TooManyLocks`],
     /// [`LockError::Unsupported`].
     pub fn lock(&self) -> LockResult<Guard<'_, T>> {
-        self.guard(self.raw().lock(None))
+        self.acquire(Patience::Endless)
     }
 
     /// Takes the lock if it is free; never blocks.
@@ -153,7 +164,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// # Errors
     /// [`LockError::WouldBlock`], and those of [`lock`](Self::lock).
     pub fn try_lock(&self) -> LockResult<Guard<'_, T>> {
-        self.guard(self.raw().try_lock())
+        self.acquire(Patience::None)
     }
 
     /// Takes the lock; blocks for at most `timeout` (CLOCK_MONOTONIC, which no change of the wall
@@ -162,7 +173,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// # Errors
     /// [`LockError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<Guard<'_, T>> {
-        self.guard(self.raw().lock(Some(Deadline::after(timeout))))
+        self.acquire(timeout.into())
     }
 
     /// Takes the lock; blocks until `deadline` at most.
@@ -170,7 +181,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// # Errors
     /// [`LockError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> LockResult<Guard<'_, T>> {
-        self.guard(self.raw().lock(Some(Deadline::at(deadline))))
+        self.acquire(deadline.into())
     }
 
     /// Takes the lock, and has `repair` mend the data if its last owner died or panicked.
@@ -191,10 +202,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// # drop(pair);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn lock_or_repair(
-        &self,
-        repair: impl FnOnce(&mut T, Cause),
-    ) -> LockResult<Guard<'_, T>> {
+    pub fn lock_or_repair(&self, repair: impl FnOnce(&mut T, Cause)) -> LockResult<Guard<'_, T>> {
         match self.lock() {
             Err(LockError::OwnerDied(recover) | LockError::Poisoned(recover)) => {
                 let cause = recover.cause();
@@ -224,10 +232,20 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
         &self.segment
     }
 
-    fn guard(&self, acquired: Result<Acquired, RawLockError>) -> LockResult<Guard<'_, T>> {
-        let acquired = acquired.map_err(LockError::from)?;
+    #[inline]
+    fn acquire(&self, patience: Patience) -> LockResult<Guard<'_, T>> {
+        // SAFETY: the guard borrows `self`, which keeps the lock mapped where it is; for a guard that
+        // is forgotten, the segment keeps its memory (`watch_lock`).
+        let acquired = unsafe { self.raw().acquire(patience) }?;
         let panicking = std::thread::panicking();
-        LockError::report(Guard { mutex: self, panicking, not_send: PhantomData }, acquired)
+        LockError::report(
+            Guard {
+                mutex: self,
+                panicking,
+                not_send: PhantomData,
+            },
+            acquired,
+        )
     }
 }
 
@@ -244,7 +262,10 @@ impl<T> Mutex<T> {
 impl<T> fmt::Debug for Mutex<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let state = self.raw().inspect();
-        f.debug_struct("Mutex").field("segment", &self.segment.name()).field("state", &state).finish()
+        f.debug_struct("Mutex")
+            .field("segment", &self.segment.name())
+            .field("state", &state)
+            .finish()
     }
 }
 

@@ -54,6 +54,8 @@ impl<G: Guarded> Deref for Recover<G> {
 
 impl<G: Guarded> fmt::Debug for Recover<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Recover").field("cause", &self.cause).finish_non_exhaustive()
+        f.debug_struct("Recover")
+            .field("cause", &self.cause)
+            .finish_non_exhaustive()
     }
 }

@@ -19,12 +19,9 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use shm_core::deadline::Deadline;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Field, Kind, Place, Segment, Spec, layout};
-use shm_lock::{
-    Acquired, Cause, Guarded, Inspection, LockError, LockResult, RawLockError, RawMutex,
-};
+use shm_lock::{Cause, Guarded, Inspection, LockError, LockResult, Patience, RawMutex};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::ValueError;
@@ -292,7 +289,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// [`LockError::NotRecoverable`], [`LockError::Deadlock`], [`LockError::TooManyLocks`],
     /// [`LockError::ReadOnly`], [`LockError::Unsupported`].
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
-        self.guard(|lock| lock.lock(None))
+        self.acquire(Patience::Endless)
     }
 
     /// As [`lock`](Self::lock), without blocking.
@@ -300,7 +297,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// # Errors
     /// [`LockError::WouldBlock`], and those of [`lock`](Self::lock).
     pub fn try_lock(&self) -> LockResult<ArrayGuard<'_, T>> {
-        self.guard(RawMutex::try_lock)
+        self.acquire(Patience::None)
     }
 
     /// As [`lock`](Self::lock), for at most `timeout` (CLOCK_MONOTONIC).
@@ -308,8 +305,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// # Errors
     /// [`LockError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> LockResult<ArrayGuard<'_, T>> {
-        let deadline = Some(Deadline::after(timeout));
-        self.guard(|lock| lock.lock(deadline))
+        self.acquire(timeout.into())
     }
 
     /// As [`lock`](Self::lock), until `deadline` at most.
@@ -317,8 +313,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// # Errors
     /// [`LockError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> LockResult<ArrayGuard<'_, T>> {
-        let deadline = Some(Deadline::at(deadline));
-        self.guard(|lock| lock.lock(deadline))
+        self.acquire(deadline.into())
     }
 
     /// As [`lock`](Self::lock), with `repair` run on the elements if the last owner died or panicked.
@@ -338,21 +333,22 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
         }
     }
 
-    fn guard(
-        &self,
-        acquire: impl FnOnce(&RawMutex) -> Result<Acquired, RawLockError>,
-    ) -> LockResult<ArrayGuard<'_, T>> {
+    fn acquire(&self, patience: Patience) -> LockResult<ArrayGuard<'_, T>> {
         if self.segment.is_read_only() {
             return Err(LockError::ReadOnly);
         }
-        let acquired = acquire(self.lock_word()).map_err(LockError::from)?;
+        // SAFETY: the guard borrows `self`, which keeps the lock mapped where it is; for a guard that
+        // is forgotten, the segment keeps its memory (`watch_lock`).
+        let acquired = unsafe { self.lock_word().acquire(patience) }?;
         let panicking = std::thread::panicking();
-        let guard = ArrayGuard {
-            array: self,
-            panicking,
-            not_send: PhantomData,
-        };
-        LockError::report(guard, acquired)
+        LockError::report(
+            ArrayGuard {
+                array: self,
+                panicking,
+                not_send: PhantomData,
+            },
+            acquired,
+        )
     }
 
     /// Who holds the lock, since when, and how many wait: for people; it may be over when it is read.

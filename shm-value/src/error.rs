@@ -55,8 +55,8 @@ impl From<RawLockError> for ValueError {
             RawLockError::Timeout => Self::Timeout,
             RawLockError::Deadlock => Self::Deadlock,
             RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks => Self::TooManyLocks,
-            RawLockError::Unsupported => Self::Unsupported,
+            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
+            RawLockError::Unsupported(_) | _ => Self::Unsupported,
         }
     }
 }

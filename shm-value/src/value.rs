@@ -29,10 +29,9 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
-use shm_core::deadline::Deadline;
 use shm_core::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
 use shm_core::{Error, Kind, Place, Segment, Spec, layout};
-use shm_lock::{Acquired, Inspection, RawLockError, RawMutex};
+use shm_lock::{Inspection, Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::error::ValueError;
@@ -204,7 +203,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
             }
             yield_now();
         }
-        let held = self.take(self.lock_word().lock(None))?;
+        let held = self.take(Patience::Endless)?;
         Ok(held.copy())
     }
 
@@ -237,7 +236,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// Those of [`lock`](Self::lock).
     pub fn set(&self, value: T) -> Result<(), ValueError> {
-        let held = self.take_writable(|lock| lock.lock(None))?;
+        let held = self.take_writable(Patience::Endless)?;
         held.commit(value);
         Ok(())
     }
@@ -248,7 +247,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// Those of [`lock`](Self::lock).
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        let held = self.take_writable(|lock| lock.lock(None))?;
+        let held = self.take_writable(Patience::Endless)?;
         let mut copy = held.copy();
         let result = change(&mut copy);
         held.commit(copy);
@@ -262,8 +261,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// [`ValueError::ReadOnly`], [`ValueError::Deadlock`] (this thread holds it),
     /// [`ValueError::TooManyLocks`], [`ValueError::Unsupported`].
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(|lock| lock.lock(None))
-            .map(ValueGuard::new)
+        self.take_writable(Patience::Endless).map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), without blocking.
@@ -271,7 +269,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::WouldBlock`], and those of [`lock`](Self::lock).
     pub fn try_lock(&self) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(RawMutex::try_lock).map(ValueGuard::new)
+        self.take_writable(Patience::None).map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), for at most `timeout` (CLOCK_MONOTONIC).
@@ -279,9 +277,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ValueGuard<'_, T>, ValueError> {
-        let deadline = Some(Deadline::after(timeout));
-        self.take_writable(|lock| lock.lock(deadline))
-            .map(ValueGuard::new)
+        self.take_writable(timeout.into()).map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), until `deadline` at most.
@@ -289,23 +285,20 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<ValueGuard<'_, T>, ValueError> {
-        let deadline = Some(Deadline::at(deadline));
-        self.take_writable(|lock| lock.lock(deadline))
-            .map(ValueGuard::new)
+        self.take_writable(deadline.into()).map(ValueGuard::new)
     }
 
-    fn take_writable(
-        &self,
-        acquire: impl FnOnce(&RawMutex) -> Result<Acquired, RawLockError>,
-    ) -> Result<Held<'_, T>, ValueError> {
+    fn take_writable(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
         if self.segment.is_read_only() {
             return Err(ValueError::ReadOnly);
         }
-        self.take(acquire(self.lock_word()))
+        self.take(patience)
     }
 
-    fn take(&self, acquired: Result<Acquired, RawLockError>) -> Result<Held<'_, T>, ValueError> {
-        let acquired = acquired?;
+    fn take(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
+        // SAFETY: `Held` borrows `self`, which keeps the lock mapped where it is; for a guard that is
+        // forgotten, the segment keeps its memory (`watch_lock`).
+        let acquired = unsafe { self.lock_word().acquire(patience) }?;
         let held = Held {
             value: self,
             not_send: PhantomData,

@@ -49,6 +49,7 @@ pub use spec::Spec;
 use crate::error::Error;
 use crate::layout;
 use crate::participant::{ProcessId, Slot, Table};
+use crate::robust::TID_MASK;
 use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
 use crate::sys::file::{self, FileId};
 use header::{Header, PARTICIPANT_SIZE};
@@ -426,7 +427,6 @@ impl Inner {
 
     /// Whether a thread of this process holds one of the locks in the mapping.
     fn holds_a_lock(&mut self) -> bool {
-        const TID_MASK: u32 = 0x3FFF_FFFF;
         let payload = self.header.payload_offset as usize;
         let words = self
             .lock_words

@@ -8,7 +8,7 @@
 //!
 //! Sources: pidfd_open(2), proc_pid_stat(5).
 
-use std::io;
+use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Whether the process `pid` that started at `start_time` (clock ticks after boot) lives.
@@ -81,6 +81,20 @@ pub(crate) fn start_time_of(pid: u32) -> io::Result<u64> {
     let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
     parse_start_time(&stat)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no field 22"))
+}
+
+/// The start time of this process; 0 if `/proc` cannot tell. Allocates nothing, so that a forked
+/// child may ask.
+pub(crate) fn start_time_of_self() -> u64 {
+    let mut text = [0; 1024];
+    let mut len = 0;
+    let Ok(mut file) = std::fs::File::open("/proc/self/stat") else {
+        return 0;
+    };
+    while let Ok(read @ 1..) = file.read(&mut text[len..]) {
+        len += read;
+    }
+    parse_start_time(&text[..len]).unwrap_or(0)
 }
 
 /// The command (field 2) stands in parentheses and may hold spaces and parentheses of its own.

@@ -1,0 +1,21 @@
+//! Ways to break [`RawMutex`](super::RawMutex), so that a model can show that it would notice.
+//!
+//! Only a loom build can make a broken mutex; elsewhere `broken` is a constant `false` and every
+//! trace of this module disappears.
+
+/// What a broken mutex does wrong.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what its variant does")]
+pub enum Fault {
+    TakesWithRelaxed,
+    ReleasesWithRelaxed,
+    ForgetsToWake,
+    ForgetsPending,
+    RecoveryDropsWaiters,
+    SleeperTakesWithoutWaiters,
+    GivesUpWithoutWaiters,
+    SleepsUnboundedAtHandOff,
+    ClearsOwnerAfterRelease,
+    NeverClearsOwner,
+    NotesDeathAfterOwner,
+}
