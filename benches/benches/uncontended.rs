@@ -7,7 +7,8 @@ use criterion::measurement::WallTime;
 use criterion::{BenchmarkGroup, Criterion, criterion_group, criterion_main};
 use shm_benches::arena::Arena;
 use shm_benches::variants::{
-    FetchSub, Lock, PARKING_LOT, Pthread, PthreadRobust, RAW_SYNC, Site, StdMutex, Variant, absent,
+    FetchSub, Lock, PARKING_LOT, Pthread, PthreadRobust, RAW_SYNC, ShmAtomicValue, ShmMutex,
+    ShmValue, Site, StdMutex, Variant, absent,
 };
 
 fn lock_unlock<L: Lock>(group: &mut BenchmarkGroup<'_, WallTime>, name: &str) -> io::Result<()> {
@@ -40,6 +41,9 @@ fn site(name: &str) -> io::Result<(Arena, Site)> {
 
 fn all(group: &mut BenchmarkGroup<'_, WallTime>) -> io::Result<()> {
     decrement::<FetchSub>(group, "atomic fetch_sub")?;
+    decrement::<ShmAtomicValue>(group, "shm AtomicValue")?;
+    lock_unlock::<ShmMutex>(group, "shm Mutex")?;
+    lock_unlock::<ShmValue>(group, "shm Value")?;
     lock_unlock::<Pthread>(group, "pthread")?;
     lock_unlock::<PthreadRobust>(group, "pthread robust")?;
     lock_unlock::<StdMutex>(group, "std Mutex (threads)")?;

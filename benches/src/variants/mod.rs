@@ -12,6 +12,7 @@ mod parking_lot;
 mod pthread;
 #[cfg(feature = "rivals")]
 mod raw_sync;
+mod shm;
 mod std_mutex;
 
 pub use atomic::{FetchSub, Unlocked};
@@ -20,6 +21,7 @@ pub use parking_lot::ParkingLot;
 pub use pthread::{Pthread, PthreadRobust};
 #[cfg(feature = "rivals")]
 pub use raw_sync::RawSync;
+pub use shm::{ShmAtomicValue, ShmMutex, ShmValue};
 pub use std_mutex::StdMutex;
 
 /// Where one contender of one run lives: a page of the arena, and a name for those that need one.
@@ -277,6 +279,9 @@ pub const ROBUST: &str = "pthread robust";
 pub const ALL: &[Entry] = &[
     Entry::counter::<Unlocked>("unlocked").inexact(),
     Entry::counter::<FetchSub>(ATOMIC),
+    Entry::counter::<ShmAtomicValue>("shm AtomicValue"),
+    Entry::locked::<ShmMutex>("shm Mutex", AfterKill::HandedOver),
+    Entry::locked::<ShmValue>("shm Value", AfterKill::HandedOver),
     Entry::locked::<Pthread>("pthread", AfterKill::Stuck),
     Entry::locked::<PthreadRobust>(ROBUST, AfterKill::HandedOver),
     #[cfg(feature = "rivals")]
