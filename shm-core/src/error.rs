@@ -313,6 +313,7 @@ impl fmt::Display for Field {
 
 impl Error {
     /// Sorts a failed system call into the variant that says most.
+    #[cfg(not(loom))]
     pub(crate) fn from_errno(segment: &str, call: &'static str, errno: nix::errno::Errno) -> Self {
         use nix::errno::Errno;
         let segment = segment.to_owned();

@@ -21,8 +21,11 @@ use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
 // The page and the counter are this process's own memory, not a protocol between threads of a model:
 // they are `core` atomics in loom builds too.
 
-/// The wipe-on-fork page; null until the first call.
-static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(ptr::null_mut());
+/// Stands in for the page until there is one.
+static NO_PAGE: AtomicU64 = AtomicU64::new(0);
+
+/// The wipe-on-fork page, or [`NO_PAGE`]; never dangling.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(no_page());
 
 /// The last stamp that this process, or any process it was forked from, has handed out.
 static LAST: AtomicU64 = AtomicU64::new(0);
@@ -30,57 +33,58 @@ static LAST: AtomicU64 = AtomicU64::new(0);
 /// Set in the stamps of a process that could not get the page: the rest is its process id.
 const WITHOUT_PAGE: u64 = 1 << 63;
 
+const fn no_page() -> *mut AtomicU64 {
+    ptr::from_ref(&NO_PAGE).cast_mut()
+}
+
 /// This process's stamp: the same in all its threads and for its whole life, different in a forked child.
 ///
-/// One load through a pointer, after the first call in a process.
+/// Two loads, after the first call in a process.
 #[inline]
 #[must_use]
 pub fn stamp() -> u64 {
+    match peek() {
+        0 => stamp_slow(),
+        stamp => stamp,
+    }
+}
+
+/// This process's stamp, or 0 while nobody has asked for it: two loads, no branch. A cache that was
+/// filled under a [`stamp`] is this process's own if it equals; otherwise ask [`stamp`].
+#[inline]
+#[must_use]
+pub fn peek() -> u64 {
+    // Relaxed: the stamp is a number on its own.
+    page().load(Ordering::Relaxed)
+}
+
+#[inline]
+fn page() -> &'static AtomicU64 {
     // PAIR fork-page: Acquire sees the page as `install` left it.
     let page = PAGE.load(Ordering::Acquire);
-    if !page.is_null() {
-        // SAFETY:
-        // - in bounds, aligned, mapped: only `install` stores a non-null pointer, to a page that is
-        //   never unmapped;
-        // - other writers use atomics too; the kernel's wipe happens before the child's first step;
-        // - any bytes are a value: an `AtomicU64`.
-        let page = unsafe { &*page };
-        // Relaxed: the stamp is a number on its own.
-        let stamp = page.load(Ordering::Relaxed);
-        if stamp != 0 {
-            return stamp;
-        }
-    }
-    stamp_slow()
+    // SAFETY:
+    // - in bounds, aligned, mapped: a static, or the start of a page that is never unmapped;
+    // - other writers use atomics too; the kernel's wipe happens before the child's first step;
+    // - any bytes are a value: an `AtomicU64`.
+    unsafe { &*page }
 }
 
 #[cold]
 #[inline(never)]
 fn stamp_slow() -> u64 {
-    let Some(page) = page() else {
+    if PAGE.load(Ordering::Acquire) == no_page() && !install() {
         return WITHOUT_PAGE | u64::from(std::process::id());
-    };
+    }
     // Relaxed: numbers on their own. A thread that loses the race wastes a number.
     let mine = LAST.fetch_add(1, Ordering::Relaxed) + 1;
-    match page.compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+    match page().compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
         Ok(_) => mine,
         Err(theirs) => theirs,
     }
 }
 
-/// The page, mapped at the first call of the oldest ancestor that asked.
-fn page() -> Option<&'static AtomicU64> {
-    let installed = PAGE.load(Ordering::Acquire);
-    let page = if installed.is_null() {
-        install()?
-    } else {
-        installed
-    };
-    // SAFETY: as in `stamp`: mapped for ever, aligned to a page, only touched by atomics.
-    Some(unsafe { &*page })
-}
-
-fn install() -> Option<*mut AtomicU64> {
+/// Maps the page; `false` if the system refuses.
+fn install() -> bool {
     let length = 4096;
     // SAFETY: a new private mapping at an address of the kernel's choice replaces nothing.
     let address = unsafe {
@@ -94,24 +98,23 @@ fn install() -> Option<*mut AtomicU64> {
         )
     };
     if address == libc::MAP_FAILED {
-        return None;
+        return false;
     }
     // SAFETY: `address` is the mapping just made, and nobody else knows it yet.
     let wiped = unsafe { libc::madvise(address, length, libc::MADV_WIPEONFORK) } == 0;
     let page = address.cast::<AtomicU64>();
-    // PAIR fork-page: Release hands the advised page to the Acquire in `stamp`.
+    // PAIR fork-page: Release hands the advised page to the Acquire in `page`.
     if wiped
         && PAGE
-            .compare_exchange(ptr::null_mut(), page, Ordering::Release, Ordering::Acquire)
+            .compare_exchange(no_page(), page, Ordering::Release, Ordering::Relaxed)
             .is_ok()
     {
-        return Some(page);
+        return true;
     }
     // SAFETY: the mapping just made; its address was not published.
     unsafe { libc::munmap(address, length) };
     // Another thread was first, or the kernel refused the advice.
-    let theirs = PAGE.load(Ordering::Acquire);
-    (!theirs.is_null()).then_some(theirs)
+    PAGE.load(Ordering::Relaxed) != no_page()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -47,6 +47,9 @@ pub mod futex;
 #[doc(hidden)]
 pub mod layout;
 mod participant;
+#[cfg(loom)]
+#[path = "segment/placement.rs"]
+pub mod placement;
 #[doc(hidden)]
 pub mod robust;
 #[cfg(not(loom))]

@@ -61,7 +61,7 @@ impl ProcessId {
     }
 
     /// The process with this id and start time.
-    fn from_parts(pid: u32, start_time: u64) -> Self {
+    pub(crate) fn from_parts(pid: u32, start_time: u64) -> Self {
         let bits = (start_time & START_MASK) << PID_BITS | u64::from(pid) & PID_MASK;
         // No process has the id 0, so the bits are never all zero.
         Self(NonZeroU64::new(bits).unwrap_or(NonZeroU64::MIN))

@@ -11,7 +11,7 @@ use crate::recover::Recover;
 ///
 /// The first two carry the lock: it is held, and what it protects may be half-way through a change.
 /// Take it out with [`Recover::repair`] or [`Recover::accept`], or drop it, and the next one gets
-/// the same report.
+/// the same report. Converts into a [`LockFailure`], which borrows nothing.
 #[non_exhaustive]
 pub enum LockError<G: Guarded> {
     /// The last owner died while it held the lock.
@@ -54,6 +54,24 @@ impl<G: Guarded> LockError<G> {
         }
     }
 
+    /// The guard, after a repair if one was due.
+    ///
+    /// # Errors
+    /// Whatever is no report.
+    #[doc(hidden)]
+    pub fn repaired(
+        result: Result<G, Self>,
+        repair: impl FnOnce(&mut G::Data, Cause),
+    ) -> Result<G, LockFailure> {
+        match result {
+            Err(Self::OwnerDied(recover) | Self::Poisoned(recover)) => {
+                let cause = recover.cause();
+                Ok(recover.repair(|data| repair(data, cause)))
+            }
+            other => other.map_err(LockFailure::from),
+        }
+    }
+
     #[cold]
     fn reported(guard: G, acquired: Acquired) -> Self {
         if acquired.inconsistent {
@@ -63,17 +81,77 @@ impl<G: Guarded> LockError<G> {
         Self::Poisoned(Recover::new(guard, Cause::Panicked))
     }
 
-    fn text(&self) -> String {
+    /// The error without the lock: what `?` can carry away. A lock that came with a report is
+    /// released, and the report waits for the next one.
+    fn failure(&self) -> LockFailure {
         match self {
-            Self::OwnerDied(recover) => format!("the lock is held, but {}", recover.cause()),
-            Self::Poisoned(recover) => format!("the lock is held, but {}", recover.cause()),
-            Self::NotRecoverable => "the data behind the lock was given up".to_owned(),
-            Self::WouldBlock => "the lock is held by somebody else".to_owned(),
-            Self::Timeout => "the lock was not free in time".to_owned(),
-            Self::Deadlock => "this thread holds the lock already".to_owned(),
-            Self::TooManyLocks => "this thread holds too many locks".to_owned(),
-            Self::ReadOnly => "the segment is attached read-only".to_owned(),
-            Self::Unsupported => "the C library's robust list cannot be used".to_owned(),
+            Self::OwnerDied(recover) | Self::Poisoned(recover) => {
+                LockFailure::NeedsRepair(recover.cause())
+            }
+            Self::NotRecoverable => LockFailure::NotRecoverable,
+            Self::WouldBlock => LockFailure::WouldBlock,
+            Self::Timeout => LockFailure::Timeout,
+            Self::Deadlock => LockFailure::Deadlock,
+            Self::TooManyLocks => LockFailure::TooManyLocks,
+            Self::ReadOnly => LockFailure::ReadOnly,
+            Self::Unsupported => LockFailure::Unsupported,
+        }
+    }
+}
+
+/// A [`LockError`] without the lock: `'static`, so that `?` carries it into any error type.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+#[non_exhaustive]
+pub enum LockFailure {
+    /// The last owner did not finish, and the caller did not take the lock to repair the data.
+    #[error("{0}; lock it to repair it")]
+    NeedsRepair(Cause),
+    /// Somebody gave the protected data up.
+    #[error("the data behind the lock was given up")]
+    NotRecoverable,
+    /// `try_lock` met a lock that is held.
+    #[error("the lock is held by somebody else")]
+    WouldBlock,
+    /// The time was over.
+    #[error("the lock was not free in time")]
+    Timeout,
+    /// This thread holds the lock already.
+    #[error("this thread holds the lock already")]
+    Deadlock,
+    /// This thread holds as many locks as the kernel would release at its death (2000).
+    #[error("this thread holds too many locks")]
+    TooManyLocks,
+    /// The segment is attached read-only.
+    #[error("the segment is attached read-only")]
+    ReadOnly,
+    /// The C library's robust list cannot be used in this process.
+    #[error("the C library's robust list cannot be used")]
+    Unsupported,
+}
+
+impl LockFailure {
+    /// Whether it is [`Timeout`](Self::Timeout).
+    #[must_use]
+    pub fn is_timeout(&self) -> bool {
+        matches!(self, Self::Timeout)
+    }
+}
+
+impl<G: Guarded> From<LockError<G>> for LockFailure {
+    fn from(error: LockError<G>) -> Self {
+        error.failure()
+    }
+}
+
+impl From<RawLockError> for LockFailure {
+    fn from(error: RawLockError) -> Self {
+        match error {
+            RawLockError::WouldBlock => Self::WouldBlock,
+            RawLockError::Timeout => Self::Timeout,
+            RawLockError::Deadlock => Self::Deadlock,
+            RawLockError::NotRecoverable => Self::NotRecoverable,
+            RawLockError::TooManyLocks => Self::TooManyLocks,
+            RawLockError::Unsupported => Self::Unsupported,
         }
     }
 }
@@ -86,21 +164,21 @@ impl<G: Guarded> From<RawLockError> for LockError<G> {
             RawLockError::Timeout => Self::Timeout,
             RawLockError::Deadlock => Self::Deadlock,
             RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
-            RawLockError::Unsupported(_) => Self::Unsupported,
+            RawLockError::TooManyLocks => Self::TooManyLocks,
+            RawLockError::Unsupported => Self::Unsupported,
         }
     }
 }
 
 impl<G: Guarded> fmt::Debug for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "LockError({})", self.text())
+        write!(f, "LockError({:?})", self.failure())
     }
 }
 
 impl<G: Guarded> fmt::Display for LockError<G> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text())
+        write!(f, "{}", self.failure())
     }
 }
 

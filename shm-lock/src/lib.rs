@@ -30,12 +30,12 @@ mod recover;
 
 #[doc(hidden)]
 pub use error::Guarded;
-pub use error::{Cause, LockError};
+pub use error::{Cause, LockError, LockFailure};
 #[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
-pub use raw_mutex::Inspection;
+pub use raw_mutex::RawInspect as Inspection;
 #[doc(hidden)]
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]

@@ -21,9 +21,9 @@ use std::time::{Duration, Instant};
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
-use crate::error::{Cause, Guarded, LockError};
+use crate::error::{Cause, Guarded, LockError, LockFailure};
 use crate::patience::Patience;
-use crate::raw_mutex::{Inspection, RawMutex};
+use crate::raw_mutex::{RawInspect as Inspection, RawMutex};
 
 /// What the locking methods return.
 pub type LockResult<G> = Result<G, LockError<G>>;
@@ -187,7 +187,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// Takes the lock, and has `repair` mend the data if its last owner died or panicked.
     ///
     /// # Errors
-    /// Those of [`lock`](Self::lock), but never `OwnerDied` nor `Poisoned`.
+    /// Those of [`lock`](Self::lock), but never for want of a repair.
     ///
     /// # Examples
     /// ```
@@ -202,14 +202,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// # drop(pair);
     /// # Ok::<(), Box<dyn std::error::Error>>(())
     /// ```
-    pub fn lock_or_repair(&self, repair: impl FnOnce(&mut T, Cause)) -> LockResult<Guard<'_, T>> {
-        match self.lock() {
-            Err(LockError::OwnerDied(recover) | LockError::Poisoned(recover)) => {
-                let cause = recover.cause();
-                Ok(recover.repair(|data| repair(data, cause)))
-            }
-            other => other,
-        }
+    pub fn lock_or_repair(
+        &self,
+        repair: impl FnOnce(&mut T, Cause),
+    ) -> Result<Guard<'_, T>, LockFailure> {
+        LockError::repaired(self.lock(), repair)
     }
 
     /// Who holds the lock, since when, and how many wait: for people; it may be over when it is read.
@@ -338,6 +335,6 @@ impl<T> Guarded for Guard<'_, T> {
 
 impl<T: fmt::Debug> fmt::Debug for Guard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("Guard").field(&**self).finish()
+        (**self).fmt(f)
     }
 }

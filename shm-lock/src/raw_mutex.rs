@@ -36,8 +36,8 @@
 //! - INV-M4: `owner` is not 0 exactly from the entry into the section to its end. It is stored after the word
 //!   is taken and cleared before the word is released; hence an orphaned lock with `owner` 0 was lost
 //!   outside the section and needs no repair.
-//! - INV-M5: a death inside the section is noted in `state` before `owner` changes. A recoverer that is killed
-//!   between leaves the old `owner`, and the next one notes the death again: nothing is forgotten.
+//! - INV-M5: `owner` of a dead owner stays until the death is noted in `state`, and is then replaced, not
+//!   cleared. So a recoverer that is killed leaves either the note or an `owner`: nothing is forgotten.
 //! - INV-M6: `state`, `owner`, `depth`, `prev`, `next` are written by the holder alone. `starve` and `since` are
 //!   hints; any value is harmless.
 //!
@@ -108,8 +108,8 @@ const STARVATION: Duration = Duration::from_micros(300);
 /// How long a newcomer leaves a lock that is handed over to those who have slept. Bounded, since
 /// nobody may be asleep: they may have timed out or been killed.
 const HAND_OVER: Duration = Duration::from_millis(1);
-/// After as many slices without any change of the word, the owner's existence is checked.
-const SUSPICIOUS_SLICES: u32 = 10;
+/// Who has held the lock for longer while others sleep is checked for existence after each slice.
+const SUSPICION: Duration = Duration::from_secs(1);
 
 /// Pauses before yielding: 2, 4, 8, 16.
 const PAUSES: u32 = 4;
@@ -132,12 +132,34 @@ pub enum RawLockError {
     /// Its data was given up with [`RawMutex::mark_not_recoverable`].
     #[error("the data behind the lock was given up as not recoverable")]
     NotRecoverable,
-    /// The thread holds as many as the kernel would release.
-    #[error(transparent)]
-    TooManyLocks(#[from] robust::TooManyLocks),
+    /// The thread holds [`robust::LIMIT`] already; the kernel would not release more at its death.
+    #[error("the thread holds too many locks: the kernel would not release another at its death")]
+    TooManyLocks,
     /// The thread's robust list cannot be used, so that its death would not be noticed.
-    #[error(transparent)]
-    Unsupported(#[from] robust::Unsupported),
+    #[error("the thread's robust list cannot be used: its death would not be noticed")]
+    Unsupported,
+}
+
+impl From<robust::TooManyLocks> for RawLockError {
+    fn from(_: robust::TooManyLocks) -> Self {
+        Self::TooManyLocks
+    }
+}
+
+impl From<robust::Unsupported> for RawLockError {
+    fn from(_: robust::Unsupported) -> Self {
+        Self::Unsupported
+    }
+}
+
+/// From whom the word was taken. (The slow paths return this and not [`Acquired`], which then need
+/// not exist in memory.)
+#[derive(Clone, Copy)]
+enum Taken {
+    /// The last owner released it.
+    Released,
+    /// The last owner died while its id stood in the word.
+    Orphaned,
 }
 
 /// What the taker of a lock finds.
@@ -156,7 +178,7 @@ pub struct Acquired {
 
 /// What [`RawMutex::inspect`] saw. True at some instant of the call at best: for people and logs.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Inspection {
+pub struct RawInspect {
     /// The owner's thread id; 0 if nobody holds the lock.
     pub owner_tid: u32,
     /// The owner's process.
@@ -306,15 +328,16 @@ impl RawMutex {
     /// # Memory ordering
     ///
     /// All that previous owners did, the dead included, happens before the return.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn lock(&self, deadline: Option<Deadline>) -> Result<Acquired, RawLockError> {
         let thread = robust::thread()?;
         thread.begin(&self.node, &self.word)?;
-        if self.take(FREE, thread.tid()) {
-            self.enter(thread, None)
+        let taken = if self.take(FREE, thread.tid()) {
+            Taken::Released
         } else {
-            self.lock_slow(thread, deadline)
-        }
+            self.lock_slow(deadline)?
+        };
+        self.enter(thread, taken)
     }
 
     /// Takes the lock if nobody holds it; never waits.
@@ -331,11 +354,12 @@ impl RawMutex {
     pub unsafe fn try_lock(&self) -> Result<Acquired, RawLockError> {
         let thread = robust::thread()?;
         thread.begin(&self.node, &self.word)?;
-        if self.take(FREE, thread.tid()) {
-            self.enter(thread, None)
+        let taken = if self.take(FREE, thread.tid()) {
+            Taken::Released
         } else {
-            self.try_lock_slow(thread)
-        }
+            self.try_lock_slow()?
+        };
+        self.enter(thread, taken)
     }
 
     /// Releases the lock. Does nothing in a process that was forked while its parent held it.
@@ -344,7 +368,7 @@ impl RawMutex {
     ///
     /// This thread took the lock with [`lock`](Self::lock) or [`try_lock`](Self::try_lock) and has not
     /// released it since; or it is the forked copy of such a thread.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn unlock(&self) {
         let Some(thread) = robust::current() else {
             return;
@@ -358,6 +382,9 @@ impl RawMutex {
         self.close_section();
         // SAFETY: the thread holds the lock, so its node was pushed when it was taken.
         unsafe { thread.remove(&self.node) };
+        if self.broken(Fault::EndsBeforeRelease) {
+            thread.end();
+        }
         // PAIR mutex-word: Release publishes the section to the next taker.
         if self
             .word
@@ -366,11 +393,14 @@ impl RawMutex {
         {
             self.unlock_slow();
         }
+        if self.broken(Fault::ClearsOwnerAfterRelease) {
+            self.owner.store(0, Ordering::Relaxed);
+        }
         thread.end();
     }
 
     /// One attempt to take a lock whose word is `seen`.
-    #[inline]
+    #[inline(always)]
     fn take(&self, seen: u32, mine: u32) -> bool {
         let acquire = if self.broken(Fault::TakesWithRelaxed) {
             Ordering::Relaxed
@@ -385,16 +415,16 @@ impl RawMutex {
     }
 
     /// The word is ours; opens the section and tells what the taker has to know.
-    #[inline]
-    fn enter(
-        &self,
-        thread: Thread,
-        dead_owner: Option<ProcessId>,
-    ) -> Result<Acquired, RawLockError> {
+    #[inline(always)]
+    fn enter(&self, thread: Thread, taken: Taken) -> Result<Acquired, RawLockError> {
         // SAFETY: the word was just taken, so no list holds the node; the mutex stays mapped by the
         // contract of `lock`.
         unsafe { thread.push(&self.node) };
         thread.end();
+        let dead_owner = match taken {
+            Taken::Released => None,
+            Taken::Orphaned => self.note_death(),
+        };
         // Relaxed: whoever needs it finds it by the word (PAIR mutex-word), or looks for a person.
         self.owner.store(thread.process(), Ordering::Relaxed);
         // No write of the section before `owner` stands (INV-M4).
@@ -402,7 +432,8 @@ impl RawMutex {
         // Relaxed: written by holders alone (INV-M6).
         let state = self.state.load(Ordering::Relaxed);
         if state & NOT_RECOVERABLE != 0 {
-            return self.refuse();
+            self.give_back();
+            return Err(RawLockError::NotRecoverable);
         }
         Ok(Acquired {
             inconsistent: state & INCONSISTENT != 0,
@@ -434,36 +465,26 @@ impl RawMutex {
 
     // ---- the slow path ----------------------------------------------------------------------
 
+    // The slow paths look the thread up again: handed over by reference, it would have to exist in
+    // memory on the fast path too.
+
     #[cold]
     #[inline(never)]
-    fn lock_slow(
-        &self,
-        thread: Thread,
-        deadline: Option<Deadline>,
-    ) -> Result<Acquired, RawLockError> {
-        match self.contend(thread, deadline) {
-            Ok(dead_owner) => self.enter(thread, dead_owner),
-            Err(error) => {
-                thread.end();
-                Err(error)
-            }
-        }
+    fn lock_slow(&self, deadline: Option<Deadline>) -> Result<Taken, RawLockError> {
+        let thread = robust::thread()?;
+        self.contend(thread, deadline).inspect_err(|_| thread.end())
     }
 
     /// Waits until the word is ours.
-    fn contend(
-        &self,
-        thread: Thread,
-        deadline: Option<Deadline>,
-    ) -> Result<Option<ProcessId>, RawLockError> {
+    fn contend(&self, thread: Thread, deadline: Option<Deadline>) -> Result<Taken, RawLockError> {
         let mut spin = Spin::new();
         let mut sleep = Sleep::new();
         loop {
             // Relaxed: a look; `take` decides.
             let word = self.word.load(Ordering::Relaxed);
             if word & OWNER_DIED != 0 && word & TID_MASK == 0 {
-                if let Some(recovered) = self.take_orphan(word, thread, sleep.queued) {
-                    return Ok(recovered);
+                if self.take_orphan(word, thread, sleep.queued) {
+                    return Ok(Taken::Orphaned);
                 }
                 continue;
             }
@@ -473,7 +494,7 @@ impl RawMutex {
                         // The waiters' turn is taken. Relaxed: a hint.
                         self.starve.store(0, Ordering::Relaxed);
                     }
-                    return Ok(None);
+                    return Ok(Taken::Released);
                 }
                 continue;
             }
@@ -510,17 +531,18 @@ impl RawMutex {
 
     #[cold]
     #[inline(never)]
-    fn try_lock_slow(&self, thread: Thread) -> Result<Acquired, RawLockError> {
+    fn try_lock_slow(&self) -> Result<Taken, RawLockError> {
+        let thread = robust::thread()?;
         loop {
             // Relaxed: a look; `take` decides.
             let word = self.word.load(Ordering::Relaxed);
             if word == FREE {
                 if self.take(word, thread.tid()) {
-                    return self.enter(thread, None);
+                    return Ok(Taken::Released);
                 }
             } else if word & OWNER_DIED != 0 && word & TID_MASK == 0 {
-                if let Some(recovered) = self.take_orphan(word, thread, 0) {
-                    return self.enter(thread, recovered);
+                if self.take_orphan(word, thread, 0) {
+                    return Ok(Taken::Orphaned);
                 }
             } else {
                 thread.end();
@@ -529,22 +551,26 @@ impl RawMutex {
         }
     }
 
-    /// One attempt to take a lock whose owner died, and to note the death (INV-M5).
-    fn take_orphan(&self, word: u32, thread: Thread, queued: u32) -> Option<Option<ProcessId>> {
+    /// One attempt to take a lock whose owner died.
+    fn take_orphan(&self, word: u32, thread: Thread, queued: u32) -> bool {
         // Whoever slept on it still does.
         let waiters = if self.broken(Fault::RecoveryDropsWaiters) {
             0
         } else {
             word & WAITERS | queued
         };
-        if !self.take(word, thread.tid() | waiters) {
-            return None;
-        }
+        self.take(word, thread.tid() | waiters)
+    }
+
+    /// Notes in `state` that the last owner died in its section, if it did (INV-M5).
+    #[cold]
+    #[inline(never)]
+    fn note_death(&self) -> Option<ProcessId> {
         // Relaxed, all of them: between holders, who are ordered by the word.
         self.since.store(0, Ordering::Relaxed);
         let dead_owner = ProcessId::from_bits(self.owner.load(Ordering::Relaxed));
-        if self.broken(Fault::NotesDeathAfterOwner) {
-            self.owner.store(thread.process(), Ordering::Relaxed);
+        if self.broken(Fault::ClearsOwnerBeforeNoting) {
+            self.owner.store(0, Ordering::Relaxed);
         }
         if dead_owner.is_some() {
             let state = self.state.load(Ordering::Relaxed);
@@ -553,7 +579,7 @@ impl RawMutex {
         }
         // Before `enter` replaces `owner`.
         compiler_fence(Ordering::SeqCst);
-        Some(dead_owner)
+        dead_owner
     }
 
     /// Sleeps until `word`, which has WAITERS set, may have changed.
@@ -575,15 +601,16 @@ impl RawMutex {
             // A wake may have been spent on this thread, and others may sleep (INV-M3).
             sleep.queued = WAITERS;
         }
-        if ended == futex::Wait::TimedOut && word & TID_MASK != 0 {
-            self.count_slice(word, sleep);
+        if ended == futex::Wait::TimedOut && word & TID_MASK != 0 && self.is_suspicious(word) {
+            self.rescue(word);
         }
     }
 
-    /// Leaves for observers when the present owner was first seen by a sleeper.
+    /// Leaves in `since` when the present owner was first seen by a sleeper.
     fn note_since(&self, word: u32, now: u64, sleep: &mut Sleep) {
-        let owner_changed = word & TID_MASK != sleep.owner;
-        sleep.owner = word & TID_MASK;
+        let owner = word & TID_MASK;
+        let owner_changed = sleep.owner != 0 && sleep.owner != owner;
+        sleep.owner = owner;
         // Relaxed: a hint. The owner clears it in its contended unlock; one that is stored too late, for an
         // owner that is gone, is replaced as soon as its writer, whom that unlock wakes, sleeps again.
         if owner_changed || self.since.load(Ordering::Relaxed) == 0 {
@@ -591,32 +618,28 @@ impl RawMutex {
         }
     }
 
-    /// Counts slices that ended with nothing new, and then looks whether the owner exists.
-    fn count_slice(&self, word: u32, sleep: &mut Sleep) {
-        // Relaxed: a look.
-        if self.word.load(Ordering::Relaxed) != word || sleep.stale_word != word {
-            sleep.stale_word = word;
-            sleep.stale_slices = 0;
-            return;
-        }
-        sleep.stale_slices += 1;
-        if sleep.stale_slices >= SUSPICIOUS_SLICES {
-            sleep.stale_slices = 0;
-            self.rescue(word);
-        }
+    /// Whether a sleep that ended with nothing new should lead to a look at the owner's existence.
+    fn is_suspicious(&self, word: u32) -> bool {
+        // Relaxed: hints.
+        let since = self.since.load(Ordering::Relaxed);
+        since != 0
+            && self.word.load(Ordering::Relaxed) == word
+            && deadline::now().saturating_sub(since) > SUSPICION.as_nanos() as u64
     }
 
     /// Orphans a lock whose owner is gone although the kernel did not say so.
     ///
-    /// The kernel's walk can miss a lock: its region was unmapped while held, the thread held more than
-    /// 2048 locks, an old kernel's out-of-memory reaper freed the list first. A belt; nothing relies on it.
+    /// The kernel's walk can miss a lock: its holder called `exec` from a thread other than the first (it has
+    /// the first thread's id by the time of the walk), its region was unmapped while held, the thread
+    /// held more than 2048 locks, an old kernel's out-of-memory reaper freed the list first.
     ///
-    /// Two steps, since a thread id alone is reused. First the word is marked, keeping the id: harmless if
-    /// the owner lives, whose unlock and whose burial treat the mark as nothing. Then the id is
-    /// looked up. The kernel finishes its walk of a thread's list before the id vanishes; so an id
-    /// that is gone and still stands in a marked word was missed. A later owner with the same id
-    /// cannot be mistaken for the dead one: its word is unmarked, until another waiter has slept through as
-    /// many slices, about a second, between the two system-call-free instructions below.
+    /// Two steps, since a thread id alone may be reused. First the word is marked, keeping the id: harmless
+    /// if the owner lives, whose unlock and whose burial treat the mark as nothing. Then the id is looked
+    /// up. A thread's list is walked before its id vanishes, and a new thread of that id can lock only a
+    /// word that is free; so if the id is gone while the marked word still holds it, the walk has missed
+    /// this lock, and from then on only a rescuer changes the word. That a rescuer did, that a new thread
+    /// got the id, the lock and a mark of its own, all between the last two steps here, would take a second
+    /// rescuer's whole slice (100 ms) between two neighbouring instructions.
     #[cold]
     fn rescue(&self, word: u32) {
         let suspected = word | OWNER_DIED;
@@ -670,10 +693,9 @@ impl RawMutex {
     /// Gives a lock back whose data was given up; so its waiters learn of it one after another.
     #[cold]
     #[inline(never)]
-    fn refuse(&self) -> Result<Acquired, RawLockError> {
+    fn give_back(&self) {
         // SAFETY: called by `enter`, when the lock has just been taken by this thread.
         unsafe { self.unlock() };
-        Err(RawLockError::NotRecoverable)
     }
 
     // ---- for the holder ---------------------------------------------------------------------
@@ -726,7 +748,7 @@ impl RawMutex {
     /// Who holds the lock, since when, how many wait, and what is known of the data. Works on a
     /// read-only mapping, does not disturb anybody, and makes one system call.
     #[must_use]
-    pub fn inspect(&self) -> Inspection {
+    pub fn inspect(&self) -> RawInspect {
         // Relaxed, all: each is outdated as soon as it is read, and they need not fit together.
         let word = self.word.load(Ordering::Relaxed);
         let owner = self.owner.load(Ordering::Relaxed);
@@ -734,7 +756,7 @@ impl RawMutex {
         let state = self.state.load(Ordering::Relaxed);
         let held = word & TID_MASK != 0;
         let orphaned = !held && word & OWNER_DIED != 0 && owner != 0;
-        Inspection {
+        RawInspect {
             owner_tid: word & TID_MASK,
             owner: ProcessId::from_bits(owner).filter(|_| held),
             since: (held && since != 0).then_some(since),
@@ -789,9 +811,6 @@ struct Sleep {
     begin: u64,
     /// The owner whom it last slept for.
     owner: u32,
-    /// The word that the last slices ended with, and how many did.
-    stale_word: u32,
-    stale_slices: u32,
 }
 
 impl Sleep {
@@ -800,8 +819,281 @@ impl Sleep {
             queued: 0,
             begin: 0,
             owner: 0,
-            stale_word: 0,
-            stale_slices: 0,
         }
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+    use std::sync::Arc;
+    use std::thread;
+    use std::time::Instant;
+
+    /// Counts under the lock, without atomics.
+    #[derive(Default)]
+    struct Counter {
+        mutex: RawMutex,
+        value: shm_core::sync::UnsafeCell<u64>,
+    }
+
+    // SAFETY: `value` is touched only by `add`, under the lock.
+    unsafe impl Sync for Counter {}
+    // SAFETY: no thread-bound state while the mutex is unlocked.
+    unsafe impl Send for Counter {}
+
+    impl Counter {
+        fn add(&self) {
+            // SAFETY: `self` outlives the section.
+            let acquired = unsafe { self.mutex.lock(None) }.expect("no other error can happen");
+            assert!(!acquired.inconsistent);
+            self.value.with_mut(|value| {
+                // SAFETY: the lock is held, so nobody else touches the value.
+                unsafe { *value += 1 }
+            });
+            // SAFETY: locked above.
+            unsafe { self.mutex.unlock() };
+        }
+    }
+
+    #[test]
+    fn smoke() {
+        let mutex = RawMutex::new();
+        // SAFETY: the mutex outlives the sections.
+        let acquired = unsafe { mutex.lock(None) }.expect("it is free");
+        assert_eq!(
+            acquired,
+            Acquired {
+                inconsistent: false,
+                poisoned: false,
+                dead_owner: None,
+                deaths: 0
+            }
+        );
+        assert!(mutex.is_held_by_me());
+        let seen = mutex.inspect();
+        assert_eq!(seen.owner_tid, mutex.owner_tid());
+        assert_eq!(seen.owner, Some(ProcessId::current()));
+        assert_eq!((seen.waiters, seen.since), (0, None));
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+        assert!(!mutex.is_held_by_me());
+        assert_eq!(mutex.inspect().owner_tid, 0);
+    }
+
+    #[test]
+    fn four_threads_lose_no_update() {
+        const ROUNDS: u64 = 20_000;
+        let counter = Arc::new(Counter::default());
+        let threads: Vec<_> = (0..4)
+            .map(|_| {
+                let counter = Arc::clone(&counter);
+                thread::spawn(move || (0..ROUNDS).for_each(|_| counter.add()))
+            })
+            .collect();
+        for thread in threads {
+            thread.join().expect("no panic");
+        }
+        // SAFETY: all threads are done.
+        assert_eq!(counter.value.with(|value| unsafe { *value }), 4 * ROUNDS);
+    }
+
+    #[test]
+    fn locking_twice_is_a_deadlock_and_trying_twice_would_block() {
+        let mutex = RawMutex::new();
+        // SAFETY: the mutex outlives the section.
+        unsafe { mutex.lock(None) }.expect("it is free");
+        // SAFETY: as above.
+        assert_eq!(unsafe { mutex.lock(None) }, Err(RawLockError::Deadlock));
+        // SAFETY: as above.
+        assert_eq!(unsafe { mutex.try_lock() }, Err(RawLockError::WouldBlock));
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+        // SAFETY: as above.
+        unsafe { mutex.try_lock() }.expect("it is free again");
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+    }
+
+    #[test]
+    fn a_timed_lock_waits_as_long_as_it_said() {
+        let mutex = RawMutex::new();
+        // SAFETY: the mutex outlives the section.
+        unsafe { mutex.lock(None) }.expect("it is free");
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                let begin = Instant::now();
+                let deadline = Deadline::after(Duration::from_millis(30));
+                // SAFETY: as above.
+                let error = unsafe { mutex.lock(Some(deadline)) };
+                assert_eq!(error, Err(RawLockError::Timeout));
+                assert!(begin.elapsed() >= Duration::from_millis(30));
+            });
+        });
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+        let past = Deadline::from_nanoseconds(1);
+        // SAFETY: as above.
+        unsafe { mutex.lock(Some(past)) }
+            .expect("a free lock is taken without a look at the clock");
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+    }
+
+    #[test]
+    fn inspect_counts_the_sleepers_and_says_since_when() {
+        let mutex = RawMutex::new();
+        let before = deadline::now();
+        // SAFETY: the mutex outlives the section.
+        unsafe { mutex.lock(None) }.expect("it is free");
+        thread::scope(|scope| {
+            for _ in 0..2 {
+                scope.spawn(|| {
+                    // SAFETY: as above.
+                    unsafe { mutex.lock(None) }.expect("it becomes free");
+                    // SAFETY: locked above.
+                    unsafe { mutex.unlock() };
+                });
+            }
+            while mutex.inspect().waiters != 2 {
+                thread::yield_now();
+            }
+            let since = mutex.inspect().since.expect("somebody sleeps");
+            assert!((before..deadline::now()).contains(&since));
+            // SAFETY: locked above.
+            unsafe { mutex.unlock() };
+        });
+        assert_eq!(mutex.inspect().waiters, 0);
+        assert_eq!(mutex.inspect().since, None);
+    }
+
+    #[test]
+    fn poison_stays_until_declared_consistent() {
+        let mutex = RawMutex::new();
+        let look = |and_then: fn(&RawMutex)| {
+            // SAFETY: the mutex outlives the section.
+            let acquired = unsafe { mutex.lock(None) }.expect("it is free");
+            and_then(&mutex);
+            // SAFETY: locked above.
+            unsafe { mutex.unlock() };
+            acquired.poisoned
+        };
+        assert!(!look(RawMutex::mark_poisoned));
+        assert!(mutex.inspect().poisoned);
+        assert!(look(|_| {}));
+        assert!(look(RawMutex::mark_consistent), "a look repairs nothing");
+        assert!(!look(|_| {}));
+        assert_eq!(mutex.inspect().deaths, 0);
+    }
+
+    #[test]
+    fn data_given_up_refuses_every_waiter() {
+        let mutex = RawMutex::new();
+        // SAFETY: the mutex outlives the section.
+        unsafe { mutex.lock(None) }.expect("it is free");
+        thread::scope(|scope| {
+            for _ in 0..3 {
+                scope.spawn(|| {
+                    // SAFETY: as above.
+                    let refused = unsafe { mutex.lock(None) };
+                    assert_eq!(refused, Err(RawLockError::NotRecoverable));
+                });
+            }
+            while mutex.inspect().waiters != 3 {
+                thread::yield_now();
+            }
+            mutex.mark_not_recoverable();
+            // SAFETY: locked above.
+            unsafe { mutex.unlock() };
+        });
+        // SAFETY: as above.
+        let refused = unsafe { mutex.try_lock() };
+        assert_eq!(refused, Err(RawLockError::NotRecoverable));
+        assert!(mutex.inspect().not_recoverable);
+        assert_eq!(mutex.owner_tid(), 0);
+    }
+
+    #[test]
+    fn a_starving_waiter_gets_the_lock_from_a_greedy_owner() {
+        let mutex = RawMutex::new();
+        let done = std::sync::atomic::AtomicBool::new(false);
+        thread::scope(|scope| {
+            let mutex = &mutex;
+            let done = &done;
+            scope.spawn(move || {
+                while !done.load(std::sync::atomic::Ordering::Relaxed) {
+                    // SAFETY: the mutex outlives the section.
+                    unsafe { mutex.lock(None) }.expect("it becomes free");
+                    thread::sleep(Duration::from_micros(200));
+                    // SAFETY: locked above.
+                    unsafe { mutex.unlock() };
+                }
+            });
+            for _ in 0..10 {
+                let deadline = Deadline::after(Duration::from_secs(20));
+                // SAFETY: as above.
+                unsafe { mutex.lock(Some(deadline)) }.expect("the owner has to hand over");
+                // SAFETY: locked above.
+                unsafe { mutex.unlock() };
+                thread::sleep(Duration::from_micros(500));
+            }
+            done.store(true, std::sync::atomic::Ordering::Relaxed);
+        });
+    }
+
+    #[test]
+    fn a_thread_that_ends_with_the_lock_hands_it_over_with_a_report() {
+        let mutex = RawMutex::new();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                // SAFETY: the mutex outlives the thread.
+                unsafe { mutex.lock(None) }.expect("it is free");
+            });
+        });
+        // The scope ends before the kernel has buried the thread: wait for it, not for luck.
+        // SAFETY: the mutex outlives the section.
+        let acquired = unsafe { mutex.lock(None) }.expect("the kernel gives it up");
+        assert!(acquired.inconsistent);
+        assert_eq!(acquired.dead_owner, Some(ProcessId::current()));
+        assert_eq!(acquired.deaths, 1);
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+
+        // Not repaired: the next one is told again, though not by whom.
+        // SAFETY: as above.
+        let again = unsafe { mutex.try_lock() }.expect("it is free");
+        assert!(again.inconsistent);
+        assert_eq!((again.dead_owner, again.deaths), (None, 1));
+        mutex.mark_consistent();
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+        // SAFETY: as above.
+        let repaired = unsafe { mutex.lock(None) }.expect("it is free");
+        assert!(!repaired.inconsistent);
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+    }
+
+    #[test]
+    fn one_thread_cannot_hold_more_than_the_kernel_would_release() {
+        let mutexes: Vec<RawMutex> = (0..=robust::LIMIT).map(|_| RawMutex::new()).collect();
+        let (last, held) = mutexes.split_last().expect("there are some");
+        for mutex in held {
+            // SAFETY: the mutexes outlive their sections.
+            unsafe { mutex.lock(None) }.expect("within the limit");
+        }
+        // SAFETY: as above.
+        let refused = unsafe { last.lock(None) };
+        assert_eq!(refused, Err(RawLockError::TooManyLocks));
+        assert_eq!(last.owner_tid(), 0);
+        // SAFETY: locked above.
+        unsafe { held[7].unlock() };
+        // SAFETY: as above.
+        unsafe { last.lock(None) }.expect("one less");
+        for mutex in mutexes.iter().filter(|mutex| mutex.is_held_by_me()) {
+            // SAFETY: locked above.
+            unsafe { mutex.unlock() };
+        }
+        assert!(mutexes.iter().all(|mutex| mutex.owner_tid() == 0));
     }
 }

@@ -7,10 +7,12 @@
 //! | a test that may hang | [`watchdog`] |
 //! | a name in `/dev/shm` that goes away again | [`UniqueName`] |
 //! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
+//! | judging what several processes saw | [`linearizability`] |
 //!
 //! The crate is not published and is a dev-dependency only.
 
 mod child;
+pub mod linearizability;
 mod peer;
 mod procfs;
 mod spawn;

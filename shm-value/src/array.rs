@@ -21,7 +21,9 @@ use std::time::{Duration, Instant};
 
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Field, Kind, Place, Segment, Spec, layout};
-use shm_lock::{Cause, Guarded, Inspection, LockError, LockResult, Patience, RawMutex};
+use shm_lock::{
+    Cause, Guarded, Inspection, LockError, LockFailure, LockResult, Patience, RawMutex,
+};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use crate::error::ValueError;
@@ -43,10 +45,10 @@ use crate::error::ValueError;
 /// let numbers = Array::create(Place::named(&name).unlink_on_drop(true), &[0_i32, 1, 2, 3])?;
 ///
 /// let peer = Array::<i32>::open(&name)?; // in another process
-/// for number in peer.lock()?.iter_mut() {
+/// for number in peer.lock_or_repair(|_, _| ())?.iter_mut() {
 ///     *number = -*number;
 /// }
-/// assert_eq!(*numbers.lock()?, [0, -1, -2, -3]);
+/// assert_eq!(numbers.get(2)?, -2);
 /// numbers.set(3, 7)?;
 /// assert_eq!(numbers.get(3)?, 7);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
@@ -272,14 +274,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     }
 
     fn hold(&self) -> Result<ArrayGuard<'_, T>, ValueError> {
-        self.lock().map_err(|error| match error {
-            LockError::OwnerDied(_) | LockError::Poisoned(_) => ValueError::NeedsRepair,
-            LockError::NotRecoverable => ValueError::NotRecoverable,
-            LockError::Deadlock => ValueError::Deadlock,
-            LockError::TooManyLocks => ValueError::TooManyLocks,
-            LockError::ReadOnly => ValueError::ReadOnly,
-            _ => ValueError::Unsupported,
-        })
+        Ok(self.lock().map_err(LockFailure::from)?)
     }
 
     /// Takes the lock; blocks until it is free. The guard is a slice of the elements in place.
@@ -319,18 +314,12 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// As [`lock`](Self::lock), with `repair` run on the elements if the last owner died or panicked.
     ///
     /// # Errors
-    /// Those of [`lock`](Self::lock), but never `OwnerDied` nor `Poisoned`.
+    /// Those of [`lock`](Self::lock), but never for want of a repair.
     pub fn lock_or_repair(
         &self,
         repair: impl FnOnce(&mut [T], Cause),
-    ) -> LockResult<ArrayGuard<'_, T>> {
-        match self.lock() {
-            Err(LockError::OwnerDied(recover) | LockError::Poisoned(recover)) => {
-                let cause = recover.cause();
-                Ok(recover.repair(|elements| repair(elements, cause)))
-            }
-            other => other,
-        }
+    ) -> Result<ArrayGuard<'_, T>, LockFailure> {
+        LockError::repaired(self.lock(), repair)
     }
 
     fn acquire(&self, patience: Patience) -> LockResult<ArrayGuard<'_, T>> {
@@ -474,7 +463,7 @@ impl<T> Guarded for ArrayGuard<'_, T> {
 
 impl<T: fmt::Debug> fmt::Debug for ArrayGuard<'_, T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ArrayGuard").field(&&**self).finish()
+        (**self).fmt(f)
     }
 }
 

@@ -1,6 +1,6 @@
 //! Why a value could not be read or written.
 
-use shm_lock::RawLockError;
+use shm_lock::{LockFailure, RawLockError};
 
 /// A read or write that did not happen; the value is as it was.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -48,15 +48,24 @@ impl ValueError {
     }
 }
 
-impl From<RawLockError> for ValueError {
-    fn from(error: RawLockError) -> Self {
+impl From<LockFailure> for ValueError {
+    fn from(error: LockFailure) -> Self {
         match error {
-            RawLockError::WouldBlock => Self::WouldBlock,
-            RawLockError::Timeout => Self::Timeout,
-            RawLockError::Deadlock => Self::Deadlock,
-            RawLockError::NotRecoverable => Self::NotRecoverable,
-            RawLockError::TooManyLocks(_) => Self::TooManyLocks,
-            RawLockError::Unsupported(_) | _ => Self::Unsupported,
+            LockFailure::NeedsRepair(_) => Self::NeedsRepair,
+            LockFailure::NotRecoverable => Self::NotRecoverable,
+            LockFailure::WouldBlock => Self::WouldBlock,
+            LockFailure::Timeout => Self::Timeout,
+            LockFailure::Deadlock => Self::Deadlock,
+            LockFailure::TooManyLocks => Self::TooManyLocks,
+            LockFailure::ReadOnly => Self::ReadOnly,
+            _ => Self::Unsupported,
         }
+    }
+}
+
+impl From<RawLockError> for ValueError {
+    #[cold]
+    fn from(error: RawLockError) -> Self {
+        LockFailure::from(error).into()
     }
 }

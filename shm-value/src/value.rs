@@ -459,6 +459,6 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + fmt::Debug + 'static> fmt::
     for ValueGuard<'_, T>
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_tuple("ValueGuard").field(&**self).finish()
+        (**self).fmt(f)
     }
 }

@@ -3,11 +3,10 @@
 use core::ptr;
 use core::time::Duration;
 use std::io;
-use std::sync::OnceLock;
 
 use super::{SLICE, Wait};
 use crate::Deadline;
-use crate::sync::{AtomicU32, Ordering};
+use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// Sleeps until woken, while `*word == expected`, at most until `deadline`.
 ///
@@ -107,12 +106,20 @@ pub fn waiters(word: &AtomicU32) -> usize {
 /// How many processors are online: with one, spinning only keeps the owner from running.
 #[must_use]
 pub fn processors() -> usize {
-    static PROCESSORS: OnceLock<usize> = OnceLock::new();
-    *PROCESSORS.get_or_init(|| {
-        // SAFETY: reads a number; touches no memory of ours.
-        let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
-        usize::try_from(online).unwrap_or(1).max(1)
-    })
+    // Not a `OnceLock`: a fork while another thread fills it would leave it locked in the child.
+    // Not `available_parallelism`: the owner may run where this process may not.
+    static PROCESSORS: AtomicUsize = AtomicUsize::new(0);
+    // Relaxed: a number on its own, which all threads compute alike.
+    match PROCESSORS.load(Ordering::Relaxed) {
+        0 => {
+            // SAFETY: reads a number; touches no memory of ours.
+            let online = unsafe { libc::sysconf(libc::_SC_NPROCESSORS_ONLN) };
+            let online = usize::try_from(online).unwrap_or(1).max(1);
+            PROCESSORS.store(online, Ordering::Relaxed);
+            online
+        }
+        known => known,
+    }
 }
 
 /// Whether no thread in this PID namespace has the id `tid` at this moment.

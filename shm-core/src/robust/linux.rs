@@ -54,22 +54,28 @@ impl Node {
 /// What a thread remembers about itself, filled under a fork stamp.
 #[derive(Debug)]
 struct Local {
-    /// The stamp of the process in which the rest holds; 0 = nowhere.
+    /// The stamp of the process in which the rest holds; [`NEVER`] = in none.
     stamp: Cell<u64>,
     head: Cell<*const Head>,
     process: Cell<u64>,
     tid: Cell<u32>,
-    held: Cell<u32>,
+    /// How many locks of ours are in the list besides one: exact or one too many while the list is
+    /// not empty, meaningless while it is. The lock that is taken alone and released alone, almost
+    /// every one, never touches it.
+    besides: Cell<u32>,
 }
+
+/// No process has this stamp.
+const NEVER: u64 = u64::MAX;
 
 thread_local! {
     static LOCAL: Local = const {
         Local {
-            stamp: Cell::new(0),
+            stamp: Cell::new(NEVER),
             head: Cell::new(ptr::null()),
             process: Cell::new(0),
             tid: Cell::new(0),
-            held: Cell::new(0),
+            besides: Cell::new(0),
         }
     };
 }
@@ -78,6 +84,8 @@ thread_local! {
 #[derive(Clone, Copy, Debug)]
 pub struct Thread {
     local: NonNull<Local>,
+    head: *const Head,
+    tid: u32,
     not_send: PhantomData<*const Local>,
 }
 
@@ -88,10 +96,12 @@ pub struct Thread {
 /// [`Unsupported`] where the C library's list is absent or has another layout than glibc's.
 #[inline]
 pub fn thread() -> Result<Thread, Unsupported> {
-    match current() {
-        Some(thread) => Ok(thread),
-        None => first_use(),
-    }
+    LOCAL.with(|local| {
+        if local.stamp.get() != fork::peek() {
+            first_use(local)?;
+        }
+        Ok(Thread::of(local))
+    })
 }
 
 /// The calling thread, if it has called [`thread`] since its process was forked: one that has not
@@ -100,16 +110,23 @@ pub fn thread() -> Result<Thread, Unsupported> {
 #[must_use]
 pub fn current() -> Option<Thread> {
     LOCAL.with(|local| {
-        (local.stamp.get() == fork::stamp()).then_some(Thread {
-            local: NonNull::from(local),
-            not_send: PhantomData,
-        })
+        (local.stamp.get() == fork::peek() || is_used(local)).then(|| Thread::of(local))
     })
+}
+
+/// For a process that has no wipe-on-fork page to peek at.
+#[cold]
+#[inline(never)]
+fn is_used(local: &Local) -> bool {
+    local.stamp.get() == fork::stamp()
 }
 
 #[cold]
 #[inline(never)]
-fn first_use() -> Result<Thread, Unsupported> {
+fn first_use(local: &Local) -> Result<(), Unsupported> {
+    if is_used(local) {
+        return Ok(());
+    }
     let mut head: *const Head = ptr::null();
     let mut length = 0_usize;
     // SAFETY: both are live locals that the call alone writes; 0 is the calling thread.
@@ -129,21 +146,26 @@ fn first_use() -> Result<Thread, Unsupported> {
     }
     // SAFETY: gives a number.
     let tid = unsafe { libc::gettid() };
-    LOCAL.with(|local| {
-        local.head.set(head);
-        local.tid.set(tid.unsigned_abs());
-        local.process.set(ProcessId::current().to_bits());
-        // The C library gives a forked child an empty list.
-        local.held.set(0);
-        local.stamp.set(fork::stamp());
-        Ok(Thread {
-            local: NonNull::from(local),
-            not_send: PhantomData,
-        })
-    })
+    local.head.set(head);
+    local.tid.set(tid.unsigned_abs());
+    local.process.set(ProcessId::current().to_bits());
+    // The C library gives a forked child an empty list.
+    local.besides.set(0);
+    local.stamp.set(fork::stamp());
+    Ok(())
 }
 
 impl Thread {
+    #[inline]
+    fn of(local: &Local) -> Self {
+        Self {
+            local: NonNull::from(local),
+            head: local.head.get(),
+            tid: local.tid.get(),
+            not_send: PhantomData,
+        }
+    }
+
     #[inline]
     fn local(&self) -> &Local {
         // SAFETY:
@@ -161,14 +183,14 @@ impl Thread {
         // - other writers: the C library in this same thread, never during an operation of ours; the
         //   two links are atomics here;
         // - any bytes are a value: integers.
-        unsafe { &*self.local().head.get() }
+        unsafe { &*self.head }
     }
 
     /// This thread's id, as the kernel compares it with a lock's word.
     #[inline]
     #[must_use]
     pub fn tid(&self) -> u32 {
-        self.local().tid.get()
+        self.tid
     }
 
     /// This thread's process, as [`ProcessId::to_bits`] gives it.
@@ -186,22 +208,24 @@ impl Thread {
     /// [`TooManyLocks`] if the thread holds [`LIMIT`] already; then nothing is pending.
     #[inline]
     pub fn begin(&self, node: &Node, word: &AtomicU32) -> Result<(), TooManyLocks> {
-        if self.local().held.get() >= LIMIT {
-            return Err(TooManyLocks);
-        }
-        self.begin_unlock(node, word);
-        Ok(())
-    }
-
-    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
-    #[inline]
-    pub fn begin_unlock(&self, node: &Node, word: &AtomicU32) {
         debug_assert_eq!(
             ptr::from_ref(word).addr(),
             ptr::from_ref(&node.next)
                 .addr()
                 .wrapping_add_signed(WORD_OFFSET),
         );
+        if self.local().besides.get() >= LIMIT - 1 && is_not_empty(self.head()) {
+            return Err(TooManyLocks);
+        }
+        self.head().pending.store(node.address(), Ordering::Relaxed);
+        // Before whatever changes the word (INV-R1).
+        compiler_fence(Ordering::SeqCst);
+        Ok(())
+    }
+
+    /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
+    #[inline]
+    pub fn begin_unlock(&self, node: &Node, _: &AtomicU32) {
         self.head().pending.store(node.address(), Ordering::Relaxed);
         // Before whatever changes the word (INV-R1).
         compiler_fence(Ordering::SeqCst);
@@ -222,15 +246,17 @@ impl Thread {
         node.prev.store(head_address, Ordering::Relaxed);
         // The node's `next` stands before the node is linked (INV-R2).
         compiler_fence(Ordering::SeqCst);
+        let besides = &self.local().besides;
         if first != head_address {
             // SAFETY: the first node of this thread's list is a lock that it holds, ours or the C
             // library's, still mapped by the contract of either.
-            unsafe { link(first - size_of::<usize>(), node.address()) };
+            unsafe { link((first & !PI) - size_of::<usize>(), node.address()) };
+            besides.set(besides.get() + 1);
+        } else if besides.get() != 0 {
+            besides.set(0);
         }
         head.list.store(node.address(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
-        let held = &self.local().held;
-        held.set(held.get() + 1);
     }
 
     /// Unlinks `node`, whose word still holds this thread's id.
@@ -243,17 +269,33 @@ impl Thread {
         let head_address = ptr::from_ref(self.head()).addr();
         let next = node.next.load(Ordering::Relaxed);
         let prev = node.prev.load(Ordering::Relaxed);
-        if next & !PI != head_address {
+        if next != head_address || prev != head_address {
+            // SAFETY: by the contract, and others remain in the list.
+            return unsafe { self.remove_from_others(next, prev) };
+        }
+        // The one store that takes the node out (INV-R2).
+        self.head().list.store(head_address, Ordering::Relaxed);
+        // Before the word is given away (INV-R1: it is still pending).
+        compiler_fence(Ordering::SeqCst);
+    }
+
+    /// Unlinks a node that stands between `next` and `prev`, of which at most one is the head.
+    ///
+    /// # Safety
+    ///
+    /// Both are links that the node had in this thread's list.
+    #[inline]
+    unsafe fn remove_from_others(&self, next: usize, prev: usize) {
+        if next & !PI != ptr::from_ref(self.head()).addr() {
             // SAFETY: a neighbour in this thread's list is a lock that it holds, still mapped.
             unsafe { link((next & !PI) - size_of::<usize>(), prev) };
         }
         // The one store that takes the node out (INV-R2). The previous `next` may be the head's `list`.
         // SAFETY: as above; the head lives as long as the thread.
         unsafe { link(prev & !PI, next) };
-        // Before the word is given away (INV-R1: it is still pending).
         compiler_fence(Ordering::SeqCst);
-        let held = &self.local().held;
-        held.set(held.get().wrapping_sub(1));
+        let besides = &self.local().besides;
+        besides.set(besides.get().saturating_sub(1));
     }
 
     /// Ends the operation: nothing is pending.
@@ -264,6 +306,13 @@ impl Thread {
         self.head().pending.store(0, Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
     }
+}
+
+/// Whether the list has nodes: only then does the count mean something.
+#[cold]
+#[inline(never)]
+fn is_not_empty(head: &Head) -> bool {
+    head.list.load(Ordering::Relaxed) != ptr::from_ref(head).addr()
 }
 
 /// Stores `value` in the link at `address`.
@@ -281,4 +330,188 @@ unsafe fn link(address: usize, value: usize) {
     let field = unsafe { &*field };
     // Relaxed: read by this thread, and by the kernel after its last instruction.
     field.store(value, Ordering::Relaxed);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::robust::{OWNER_DIED, TID_MASK};
+    use std::cell::UnsafeCell;
+    use std::thread;
+
+    /// The least that the list needs: a word 32 bytes before the node.
+    #[derive(Default)]
+    #[repr(C)]
+    struct Lock {
+        word: AtomicU32,
+        padding: [u32; 5],
+        node: Node,
+    }
+
+    impl Lock {
+        fn lock(&self) {
+            let thread = thread().expect("glibc's list");
+            thread.begin(&self.node, &self.word).expect("few locks");
+            let taken =
+                self.word
+                    .compare_exchange(0, thread.tid(), Ordering::Acquire, Ordering::Relaxed);
+            assert_eq!(taken, Ok(0));
+            // SAFETY: the word was taken just now, and the lock outlives the thread.
+            unsafe { thread.push(&self.node) };
+            thread.end();
+        }
+
+        fn unlock(&self) {
+            let thread = thread().expect("glibc's list");
+            thread.begin_unlock(&self.node, &self.word);
+            // SAFETY: locked by this thread.
+            unsafe { thread.remove(&self.node) };
+            self.word.store(0, Ordering::Release);
+            thread.end();
+        }
+
+        /// Waits for the kernel, which buries a thread a little after it was joined.
+        fn is_orphaned(&self) -> bool {
+            while self.word.load(Ordering::Acquire) & TID_MASK != 0 {
+                thread::yield_now();
+            }
+            self.word.load(Ordering::Acquire) & OWNER_DIED != 0
+        }
+    }
+
+    /// A robust mutex of the C library.
+    struct Pthread(Box<UnsafeCell<libc::pthread_mutex_t>>);
+
+    // SAFETY: a pthread mutex is made for use by several threads.
+    unsafe impl Sync for Pthread {}
+
+    impl Pthread {
+        fn new() -> Self {
+            let mutex = Box::new(UnsafeCell::new(libc::PTHREAD_MUTEX_INITIALIZER));
+            let mut attributes = core::mem::MaybeUninit::uninit();
+            // SAFETY: a live local to be initialised.
+            let result = unsafe { libc::pthread_mutexattr_init(attributes.as_mut_ptr()) };
+            assert_eq!(result, 0);
+            // SAFETY: initialised above.
+            let result = unsafe {
+                libc::pthread_mutexattr_setrobust(
+                    attributes.as_mut_ptr(),
+                    libc::PTHREAD_MUTEX_ROBUST,
+                )
+            };
+            assert_eq!(result, 0);
+            // SAFETY: the mutex is not in use yet; the attributes are initialised.
+            let result = unsafe { libc::pthread_mutex_init(mutex.get(), attributes.as_ptr()) };
+            assert_eq!(result, 0);
+            Self(mutex)
+        }
+
+        fn lock(&self) -> i32 {
+            // SAFETY: initialised by `new`, at an address that stays.
+            unsafe { libc::pthread_mutex_lock(self.0.get()) }
+        }
+
+        fn unlock(&self) {
+            // SAFETY: as in `lock`.
+            assert_eq!(unsafe { libc::pthread_mutex_unlock(self.0.get()) }, 0);
+        }
+
+        fn is_orphaned(&self) -> bool {
+            match self.lock() {
+                0 => {
+                    self.unlock();
+                    false
+                }
+                libc::EOWNERDEAD => {
+                    // SAFETY: as in `lock`.
+                    unsafe { libc::pthread_mutex_consistent(self.0.get()) };
+                    self.unlock();
+                    true
+                }
+                error => panic!("pthread_mutex_lock: {error}"),
+            }
+        }
+    }
+
+    /// Xorshift: the same orders in each run.
+    fn next(seed: &mut u64) -> usize {
+        *seed ^= *seed << 13;
+        *seed ^= *seed >> 7;
+        *seed ^= *seed << 17;
+        (*seed >> 33) as usize
+    }
+
+    #[test]
+    fn own_locks_and_pthread_mutexes_share_the_list_in_any_order() {
+        const EACH: usize = 8;
+        let mut seed = 0x9e37_79b9_7f4a_7c15;
+        for _ in 0..200 {
+            let own: Vec<Lock> = (0..EACH).map(|_| Lock::default()).collect();
+            let pthreads: Vec<Pthread> = (0..EACH).map(|_| Pthread::new()).collect();
+            let mut held = [false; 2 * EACH];
+            let steps: Vec<usize> = (0..60).map(|_| next(&mut seed) % (2 * EACH)).collect();
+            for &step in &steps {
+                held[step] = !held[step];
+            }
+            thread::scope(|scope| {
+                scope.spawn(|| {
+                    let mut holds = [false; 2 * EACH];
+                    for &step in &steps {
+                        match (step < EACH, holds[step]) {
+                            (true, false) => own[step].lock(),
+                            (true, true) => own[step].unlock(),
+                            (false, false) => assert_eq!(pthreads[step - EACH].lock(), 0),
+                            (false, true) => pthreads[step - EACH].unlock(),
+                        }
+                        holds[step] = !holds[step];
+                    }
+                });
+            });
+            for (index, &held) in held.iter().enumerate() {
+                let orphaned = if index < EACH {
+                    own[index].is_orphaned()
+                } else {
+                    pthreads[index - EACH].is_orphaned()
+                };
+                assert_eq!(orphaned, held, "lock {index} after {steps:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn a_pending_lock_is_released_without_being_in_the_list() {
+        let taken = Lock::default();
+        let released = Lock::default();
+        thread::scope(|scope| {
+            scope.spawn(|| {
+                released.lock();
+                let thread = thread().expect("glibc's list");
+                thread.begin_unlock(&released.node, &released.word);
+                // SAFETY: locked above.
+                unsafe { thread.remove(&released.node) };
+                // Ends here: neither listed nor free.
+            });
+            scope.spawn(|| {
+                let thread = thread().expect("glibc's list");
+                thread.begin(&taken.node, &taken.word).expect("few locks");
+                taken.word.store(thread.tid(), Ordering::Relaxed);
+                // Ends here: taken and not yet listed.
+            });
+        });
+        assert!(taken.is_orphaned());
+        assert!(released.is_orphaned());
+    }
+
+    #[test]
+    fn the_limit_counts_what_is_held_now() {
+        let locks: Vec<Lock> = (0..=LIMIT).map(|_| Lock::default()).collect();
+        let (last, held) = locks.split_last().expect("there are some");
+        held.iter().for_each(Lock::lock);
+        let thread = thread().expect("glibc's list");
+        assert_eq!(thread.begin(&last.node, &last.word), Err(TooManyLocks));
+        held[0].unlock();
+        last.lock();
+        held[1..].iter().for_each(Lock::unlock);
+        last.unlock();
+    }
 }

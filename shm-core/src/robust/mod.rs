@@ -17,10 +17,13 @@
 //! Bit 0 of an address in `list`, `next` and `prev` marks a priority-inheriting pthread mutex; our
 //! own nodes never have it, our neighbours may.
 //!
-//! An operation on a lock is [`Thread::begin`], then the change of the word together with
-//! [`Thread::push`] or [`Thread::remove`], then [`Thread::end`]:
+//! Locking is [`Thread::begin`], the change of the word, [`Thread::push`], [`Thread::end`]; unlocking is
+//! [`Thread::begin_unlock`], [`Thread::remove`], the change of the word, [`Thread::end`].
 //!
 //! - INV-R1: whenever the thread's id stands in a word, the word's node is in the list or pending.
+//!   (Leaving a held lock pending would save two stores. But glibc empties a forked child's list and leaves
+//!   its pending entry: the child of a first process of a PID namespace that is the first in a namespace of its
+//!   own has its parent's id, and its end would release the parent's lock.)
 //! - INV-R2: at every instruction the chain from the head over `next` is whole: a node's `next` is
 //!   written before the node is linked, and unlinking is one store.
 //! - INV-R3: only the thread that holds a lock writes that lock's node, and only the neighbours' links
@@ -45,7 +48,7 @@ pub use linux::{Node, Thread, current, thread};
 #[cfg(loom)]
 mod model;
 #[cfg(loom)]
-pub use model::{Node, Thread, bury, current, thread};
+pub use model::{Kernel, Node, Thread, bury, current, thread};
 
 /// The part of a lock word that holds the owner's thread id.
 pub const TID_MASK: u32 = 0x3fff_ffff;

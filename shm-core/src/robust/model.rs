@@ -167,6 +167,28 @@ pub fn bury() {
     }
 }
 
+std::thread_local! {
+    static KERNEL: Cell<Kernel> = const { Cell::new(Kernel::Old) };
+}
+
+/// Which kernel buries the model's threads.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kernel {
+    /// Wakes for a pending lock only if nobody holds it. It loses a wake-up ("case B"): a waiter is
+    /// woken, a third thread takes the lock before it, without WAITERS, and the woken one is
+    /// killed. On the machine the next slice ends that; the models use this kernel unless they say so.
+    Old,
+    /// Wakes for a pending lock also if it is held without WAITERS.
+    New,
+}
+
+impl Kernel {
+    /// Lets this kernel bury the threads of the models that the calling test runs from now on.
+    pub fn install(self) {
+        KERNEL.set(self);
+    }
+}
+
 /// `handle_futex_death`.
 fn release(tid: u32, entry: Entry, pending: bool) {
     // SAFETY: the lock outlives the thread's `death::run`, by the contract of `push`; a pending one
@@ -175,11 +197,13 @@ fn release(tid: u32, entry: Entry, pending: bool) {
     // The kernel's compare-and-exchange is a full barrier.
     let mut seen = word.kernel().load(Ordering::Relaxed);
     loop {
-        if pending && seen & TID_MASK == 0 {
+        let owner = seen & TID_MASK;
+        let case_b = KERNEL.get() == Kernel::New && owner != tid && seen & WAITERS == 0;
+        if pending && (owner == 0 || case_b) {
             futex::wake_by_kernel(word, 1);
             return;
         }
-        if seen & TID_MASK != tid {
+        if owner != tid {
             return;
         }
         let left = OWNER_DIED | seen & WAITERS;

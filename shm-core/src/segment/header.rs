@@ -37,11 +37,10 @@ use std::mem::{offset_of, size_of};
 use zerocopy::{FromBytes, Immutable, IntoBytes, KnownLayout};
 
 use super::Spec;
+pub use super::placement::MAGIC;
 use crate::error::{Error, Field};
 use crate::sys::identity::Identity;
 
-/// `"shm"`, NUL, `"fam"`, 1: the first eight bytes of every segment.
-pub const MAGIC: u64 = u64::from_le_bytes(*b"shm\0fam\x01");
 /// Version of the segment format; apart from any crate's version.
 pub const FORMAT_VERSION: u32 = 1;
 /// Size of the header, in bytes.

@@ -14,8 +14,10 @@
 //! PAIR region-ready: `publish` stores `magic` with Release, `is_ready` loads it with Acquire.
 //! Tests: `tests/loom_placement.rs`, `tests/crash_region.rs`.
 
-use super::header::MAGIC;
 use crate::sync::{AtomicU64, Ordering};
+
+/// `"shm"`, NUL, `"fam"`, 1: the first eight bytes of every segment.
+pub const MAGIC: u64 = u64::from_le_bytes(*b"shm\0fam\x01");
 
 /// The two words, wherever they live.
 #[derive(Debug, Clone, Copy)]
@@ -24,6 +26,20 @@ pub struct Placement<'a> {
     pub magic: &'a AtomicU64,
     /// The creator's process id bits, or 0.
     pub claim: &'a AtomicU64,
+    /// What the model does wrong on purpose.
+    #[cfg(loom)]
+    pub fault: Option<Fault>,
+}
+
+/// Ways to be wrong, for the model to find.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fault {
+    /// `magic` is stored without Release.
+    PublishesRelaxed,
+    /// A claim is not followed by a second look at `magic`.
+    ClaimsWithoutSecondLook,
+    /// A claim is taken from a living creator too.
+    RobsTheLiving,
 }
 
 /// Why a claim was not given.
@@ -36,6 +52,17 @@ pub enum Refused {
 }
 
 impl Placement<'_> {
+    #[cfg(loom)]
+    fn broken(self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    const fn broken(self, _: Fault) -> bool {
+        false
+    }
+
     /// Whether something is there to attach to; its bytes are visible then.
     pub fn is_ready(self) -> bool {
         // PAIR region-ready: Acquire.
@@ -54,7 +81,7 @@ impl Placement<'_> {
             }
             // Relaxed: the compare-and-swap decides.
             let seen = self.claim.load(Ordering::Relaxed);
-            if seen != 0 && may_live(seen) {
+            if seen != 0 && may_live(seen) && !self.broken(Fault::RobsTheLiving) {
                 return Err(Refused::Claimed(seen));
             }
             // PAIR region-claim: Acquire sees what the last claimant gave up with Release.
@@ -66,7 +93,8 @@ impl Placement<'_> {
                 continue;
             }
             // Between our look at `magic` and our swap the creator may have finished and died.
-            if self.is_ready() {
+            if self.is_ready() && !self.broken(Fault::ClaimsWithoutSecondLook) {
+                // Relaxed would do: a name for people.
                 self.claim.store(seen, Ordering::Release);
                 return Err(Refused::Ready);
             }
@@ -83,6 +111,10 @@ impl Placement<'_> {
     /// Shows what was created to everybody.
     pub fn publish(self) {
         // PAIR region-ready: Release.
-        self.magic.store(MAGIC, Ordering::Release);
+        let order = match self.broken(Fault::PublishesRelaxed) {
+            true => Ordering::Relaxed,
+            false => Ordering::Release,
+        };
+        self.magic.store(MAGIC, order);
     }
 }

@@ -7,6 +7,15 @@ pub use loom::sync::atomic::{Ordering, fence};
 pub use loom::thread;
 pub use loom::thread::yield_now;
 
+/// Explores every schedule of `model` with at most two preemptions, or as many as
+/// `LOOM_MAX_PREEMPTIONS` says.
+pub fn explore(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound.get_or_insert(2);
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
 /// Nothing: orders a thread only with the kernel that buries it, and the model's kernel sees program order.
 #[inline]
 pub fn compiler_fence(_: Ordering) {}
