@@ -54,9 +54,9 @@ pub struct Plan {
     pub long_slice: Duration,
     /// Deaths of a holder.
     pub deaths: usize,
-    /// Deaths of a holder whose lock is expected to stay stuck, and how long that is watched.
+    /// Deaths of a holder whose lock is expected to stay stuck.
     pub hopeless: usize,
-    /// How long a waiter is watched before it counts as stuck.
+    /// How long a waiter of such a lock is watched before it counts as stuck.
     pub patience: Duration,
     /// Lives of a segment in a round.
     pub lives: usize,
