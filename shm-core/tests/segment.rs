@@ -398,3 +398,35 @@ fn sparse_payloads_are_allocated_before_use() {
     Segment::create(Place::named(&*name).reserve_all(), spec).unwrap();
     assert!(allocated() >= 64 << 20);
 }
+
+#[test]
+fn a_descriptor_is_only_opened_and_only_as_far_as_it_permits() {
+    let name = Name::new("permits");
+    let segment = Segment::create(&*name, 64).unwrap();
+    let read_only = || std::os::fd::OwnedFd::from(std::fs::File::open(name.path()).unwrap());
+    let error = Segment::open(read_only(), 64).unwrap_err();
+    assert!(
+        matches!(error, Error::PermissionDenied { call: "mmap", .. }),
+        "{error}"
+    );
+    Segment::open_read_only(read_only(), 64).unwrap();
+    let error = Segment::create(segment.inheritable_fd().unwrap(), 64).unwrap_err();
+    assert!(matches!(error, Error::Unsupported { .. }), "{error}");
+    assert!(matches!(
+        Segment::open(Place::anonymous(), 64),
+        Err(Error::NotFound { .. })
+    ));
+}
+
+#[test]
+fn a_name_without_tracked_participants_stays_while_its_creator_lives() {
+    let name = Name::new("untracked");
+    let place = Place::named(&*name).participants(0).unlink_on_drop(true);
+    let segment = Segment::create(place, 64).unwrap();
+    assert!(matches!(
+        segment.participant(),
+        Err(Error::TooManyParticipants { capacity: 0, .. })
+    ));
+    shm_core::sweep().unwrap();
+    Segment::open(&*name, 64).unwrap();
+}

@@ -133,7 +133,11 @@ fn create(
             with_path(name, path, place, spec, sizes, &here, init)?
         }
         Origin::Descriptor(_) | Origin::Inherited(_) => {
-            return Err(Error::AlreadyExists { segment: name });
+            let what = "creating in a descriptor: it can only be opened";
+            return Err(Error::Unsupported {
+                segment: name,
+                what,
+            });
         }
     };
     if let Some(scope) = &place.scope {
@@ -314,6 +318,10 @@ pub(super) fn map(
     map.map(|map| (map, id))
         .map_err(|source| match source.raw_os_error() {
             Some(libc::ENOMEM | libc::EOVERFLOW) => too_large(),
+            Some(libc::EACCES | libc::EPERM) => Error::PermissionDenied {
+                segment: name.to_owned(),
+                call: "mmap",
+            },
             _ => Error::System {
                 segment: name.to_owned(),
                 call: "mmap",

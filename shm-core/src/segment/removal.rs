@@ -12,6 +12,7 @@ use super::open::read_header;
 use super::place::{DIRECTORY, path_of};
 use super::{Backing, create};
 use crate::error::Error;
+use crate::participant::ProcessId;
 use crate::sys::file::{self, FileId};
 use crate::sys::identity;
 
@@ -123,7 +124,11 @@ pub(super) fn reclaim(name: &str, path: &Path) -> Result<bool, Error> {
         };
         let backing = Backing::File { map, file, id };
         let segment = create::assemble(name.to_owned(), base, header, backing);
-        if segment.table().living().next().is_some() {
+        // Without a table, the creator stands for all.
+        let untracked = segment.inner.header.participants == 0;
+        if segment.table().living().next().is_some()
+            || untracked && segment.creator().is_some_and(ProcessId::may_live)
+        {
             return Ok(false);
         }
     } else if !matches!(

@@ -205,7 +205,7 @@ pub(crate) fn allocate(segment: &str, file: &OwnedFd, offset: u64, len: u64) -> 
             Ok(()) => at += part,
             Err(Errno::EINTR) => step = (step / 2).max(4096),
             Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => {
-                return Err(storage_full(segment, file, end - at));
+                return Err(storage_full(segment, file, len));
             }
             Err(Errno::EFBIG) => {
                 return Err(Error::TooLarge {
