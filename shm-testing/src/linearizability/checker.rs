@@ -393,10 +393,9 @@ impl<'h, M: Model> Search<'h, M> {
 
     /// Goes on from `configuration`, unless it was seen before.
     fn enter(&mut self, taken: Option<Place>, configuration: Configuration<M::State>) {
-        if self.seen.contains(&configuration) {
+        if !self.seen.insert(configuration.clone()) {
             return;
         }
-        self.seen.insert(configuration.clone());
         self.frames.push(Frame {
             limit: self.limit(&configuration),
             configuration,
