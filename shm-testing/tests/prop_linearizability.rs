@@ -42,12 +42,13 @@ fn steps<S: Strategy>(
     op: S,
     processes: u32,
     count: impl Into<prop::collection::SizeRange>,
+    returns_to_kills: u32,
 ) -> impl Strategy<Value = Vec<Step<S::Value>>>
 where
     S::Value: Clone,
 {
     let fate = prop_oneof![
-        6 => Just(Fate::Returns),
+        2 * returns_to_kills => Just(Fate::Returns),
         1 => any::<prop::sample::Index>().prop_map(Fate::KilledAfter),
         1 => Just(Fate::KilledBefore),
     ];
@@ -138,8 +139,8 @@ fn executions_are_accepted<M>(model: M, op: impl Strategy<Value = M::Op>)
 where
     M: Model<Op: Clone, Ret: Clone>,
 {
-    let strategy = (steps(op, 6, 0..60), 1..=3 * TICK);
-    runner(500)
+    let strategy = (steps(op, 6, 0..50, 12), 1..=3 * TICK);
+    runner(400)
         .run(&strategy, |(steps, grain)| {
             let mut operations = execute(&model, steps);
             prop_assert!(is_accepted(&model, operations.clone()));
@@ -194,7 +195,7 @@ where
     let rejected = Cell::new(0);
     runner(cases)
         .run(
-            &(steps(op, 4, 1..8), changes(ret), grain()),
+            &(steps(op, 4, 1..8, 3), changes(ret), grain()),
             |(steps, changes, grain)| {
                 let mut operations = execute(&model, steps);
                 for (index, change) in changes {
@@ -251,7 +252,7 @@ where
     let rejected = Cell::new(0);
     runner(1_000)
         .run(
-            &(steps(op, 4, 1..8), changes(ret), grain()),
+            &(steps(op, 4, 1..8, 3), changes(ret), grain()),
             |(steps, changes, grain)| {
                 let mut operations = execute(&model, steps);
                 for (index, change) in changes {
@@ -430,7 +431,7 @@ fn prefixes_of_a_queue_are_longest() {
 fn a_map_key_by_key_is_the_map_as_a_whole() {
     runner(1_000)
         .run(
-            &(steps(map_op(), 5, 1..25), changes(map_ret())),
+            &(steps(map_op(), 5, 1..25, 6), changes(map_ret())),
             |(steps, changes)| {
                 let mut operations = execute(&Map, steps);
                 for (index, change) in changes {
