@@ -71,7 +71,7 @@ where
 fn execute<M: Model>(model: &M, steps: Vec<Step<M::Op>>) -> Vec<Operation<M::Op, M::Ret>> {
     let mut state = model.init();
     let mut operations = Vec::new();
-    let instant = |index: usize| (index as u64 + 6) * TICK;
+    let instant = |index: usize| (index as u64 + 60) * TICK;
     let next_of_process: Vec<u64> = (0..steps.len())
         .map(|index| {
             (index + 1..steps.len())
