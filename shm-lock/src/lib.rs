@@ -2,6 +2,6 @@
 
 mod raw_mutex;
 
-#[doc(hidden)]
+#[cfg(loom)]
 pub use raw_mutex::fault::Fault;
 pub use raw_mutex::{Acquired, RawInspect, RawLockError, RawMutex};
