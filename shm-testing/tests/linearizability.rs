@@ -920,6 +920,19 @@ mod locked_counter {
     }
 
     #[test]
+    fn a_section_that_goes_on_is_not_taken_for_a_dead_one() {
+        contrast(
+            LockedCounter,
+            [
+                done(0, 0..=100, Add(1), added(0)),
+                done(1, 10..=20, Add(1), repaired(0)),
+            ],
+            (1, 0),
+            [killed(0, 0, Add(1)), done(1, 10..=20, Add(1), repaired(0))],
+        );
+    }
+
+    #[test]
     fn an_owner_that_died_is_reported() {
         contrast(
             LockedCounter,
