@@ -179,8 +179,7 @@ fn reports(fault: Option<Fault>) -> String {
             shared.unlock();
         });
     });
-    let reports = reports.lock().expect("no panic").clone();
-    reports
+    reports.lock().expect("no panic").clone()
 }
 
 /// Killed before: the exchange that takes the word, the store of `owner` (nothing); the look at the state, the
@@ -324,7 +323,7 @@ fn twin_kernel_that_loses_a_wake() {
 
 /// One gives up at its n-th look at the clock, for each n; the others must get through.
 fn giving_up(fault: Option<Fault>) {
-    for n in 1..=8 {
+    for n in 1..=6 {
         let gave_up = Arc::new(AtomicUsize::new(0));
         let counted = Arc::clone(&gave_up);
         explore(move || {

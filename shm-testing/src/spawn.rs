@@ -52,8 +52,8 @@ pub(crate) fn die_with_parent(command: &mut Command) {
     unsafe { command.pre_exec(move || bind_to_parent(parent)) };
 }
 
-/// The child's part, after fork: ask for the signal, then see whether the parent is already gone.
-fn bind_to_parent(parent: Pid) -> io::Result<()> {
+/// The child's part: ask for the signal, then see whether the parent is already gone.
+pub(crate) fn bind_to_parent(parent: Pid) -> io::Result<()> {
     prctl::set_pdeathsig(Signal::SIGKILL)?;
     if getppid() != parent {
         return Err(io::Error::from_raw_os_error(

@@ -976,6 +976,83 @@ mod locked_counter {
     }
 }
 
+mod report {
+    use super::*;
+
+    #[test]
+    fn a_failure_shows_the_prefix_the_culprit_and_the_intervals() {
+        let history = History::new(vec![
+            done(0, 100..=110, Put(1), PUT),
+            done(0, 120..=190, Put(2), PUT),
+            killed(1, 130, Get),
+            done(2, 140..=150, TryGet, Got(1)),
+            done(2, 160..=170, TryGet, Got(9)),
+            done(2, 200..=210, TryGet, Empty),
+        ])
+        .unwrap();
+        let Verdict::NotLinearizable(failure) = check(&QUEUE, &history, Budget::default()) else {
+            panic!("accepted");
+        };
+        assert_eq!(
+            (failure.prefix.as_slice(), failure.culprits.as_slice()),
+            (&[0, 3][..], &[4][..])
+        );
+        assert_eq!(failure.unordered, [1, 2, 4]);
+        let report = failure.to_string();
+        let (_, report) = report.split_once('\n').unwrap();
+        assert_eq!(
+            report,
+            "
+the longest prefix that has an order, and the state after each operation:
+     1. P0 #0  Put(1) -> Done    [1]
+     2. P2 #0  TryGet -> Got(1)    []
+
+but no order also explains
+     *  P2 #1  TryGet -> Got(9)
+        (after the order above the answer would be Empty)
+
+in time (* not explained, ? not in the order, > pending):
+    ||           P0 #0  Put(1) -> Done
+  ?   |-----|    P0 #1  Put(2) -> Done
+  ?    |------>  P1 #0  Get pending
+        ||       P2 #0  TryGet -> Got(1)
+  *       ||     P2 #1  TryGet -> Got(9)
+"
+        );
+    }
+
+    #[test]
+    fn a_failure_without_any_prefix_says_so() {
+        let history = History::new(vec![done(0, 0..=10, Get, Got(1))]).unwrap();
+        let Verdict::NotLinearizable(failure) = check(&QUEUE, &history, Budget::default()) else {
+            panic!("accepted");
+        };
+        let report = failure.to_string();
+        assert!(
+            report.contains("no operation can be put in order"),
+            "{report}"
+        );
+        assert!(report.contains("it could not happen"), "{report}");
+    }
+
+    #[test]
+    fn a_key_that_fails_is_named() {
+        let action = MapAction::Get;
+        let history = History::new(vec![done(
+            0,
+            0..=10,
+            MapOp { key: 77, action },
+            MapRet::Value(Some(1)),
+        )])
+        .unwrap();
+        let Verdict::NotLinearizable(failure) = check_by_key(&Map, &history, Budget::default())
+        else {
+            panic!("accepted");
+        };
+        assert!(failure.to_string().starts_with("key 77: not linearizable"));
+    }
+}
+
 mod budget {
     use super::*;
 

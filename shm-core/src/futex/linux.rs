@@ -103,6 +103,11 @@ pub fn waiters(word: &AtomicU32) -> usize {
     0
 }
 
+/// Lets the thread that was just woken run, if it is queued for this processor.
+pub fn give_way() {
+    std::thread::yield_now();
+}
+
 /// How many processors are online: with one, spinning only keeps the owner from running.
 #[must_use]
 pub fn processors() -> usize {

@@ -23,14 +23,18 @@ use core::time::Duration;
 #[cfg(not(loom))]
 mod linux;
 #[cfg(not(loom))]
-pub use linux::{processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake};
+pub use linux::{
+    give_way, processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake,
+};
 
 #[cfg(loom)]
 mod model;
 #[cfg(loom)]
 pub(crate) use model::wake_by_kernel;
 #[cfg(loom)]
-pub use model::{processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake};
+pub use model::{
+    give_way, processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake,
+};
 
 /// The longest sleep without another look at the word.
 ///

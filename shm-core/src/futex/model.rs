@@ -2,7 +2,7 @@
 
 use core::ptr;
 use core::time::Duration;
-use std::sync::Arc;
+use std::rc::Rc;
 
 use loom::sync::{Condvar, Mutex};
 
@@ -13,7 +13,7 @@ use crate::sync::{AtomicU32, Ordering, death, yield_now};
 /// One who sleeps: on which word, and how to wake it.
 struct Sleeper {
     word: *const AtomicU32,
-    bell: Arc<Bell>,
+    bell: Rc<Bell>,
 }
 
 struct Bell {
@@ -43,13 +43,13 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
     if word.kernel().load(Ordering::Relaxed) != expected {
         return Wait::Changed;
     }
-    let bell = Arc::new(Bell {
+    let bell = Rc::new(Bell {
         rung: core::cell::Cell::new(false),
         condvar: Condvar::new(),
     });
     queue.push(Sleeper {
         word: ptr::from_ref(word),
-        bell: Arc::clone(&bell),
+        bell: Rc::clone(&bell),
     });
     while !bell.rung.get() {
         queue = bell.condvar.wait(queue).expect("nobody dies in the kernel");
@@ -106,6 +106,9 @@ pub fn waiters(word: &AtomicU32) -> usize {
         .filter(|sleeper| ptr::eq(sleeper.word, word))
         .count()
 }
+
+/// Nothing: loom's yield would take schedules out of the model.
+pub fn give_way() {}
 
 /// One: the model explores schedules itself, and spinning would only multiply them.
 #[must_use]

@@ -339,13 +339,11 @@ impl Segment {
     }
 
     fn register(&self) -> Result<(), Error> {
-        // One registration at a time; the list of lock words is as good a lock as any.
-        let _one = self
-            .inner
-            .lock_words
+        let (mine, stamp) = (&self.inner.participant, crate::fork::stamp());
+        let _one = mine
+            .registering
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
-        let (mine, stamp) = (&self.inner.participant, crate::fork::stamp());
         // Relaxed: under the lock.
         if mine.stamp.load(Ordering::Relaxed) == stamp {
             return Ok(());

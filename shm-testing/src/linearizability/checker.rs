@@ -224,8 +224,8 @@ type Positions = Rc<[u32]>;
 /// A set of operations put in order, and the state that the model is in after them: what the rest of the search depends on.
 ///
 /// - INV-C1: all of `required` below `top` but the `holes` are in order, and none from `top` on.
-///   All holes were under way at one instant, the invocation of the last one below `top`: so there are never more of
-///   them than processes, however long the history is.
+///   All holes were under way at one instant, the invocation of the last one below `top`: so, but for operations that
+///   took no time, there are never more of them than processes, however long the history is.
 /// - INV-C2: of `optional`, those in `extras` are.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 struct Configuration<S> {
@@ -393,10 +393,9 @@ impl<'h, M: Model> Search<'h, M> {
 
     /// Goes on from `configuration`, unless it was seen before.
     fn enter(&mut self, taken: Option<Place>, configuration: Configuration<M::State>) {
-        if self.seen.contains(&configuration) {
+        if !self.seen.insert(configuration.clone()) {
             return;
         }
-        self.seen.insert(configuration.clone());
         self.frames.push(Frame {
             limit: self.limit(&configuration),
             configuration,

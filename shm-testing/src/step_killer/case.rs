@@ -1,0 +1,190 @@
+//! What to kill, where, and which outcomes are right: one case a start state and operation.
+
+use std::fmt;
+use std::time::Duration;
+
+use super::outcomes::Outcomes;
+
+/// One operation in one start state, and the ways in which its victim is disturbed.
+///
+/// The words are sub-commands of the victims' program (see [`Commands`](crate::Commands)): the case
+/// `Case::new("put", "full")` runs `setup full NAME`, then `victim put NAME`, then `check put NAME`.
+///
+/// # Examples
+/// ```
+/// use shm_testing::step_killer::{Case, Outcomes};
+///
+/// let case = Case::new("put", "empty")
+///     .killed(Outcomes::switch("old", "new"))
+///     .frozen("put", Outcomes::always("both"));
+/// assert_eq!(case.to_string(), "put, empty");
+/// ```
+#[derive(Debug, Clone)]
+pub struct Case {
+    pub(super) operation: String,
+    pub(super) state: String,
+    pub(super) check: String,
+    pub(super) setup_dies: bool,
+    pub(super) holder: Option<Holder>,
+    pub(super) plans: Vec<Plan>,
+    pub(super) limit: Duration,
+    pub(super) control: bool,
+}
+
+/// The living process that holds something while the victim works.
+#[derive(Debug, Clone)]
+pub(super) struct Holder {
+    pub(super) what: String,
+    /// Killed at the time when it would be told to let go.
+    pub(super) dies: bool,
+}
+
+/// One way to disturb the victim, and what may then be found.
+#[derive(Debug, Clone)]
+pub(super) struct Plan {
+    pub(super) mode: Mode,
+    pub(super) outcomes: Outcomes,
+}
+
+/// What is done at step k.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Mode {
+    /// The victim is killed and reaped.
+    Kill,
+    /// The victim is killed; its corpse stays a zombie while the checker runs.
+    KillUnreaped,
+    /// The victim stands still while the named process acts, then goes on to its end.
+    Freeze(String),
+    /// The victim stands still while the named process acts, then is killed.
+    FreezeKill(String),
+    /// The named process acts while the victim stands still; once it sleeps on a futex or is done
+    /// the victim is killed, and it has to get through.
+    KillUnderWaiter(String),
+    /// The victim of the named operation is killed at each of its steps first; then the case's own
+    /// victim, which finds that state, is killed at each of its own.
+    KillTwice(String),
+}
+
+impl Case {
+    /// The operation `victim OPERATION` from the state `setup STATE`, judged by `check OPERATION`.
+    ///
+    /// It has no modes yet; add at least one.
+    pub fn new(operation: &str, state: &str) -> Self {
+        Self {
+            operation: operation.to_owned(),
+            state: state.to_owned(),
+            check: operation.to_owned(),
+            setup_dies: false,
+            holder: None,
+            plans: Vec::new(),
+            limit: Duration::from_secs(5),
+            control: false,
+        }
+    }
+
+    /// Judges by `check NAME` instead of the operation's own.
+    pub fn checked_by(mut self, name: &str) -> Self {
+        self.check = name.to_owned();
+        self
+    }
+
+    /// The set-up ends by killing itself with SIGKILL, and so leaves an orphan.
+    pub fn orphaned(mut self) -> Self {
+        self.setup_dies = true;
+        self
+    }
+
+    /// Starts `hold WHAT NAME` after the set-up. It is told to let go when the victim sleeps in a
+    /// system call, or else before the check; a victim that does sleep is also killed asleep.
+    pub fn while_held(mut self, what: &str) -> Self {
+        self.holder = Some(Holder {
+            what: what.to_owned(),
+            dies: false,
+        });
+        self
+    }
+
+    /// Like [`Case::while_held`], but the holder is killed instead of told to let go: a sleeping
+    /// victim then inherits, and is killed on the way.
+    pub fn while_held_by_the_doomed(mut self, what: &str) -> Self {
+        self.holder = Some(Holder {
+            what: what.to_owned(),
+            dies: true,
+        });
+        self
+    }
+
+    /// The start state in words.
+    pub(super) fn start_name(&self) -> String {
+        let state = &self.state;
+        match &self.holder {
+            None => state.clone(),
+            Some(Holder { what, dies: false }) => format!("{state}, held by {what}"),
+            Some(Holder { what, dies: true }) => format!("{state}, held by {what} until it dies"),
+        }
+    }
+
+    /// Adds a way to disturb the victim.
+    pub fn mode(mut self, mode: Mode, outcomes: Outcomes) -> Self {
+        self.plans.push(Plan { mode, outcomes });
+        self
+    }
+
+    /// Adds the modes [`Mode::Kill`] and [`Mode::KillUnreaped`].
+    pub fn killed(self, outcomes: Outcomes) -> Self {
+        self.mode(Mode::Kill, outcomes.clone())
+            .mode(Mode::KillUnreaped, outcomes)
+    }
+
+    /// Adds the mode [`Mode::Freeze`] with `act ACT NAME`.
+    pub fn frozen(self, act: &str, outcomes: Outcomes) -> Self {
+        self.mode(Mode::Freeze(act.to_owned()), outcomes)
+    }
+
+    /// Adds the mode [`Mode::FreezeKill`] with `act ACT NAME`.
+    pub fn frozen_and_killed(self, act: &str, outcomes: Outcomes) -> Self {
+        self.mode(Mode::FreezeKill(act.to_owned()), outcomes)
+    }
+
+    /// Adds the mode [`Mode::KillUnderWaiter`] with `act ACT NAME`.
+    pub fn killed_under_waiter(self, act: &str, outcomes: Outcomes) -> Self {
+        self.mode(Mode::KillUnderWaiter(act.to_owned()), outcomes)
+    }
+
+    /// Adds the mode [`Mode::KillTwice`] with `victim FIRST NAME` killed before.
+    pub fn killed_after(self, first: &str, outcomes: Outcomes) -> Self {
+        self.mode(Mode::KillTwice(first.to_owned()), outcomes)
+    }
+
+    /// How long each process may take before it counts as hung (5 s unless told).
+    pub fn limit(mut self, limit: Duration) -> Self {
+        self.limit = limit;
+        self
+    }
+
+    /// Marks a negative control: it is caught if some mode of it shows a violation, and its points
+    /// and violations are not counted among those of the others.
+    pub fn control(mut self) -> Self {
+        self.control = true;
+        self
+    }
+}
+
+impl fmt::Display for Case {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}, {}", self.operation, self.start_name())
+    }
+}
+
+impl fmt::Display for Mode {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Kill => write!(f, "kill"),
+            Self::KillUnreaped => write!(f, "kill, corpse unreaped"),
+            Self::Freeze(act) => write!(f, "freeze, {act}, resume"),
+            Self::FreezeKill(act) => write!(f, "freeze, {act}, kill"),
+            Self::KillUnderWaiter(act) => write!(f, "kill while {act} waits"),
+            Self::KillTwice(first) => write!(f, "kill after killed {first}"),
+        }
+    }
+}

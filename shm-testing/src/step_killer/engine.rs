@@ -1,0 +1,344 @@
+//! One row: records the ways, visits the points on all jobs, judges them in order.
+
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::{Mutex, PoisonError};
+use std::thread;
+use std::time::Instant;
+
+use nix::sys::personality::{self, Persona};
+
+use super::case::{Case, Mode, Plan};
+use super::order::order;
+use super::point::{At, Setting, Start, Verdict, clean};
+use super::report::{Row, Violation};
+use super::source::{Place, Places};
+use super::trace::Trace;
+use super::{Error, StepKiller};
+use crate::UniqueName;
+
+/// A start state with the victim's way from there; or why there is none.
+type Recorded = Result<Trace, String>;
+
+/// A point to visit: which start, where.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+struct Point {
+    start: usize,
+    at: At,
+}
+
+/// A visited one.
+#[derive(Debug)]
+struct Visited {
+    point: Point,
+    verdict: Verdict,
+    diverged: bool,
+}
+
+pub(super) fn run_row(
+    killer: &StepKiller,
+    index: usize,
+    case: &Case,
+    plan: &Plan,
+) -> Result<Row, Error> {
+    let begun = Instant::now();
+    let out_of_time = || killer.budget.is_some_and(|budget| begun.elapsed() > budget);
+    let setting = Setting {
+        program: &killer.program,
+        symbols: &killer.symbols,
+        case,
+        plan,
+    };
+    let names = Names::new(killer.jobs);
+
+    let first = match &plan.mode {
+        Mode::KillTwice(operation) => parallel(1, &[Start::default()], |job, start| {
+            setting.record(names.of(job), start, operation).map(Some)
+        })?
+        .pop(),
+        _ => None,
+    };
+    let starts = starts(killer, first.as_ref());
+    let recorded: Vec<Recorded> = parallel(killer.jobs, &starts, |job, start| {
+        match setting.record(names.of(job), start, &case.operation) {
+            Ok(trace) => Ok(Some(Ok(trace))),
+            Err(Error::Victim(what) | Error::Helper(what)) => Ok(Some(Err(what))),
+            Err(error) => Err(error),
+        }
+    })?;
+
+    let (points, whole) = points(killer, &recorded);
+    let enough = if case.control {
+        killer.enough.min(3)
+    } else {
+        killer.enough
+    };
+    let wrong = AtomicUsize::new(0);
+    let mut visited = parallel(killer.jobs, &points, |job, &point| {
+        // Relaxed: a hint to stop; a point more or less does not matter.
+        if out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
+            return Ok(None);
+        }
+        let trace = recorded[point.start]
+            .as_ref()
+            .expect("a point lies on a way");
+        let start = &starts[point.start];
+        let (verdict, diverged) = setting.visit(names.of(job), start, trace, point.at)?;
+        if matches!(verdict, Verdict::Wrong(_)) {
+            wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(Some(Visited {
+            point,
+            verdict,
+            diverged,
+        }))
+    })?;
+    visited.sort_by_key(|visited| visited.point);
+
+    let elapsed = begun.elapsed();
+    let whole = whole && visited.len() == points.len();
+    let mut violations = judge(plan, &starts, &recorded, &visited, whole);
+    violations.truncate(enough);
+    let (mode, missed) = (plan.mode.to_string(), |v: &&Visited| {
+        v.verdict == Verdict::Missed
+    });
+    Ok(Row {
+        case: index,
+        operation: case.operation.clone(),
+        state: case.start_name(),
+        mode,
+        control: case.control,
+        steps: recorded
+            .iter()
+            .flatten()
+            .map(Trace::steps)
+            .max()
+            .unwrap_or(0),
+        points: visited.len(),
+        whole,
+        diverged: visited.iter().filter(|v| v.diverged).count(),
+        missed: visited.iter().filter(missed).count(),
+        outcomes: outcomes_in_short(&visited),
+        violations,
+        elapsed,
+    })
+}
+
+/// The start states: one, or one for each step at which a first victim was killed.
+fn starts<'a>(killer: &StepKiller, first: Option<&'a Trace>) -> Vec<Start<'a>> {
+    let Some(trace) = first else {
+        return vec![Start::default()];
+    };
+    let mut steps = order(&trace.pcs);
+    steps.truncate(killer.sampling.starts(steps.len()));
+    steps.sort_unstable();
+    let start = |step| Start {
+        killed: Some((trace, step)),
+    };
+    steps.into_iter().map(start).collect()
+}
+
+/// The points to visit in the order to visit them, and whether these are all.
+fn points(killer: &StepKiller, recorded: &[Recorded]) -> (Vec<Point>, bool) {
+    let sampling = killer.sampling.share(recorded.len());
+    let mut whole = true;
+    let mut turns = Vec::new();
+    for (start, trace) in recorded.iter().enumerate() {
+        let Ok(trace) = trace else { continue };
+        let mut steps = order(&trace.pcs);
+        let take = sampling.take(steps.len());
+        whole &= take == steps.len();
+        steps.truncate(take);
+        let awake = steps.into_iter().map(|step| At {
+            step,
+            asleep: false,
+        });
+        let asleep = trace.asleep_at.map(|step| At { step, asleep: true });
+        for (turn, at) in asleep.into_iter().chain(awake).enumerate() {
+            turns.push((turn, Point { start, at }));
+        }
+    }
+    // All starts come forward alike, so that a row that is cut short has looked at each.
+    turns.sort_by_key(|(turn, _)| *turn);
+    (turns.into_iter().map(|(_, point)| point).collect(), whole)
+}
+
+/// Applies `work` to all items on several threads; a `None` stops all. Results come in no order
+/// unless none is missing, then in that of the items.
+fn parallel<T: Sync, R: Send>(
+    jobs: usize,
+    items: &[T],
+    work: impl Fn(usize, &T) -> Result<Option<R>, Error> + Sync,
+) -> Result<Vec<R>, Error> {
+    // Relaxed throughout: the counters hand out indices; the scope's join publishes the results.
+    let next = AtomicUsize::new(0);
+    let stop = AtomicBool::new(false);
+    let results = Mutex::new(Vec::with_capacity(items.len()));
+    let failure = Mutex::new(None);
+    thread::scope(|scope| {
+        for job in 0..jobs.min(items.len()) {
+            let (next, stop, results, failure, work) = (&next, &stop, &results, &failure, &work);
+            scope.spawn(move || {
+                if let Err(errno) = fix_addresses() {
+                    *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(errno.into());
+                    return;
+                }
+                while !stop.load(Ordering::Relaxed) {
+                    let index = next.fetch_add(1, Ordering::Relaxed);
+                    let Some(item) = items.get(index) else { return };
+                    match work(job, item) {
+                        Ok(Some(result)) => {
+                            let mut results =
+                                results.lock().unwrap_or_else(PoisonError::into_inner);
+                            results.push((index, result));
+                        }
+                        Ok(None) => stop.store(true, Ordering::Relaxed),
+                        Err(error) => {
+                            *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(error);
+                            stop.store(true, Ordering::Relaxed);
+                        }
+                    }
+                }
+            });
+        }
+    });
+    if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
+        return Err(error);
+    }
+    let mut results = results.into_inner().unwrap_or_else(PoisonError::into_inner);
+    results.sort_by_key(|(index, _)| *index);
+    Ok(results.into_iter().map(|(_, result)| result).collect())
+}
+
+/// Switches off address randomisation for the processes that this thread starts.
+fn fix_addresses() -> nix::Result<()> {
+    personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE).map(drop)
+}
+
+/// All that is wrong, in the order of starts and steps.
+fn judge(
+    plan: &Plan,
+    starts: &[Start<'_>],
+    recorded: &[Recorded],
+    visited: &[Visited],
+    whole: bool,
+) -> Vec<Violation> {
+    let mut places = Places::default();
+    let mut violations = Vec::new();
+    for (index, (start, trace)) in starts.iter().zip(recorded).enumerate() {
+        let prefix = match start.killed {
+            Some((_, first)) => format!("{first} > "),
+            None => String::new(),
+        };
+        let trace = match trace {
+            Ok(trace) => trace,
+            Err(what) => {
+                violations.push(Violation {
+                    step: format!("{prefix}undisturbed"),
+                    what: what.clone(),
+                    after: place_of_first(start, &mut places),
+                    before: Place::default(),
+                });
+                continue;
+            }
+        };
+        let mut wrong: Vec<(At, String)> = Vec::new();
+        let mut labels = Vec::new();
+        for visited in visited
+            .iter()
+            .filter(|visited| visited.point.start == index)
+        {
+            match &visited.verdict {
+                Verdict::Outcome(label) => labels.push((visited.point.at, label.as_str())),
+                Verdict::Aside(label) if !plan.outcomes.knows(label) => {
+                    wrong.push((visited.point.at, format!("outcome {label:?}")));
+                }
+                Verdict::Wrong(what) => wrong.push((visited.point.at, what.clone())),
+                Verdict::Aside(_) => {}
+                Verdict::Missed => {}
+            }
+        }
+        let seen: Vec<&str> = labels.iter().map(|(_, label)| *label).collect();
+        for (at, what) in plan.outcomes.judge(&seen, whole) {
+            wrong.push((labels[at].0, what));
+        }
+        wrong.sort();
+        violations.extend(wrong.into_iter().map(|(at, what)| Violation {
+            step: format!("{prefix}{at}"),
+            what,
+            after: places.find(&trace.pcs[..at.step], &trace.maps),
+            before: places.find(&trace.pcs[..=at.step], &trace.maps),
+        }));
+    }
+    violations
+}
+
+/// Where the first of two victims was killed.
+fn place_of_first(start: &Start<'_>, places: &mut Places) -> Place {
+    match start.killed {
+        Some((trace, step)) => places.find(&trace.pcs[..=step], &trace.maps),
+        None => Place::default(),
+    }
+}
+
+/// `old 0..=41, new 42..=96`; of several starts only how often each came.
+fn outcomes_in_short(visited: &[Visited]) -> String {
+    let several = visited.iter().any(|visited| visited.point.start > 0);
+    let mut runs: Vec<(&str, At, At, usize)> = Vec::new();
+    for visited in visited {
+        let label = match &visited.verdict {
+            Verdict::Outcome(label) => label.as_str(),
+            Verdict::Wrong(_) => "wrong",
+            Verdict::Missed | Verdict::Aside(_) => continue,
+        };
+        let at = visited.point.at;
+        let run = match several {
+            true => runs.iter_mut().find(|run| run.0 == label),
+            false => runs.last_mut().filter(|run| run.0 == label),
+        };
+        match run {
+            Some(run) => (run.2, run.3) = (at, run.3 + 1),
+            None => runs.push((label, at, at, 1)),
+        }
+    }
+    let text = |(label, from, to, count): (&str, At, At, usize)| match several {
+        true => format!("{label} x{count}"),
+        false if from == to => format!("{label} {from}"),
+        false => format!("{label} {from}..={to}"),
+    };
+    const SHOWN: usize = 12;
+    let more = runs.len().saturating_sub(SHOWN);
+    let mut texts: Vec<String> = runs.into_iter().take(SHOWN).map(text).collect();
+    if more > 0 {
+        texts.push(format!("and {more} more"));
+    }
+    texts.join(", ")
+}
+
+/// A segment's name for each job, all of one length, so that the victims' ways are the same.
+struct Names(
+    Vec<String>,
+    #[expect(dead_code, reason = "keeps the names ours")] UniqueName,
+);
+
+impl Names {
+    fn new(jobs: usize) -> Self {
+        let unique = UniqueName::new("kill");
+        let names = (0..jobs)
+            .map(|job| format!("{}-{job:03}", &*unique))
+            .collect();
+        Self(names, unique)
+    }
+
+    fn of(&self, job: usize) -> &str {
+        &self.0[job]
+    }
+}
+
+impl Drop for Names {
+    fn drop(&mut self) {
+        for name in &self.0 {
+            // Also runs on the way out of a failure; the failure is what is reported.
+            let _ = clean(name);
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Which steps are looked at, and in which order, so that a part of them is a good sample.
+
+use std::collections::HashSet;
+
+/// How many of a row's steps are looked at. The first and the last always are.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Sampling {
+    /// Every step.
+    All,
+    /// One in so many.
+    Every(usize),
+    /// At most so many.
+    Points(usize),
+}
+
+impl Sampling {
+    /// How many of `all` steps.
+    pub(super) fn take(self, all: usize) -> usize {
+        match self {
+            Self::All => all,
+            Self::Every(n) => all.div_ceil(n.max(1)),
+            Self::Points(n) => n.min(all),
+        }
+        .max(2.min(all))
+    }
+
+    /// How many of `all` starts, in a row that has one for each step of a first victim. They are
+    /// chosen before the steps in them: at both ends of its way each start is looked at.
+    pub(super) fn starts(self, all: usize) -> usize {
+        match self {
+            Self::Points(n) => (n / 2).max(2).min(all),
+            other => other.take(all),
+        }
+    }
+
+    /// The share for one of `parts` rows that together make up one.
+    pub(super) fn share(self, parts: usize) -> Self {
+        match self {
+            Self::Points(n) => Self::Points(n.div_ceil(parts.max(1))),
+            other => other,
+        }
+    }
+}
+
+/// All steps of a trace: both ends, then those at addresses not seen before, then the rest; within
+/// each group spread evenly, however early one stops.
+pub(super) fn order(pcs: &[u64]) -> Vec<usize> {
+    let last = pcs.len() - 1;
+    let mut seen = HashSet::from([pcs[0], pcs[last]]);
+    let (fresh, again): (Vec<_>, Vec<_>) = (0..pcs.len())
+        .filter(|k| *k != 0 && *k != last)
+        .partition(|&k| seen.insert(pcs[k]));
+    let mut order = vec![0];
+    if last > 0 {
+        order.push(last);
+    }
+    order.extend(spread(fresh));
+    order.extend(spread(again));
+    order
+}
+
+/// Orders by multiples of the golden ratio: each next one falls into the widest gap.
+pub(super) fn spread(mut steps: Vec<usize>) -> Vec<usize> {
+    const GOLDEN: u64 = 0x9e37_79b9_7f4a_7c15;
+    let count = steps.len() as u64;
+    let rank = |index: u64| index.wrapping_mul(GOLDEN);
+    let mut ranked: Vec<u64> = (0..count).collect();
+    ranked.sort_by_key(|&index| rank(index));
+    // ranked[i] = at which turn the i-th in size has its turn; inverted by sorting on it.
+    let mut turns: Vec<(u64, usize)> = ranked.into_iter().zip(steps.drain(..)).collect();
+    turns.sort_unstable();
+    turns.into_iter().map(|(_, step)| step).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn order_names_each_step_once_ends_first() {
+        let pcs: Vec<u64> = (0..50).map(|k| k % 20).collect();
+        let mut order = order(&pcs);
+        assert_eq!(order[..2], [0, 49]);
+        // Addresses 1..=19 come before any that is seen again.
+        assert!(order[2..21].iter().all(|k| (1..20).contains(k)));
+        order.sort_unstable();
+        assert_eq!(order, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn order_of_an_empty_operation_is_its_only_step() {
+        assert_eq!(order(&[7]), [0]);
+        assert_eq!(order(&[7, 8]), [0, 1]);
+    }
+
+    #[test]
+    fn beginning_of_a_spread_leaves_no_wide_gap() {
+        let mut first: Vec<_> = spread((0..1000).collect())[..50].to_vec();
+        first.sort_unstable();
+        let gaps = first.windows(2).map(|pair| pair[1] - pair[0]);
+        assert!(gaps.max().unwrap() < 60);
+    }
+
+    #[test]
+    fn sample_keeps_both_ends() {
+        assert_eq!(Sampling::Every(100).take(50), 2);
+        assert_eq!(Sampling::Points(0).take(50), 2);
+        assert_eq!(Sampling::All.take(50), 50);
+        assert_eq!(Sampling::Points(10).take(1), 1);
+        assert_eq!(Sampling::Points(10).starts(50), 5);
+        assert_eq!(Sampling::Points(400).starts(50), 50);
+    }
+}

@@ -1,0 +1,318 @@
+//! One point: a fresh start state, a victim brought to a step and disturbed, a fresh checker.
+
+use std::fmt;
+use std::fs;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::errno::Errno;
+
+use super::Error;
+use super::case::{Case, Mode, Plan};
+use super::source::Symbols;
+use super::trace::{Reached, Trace};
+use super::tracee::Tracee;
+use crate::command::{self, End, Holder, Program, Running, quote};
+use crate::procfs::ThreadState;
+
+/// How often a victim that went another way is tried again.
+const RETRIES: u32 = 2;
+/// The least time limit of a victim: stepping is slow, and a busy machine slower.
+const VICTIM_LIMIT: Duration = Duration::from_secs(5);
+/// How long a waiter that does not sleep is given before the victim is killed.
+const WAITER_SPINS: Duration = Duration::from_millis(50);
+
+/// Where in an operation: after `step` instructions, or asleep in the call that is the next one.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) struct At {
+    pub(super) step: usize,
+    pub(super) asleep: bool,
+}
+
+impl fmt::Display for At {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}", self.step)?;
+        if self.asleep {
+            write!(f, " asleep")
+        } else {
+            Ok(())
+        }
+    }
+}
+
+/// What the structure was like before the victim came.
+#[derive(Debug, Clone, Default)]
+pub(super) struct Start<'a> {
+    /// Another victim was killed before, at this step of its own way.
+    pub(super) killed: Option<(&'a Trace, usize)>,
+}
+
+/// What a point showed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Verdict {
+    /// The checker is content and names this outcome.
+    Outcome(String),
+    /// The same, of a victim that stood beside the recorded way: its place in the order is vague.
+    Aside(String),
+    /// A violation whatever the other points show.
+    Wrong(String),
+    /// The victim never came by this step again: nothing is known.
+    Missed,
+}
+
+/// A row's fixed part: everything but the step.
+#[derive(Debug)]
+pub(super) struct Setting<'a> {
+    pub(super) program: &'a Program,
+    pub(super) symbols: &'a Symbols,
+    pub(super) case: &'a Case,
+    pub(super) plan: &'a Plan,
+}
+
+impl Setting<'_> {
+    /// Records the way of `victim OPERATION` from the given start.
+    pub(super) fn record(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        operation: &str,
+    ) -> Result<Trace, Error> {
+        let mut holder = self.prepare_surely(name, start)?;
+        let held = holder.is_some();
+        let mut waker = || self.let_go(&mut holder);
+        let command = self.program.command(&["victim", operation, name]);
+        let waker: Option<super::trace::Waker<'_>> = if held { Some(&mut waker) } else { None };
+        let trace = Trace::record(command, self.symbols, self.victim_limit() * 4, waker);
+        clean(name)?;
+        trace
+    }
+
+    /// Visits one point; tells also whether the victim left the recorded way.
+    pub(super) fn visit(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        trace: &Trace,
+        at: At,
+    ) -> Result<(Verdict, bool), Error> {
+        for attempt in 0..=RETRIES {
+            let last = attempt == RETRIES;
+            match self.attempt(name, start, trace, at, last) {
+                Ok(Some(verdict)) => return Ok((verdict, last)),
+                Ok(None) => {}
+                Err(Error::Helper(what)) => return Ok((Verdict::Wrong(what), false)),
+                // The time limit killed it between two requests.
+                Err(Error::System(e)) if e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
+                Err(error) => return Err(error),
+            }
+        }
+        Ok((Verdict::Missed, true))
+    }
+
+    /// One attempt; `None` when the victim went another way. The last attempt goes by single steps.
+    fn attempt(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        trace: &Trace,
+        at: At,
+        last: bool,
+    ) -> Result<Option<Verdict>, Error> {
+        let mut holder = match self.prepare(name, start) {
+            Err(Error::Diverged(_)) => return Ok(None),
+            prepared => prepared?,
+        };
+        let command = self
+            .program
+            .command(&["victim", &self.case.operation, name]);
+        let mut victim = Tracee::launch(command, self.victim_limit())?;
+        let mut waker = || self.let_go(&mut holder);
+        let reached = trace.reach(&mut victim, at.step, at.asleep, last, &mut waker)?;
+        match reached {
+            Reached::Step | Reached::Asleep => {}
+            Reached::Aside if last => {}
+            Reached::Aside | Reached::Elsewhere | Reached::Ended(End::GOOD) => return Ok(None),
+            Reached::Ended(end) => {
+                let what = format!("the victim ended before: {end}{}", quote(&victim.output()));
+                return Ok(Some(Verdict::Wrong(what)));
+            }
+        }
+        let other = match &self.plan.mode {
+            Mode::Kill | Mode::KillTwice(_) => {
+                victim.kill(true)?;
+                None
+            }
+            Mode::KillUnreaped => {
+                victim.kill(false)?;
+                None
+            }
+            Mode::Freeze(act) => {
+                let done = self.act(act, name)?;
+                victim.renew_limit(self.case.limit);
+                self.let_go(&mut holder)?;
+                let end = victim.run_to_end()?;
+                if end != End::GOOD {
+                    let what = format!("the resumed victim: {end}{}", quote(&victim.output()));
+                    return Ok(Some(Verdict::Wrong(what)));
+                }
+                Some(done)
+            }
+            Mode::FreezeKill(act) => {
+                let done = self.act(act, name)?;
+                victim.kill(true)?;
+                Some(done)
+            }
+            Mode::KillUnderWaiter(act) => {
+                let command = self.program.command(&["act", act, name]);
+                let waiter = Running::start(command, self.case.limit)?;
+                until_waiting(waiter.pid());
+                victim.kill(true)?;
+                Some(outcome_of(&format!("act {act}"), waiter.finish()?)?)
+            }
+        };
+        self.let_go(&mut holder)?;
+        let verdict = self.check(name, other.as_deref())?;
+        victim.reap()?;
+        Ok(Some(match verdict {
+            Verdict::Outcome(outcome) if reached == Reached::Aside => Verdict::Aside(outcome),
+            verdict => verdict,
+        }))
+    }
+
+    fn victim_limit(&self) -> Duration {
+        self.case.limit.max(VICTIM_LIMIT)
+    }
+
+    /// Makes the start state, in as many attempts as a point has.
+    fn prepare_surely(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
+        for _ in 0..RETRIES {
+            match self.prepare(name, start) {
+                Err(Error::Diverged(_)) => {}
+                prepared => return prepared,
+            }
+        }
+        self.prepare(name, start)
+    }
+
+    /// Makes the start state.
+    fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
+        clean(name)?;
+        let case = self.case;
+        let setup = self.program.command(&["setup", &case.state, name]);
+        let ran = command::run(setup, case.limit)?;
+        let good = match case.setup_dies {
+            false => End::GOOD,
+            true => End::Killed(9),
+        };
+        if ran.end != good {
+            return Err(Error::Setup(format!("{}: {}", case.state, ran.describe())));
+        }
+        if let (Some((trace, step)), Mode::KillTwice(first)) = (start.killed, &self.plan.mode) {
+            let command = self.program.command(&["victim", first, name]);
+            let mut victim = Tracee::launch(command, self.victim_limit())?;
+            match trace.reach(&mut victim, step, false, false, &mut || Ok(()))? {
+                Reached::Step => {}
+                other => return Err(Error::Diverged(format!("{other:?}"))),
+            }
+            victim.kill(true)?;
+        }
+        let Some(holder) = &case.holder else {
+            return Ok(None);
+        };
+        let command = self.program.command(&["hold", &holder.what, name]);
+        match Holder::start(command, case.limit * 4)? {
+            Ok(holder) => Ok(Some(holder)),
+            Err(ran) => Err(Error::Setup(format!(
+                "hold {}: {}",
+                holder.what,
+                ran.describe()
+            ))),
+        }
+    }
+
+    /// Ends the holder, if there is one left, in the way that the case says.
+    fn let_go(&self, holder: &mut Option<Holder>) -> Result<(), Error> {
+        let (Some(holder), Some(plan)) = (holder.take(), &self.case.holder) else {
+            return Ok(());
+        };
+        if plan.dies {
+            return Ok(holder.kill()?);
+        }
+        match holder.release()? {
+            ran if ran.end == End::GOOD => Ok(()),
+            ran => Err(Error::Helper(format!(
+                "hold {}: {}",
+                plan.what,
+                ran.describe()
+            ))),
+        }
+    }
+
+    /// Lets another process act beside the frozen victim; returns what it says it did.
+    fn act(&self, act: &str, name: &str) -> Result<String, Error> {
+        let command = self.program.command(&["act", act, name]);
+        outcome_of(
+            &format!("act {act}"),
+            command::run(command, self.case.limit)?,
+        )
+    }
+
+    /// Judges what is left, and sees that nothing is left after that.
+    fn check(&self, name: &str, other: Option<&str>) -> Result<Verdict, Error> {
+        let mut args = vec!["check", self.case.check.as_str(), name];
+        args.extend(other);
+        let ran = command::run(self.program.command(&args), self.case.limit)?;
+        let outcome = outcome_of("the checker", ran)?;
+        match left_in_shm(name)? {
+            left if left.is_empty() => Ok(Verdict::Outcome(outcome)),
+            left => Ok(Verdict::Wrong(format!(
+                "leak: {left:?} after outcome {outcome:?}"
+            ))),
+        }
+    }
+}
+
+fn outcome_of(who: &str, ran: command::Ran) -> Result<String, Error> {
+    match (ran.end, ran.outcome()) {
+        (End::Hung, _) => Err(Error::Helper(format!("{who} hangs{}", quote(&ran.output)))),
+        (End::GOOD, Some(outcome)) => Ok(outcome.to_owned()),
+        (End::GOOD, None) => Err(Error::Helper(format!("{who} names no outcome"))),
+        _ => Err(Error::Helper(format!("{who}: {}", ran.describe()))),
+    }
+}
+
+/// Returns when the waiter sleeps, has ended, or has spun for long enough.
+fn until_waiting(pid: u32) {
+    let end = Instant::now() + WAITER_SPINS;
+    let mut sightings = 0;
+    while sightings < 3 && Instant::now() < end {
+        thread::sleep(Duration::from_micros(200));
+        match ThreadState::read(pid, pid) {
+            None => return,
+            Some(thread) if thread.state == 'Z' || thread.asleep_in_shared_futex() => return,
+            Some(thread) if thread.state == 'S' => sightings += 1,
+            Some(_) => sightings = 0,
+        }
+    }
+}
+
+/// What of this name is in /dev/shm; temporaries may wear it in the middle.
+pub(super) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
+    let mut left = Vec::new();
+    for entry in fs::read_dir("/dev/shm")? {
+        let entry = entry?.file_name().to_string_lossy().into_owned();
+        if entry.contains(name) {
+            left.push(entry);
+        }
+    }
+    Ok(left)
+}
+
+/// Removes what a point may have left.
+pub(super) fn clean(name: &str) -> Result<(), Error> {
+    for left in left_in_shm(name)? {
+        // Somebody who is just ending may have been faster.
+        let _ = fs::remove_file(format!("/dev/shm/{left}"));
+    }
+    Ok(())
+}

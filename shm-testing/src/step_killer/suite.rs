@@ -1,0 +1,152 @@
+//! A program around a list of cases, for people and for CI.
+
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::time::{Duration, Instant};
+
+use super::{Case, Error, Report, Sampling, StepKiller};
+
+const USAGE: &str = "\
+usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only TEXT] [--table FILE] [--list]
+  --full       every step (otherwise a sample of 40 points a row)
+  --points N   at most N points a row
+  --every N    one step in N
+  --budget S   at most S seconds a row
+  --jobs N     N points at a time
+  --only TEXT  the rows whose `operation, state` has TEXT in it
+  --table FILE write the table there
+  --list       name the cases and do nothing";
+
+/// The victims' program and the cases to run on it.
+#[derive(Debug)]
+pub struct Suite {
+    program: PathBuf,
+    cases: Vec<Case>,
+}
+
+#[derive(Debug)]
+struct Options {
+    sampling: Sampling,
+    budget: Option<Duration>,
+    jobs: Option<usize>,
+    only: String,
+    table: Option<PathBuf>,
+    list: bool,
+}
+
+impl Suite {
+    /// The victims are sub-commands of `program`.
+    pub fn new(program: impl Into<PathBuf>, cases: Vec<Case>) -> Self {
+        Self {
+            program: program.into(),
+            cases,
+        }
+    }
+
+    /// Runs by the command line's `args` (without the program's name), prints each row and at last
+    /// the line `points=N violations=V controls_caught=C/M`. Fails when V is not 0 or a control
+    /// was missed, or when the tool could not work.
+    pub fn main(self, args: impl IntoIterator<Item = String>) -> ExitCode {
+        let options = match Options::parse(args) {
+            Ok(options) => options,
+            Err(what) => {
+                eprintln!("{what}\n{USAGE}");
+                return ExitCode::from(2);
+            }
+        };
+        match self.run(&options) {
+            Ok(report) if report.is_good() => ExitCode::SUCCESS,
+            Ok(_) => ExitCode::FAILURE,
+            Err(error) => {
+                eprintln!("step killer: {error}");
+                ExitCode::FAILURE
+            }
+        }
+    }
+
+    fn run(mut self, options: &Options) -> Result<Report, Error> {
+        self.cases
+            .retain(|case| case.to_string().contains(&options.only));
+        if options.list {
+            for case in &self.cases {
+                println!("{case}");
+            }
+            return Ok(Report::default());
+        }
+        let mut killer = StepKiller::new(&self.program)?.sampling(options.sampling);
+        if let Some(budget) = options.budget {
+            killer = killer.budget(budget);
+        }
+        if let Some(jobs) = options.jobs {
+            killer = killer.jobs(jobs);
+        }
+        let begun = Instant::now();
+        let report = killer.run_with(&self.cases, |row| println!("{row}"))?;
+        if let Some(path) = &options.table {
+            fs::write(path, report.table())?;
+        }
+        let seconds = begun.elapsed().as_secs_f64();
+        println!("{} rows in {seconds:.1} s", report.rows.len());
+        println!("{}", report.summary());
+        Ok(report)
+    }
+}
+
+impl Options {
+    fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
+        let mut options = Self {
+            sampling: Sampling::Points(40),
+            budget: None,
+            jobs: None,
+            only: String::new(),
+            table: None,
+            list: false,
+        };
+        let mut args = args.into_iter();
+        while let Some(arg) = args.next() {
+            let mut value = || args.next().ok_or(format!("{arg} needs a value"));
+            match arg.as_str() {
+                "--full" => options.sampling = Sampling::All,
+                "--points" => options.sampling = Sampling::Points(number(&value()?)?),
+                "--every" => options.sampling = Sampling::Every(number(&value()?)?),
+                "--budget" => options.budget = Some(Duration::from_secs(number(&value()?)? as u64)),
+                "--jobs" => options.jobs = Some(number(&value()?)?),
+                "--only" => options.only = value()?,
+                "--table" => options.table = Some(value()?.into()),
+                "--list" => options.list = true,
+                _ => return Err(format!("unknown: {arg}")),
+            }
+        }
+        Ok(options)
+    }
+}
+
+fn number(text: &str) -> Result<usize, String> {
+    text.parse().map_err(|_| format!("not a number: {text}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn parse(line: &str) -> Result<Options, String> {
+        Options::parse(line.split_whitespace().map(str::to_owned))
+    }
+
+    #[test]
+    fn options_are_read() {
+        let options = parse("--every 7 --budget 3 --jobs 2 --only put --table t.md").unwrap();
+        assert_eq!(options.sampling, Sampling::Every(7));
+        assert_eq!(options.budget, Some(Duration::from_secs(3)));
+        assert_eq!((options.jobs, options.only.as_str()), (Some(2), "put"));
+        assert_eq!(parse("--full").unwrap().sampling, Sampling::All);
+    }
+
+    #[test]
+    fn wrong_options_are_refused() {
+        assert!(parse("--every").is_err());
+        assert!(parse("--every x").is_err());
+        assert!(parse("--ful").is_err());
+    }
+}
