@@ -46,7 +46,7 @@ fi
 
 target_dir=${CARGO_TARGET_DIR:-$PWD/target}/fuzz
 scratch=$(mktemp -d)
-trap 'rm -rf "$scratch"' EXIT
+trap 'rm -rf "$scratch" /dev/shm/shm-fuzz-*' EXIT
 # An input that takes longer than this hangs. A machine under load may stop a process for a second.
 hang=-timeout=10
 

@@ -1,20 +1,26 @@
-//! Where the bytes of an attack stand: a memfd, or memory of exactly their length.
+//! Where the bytes of an attack stand: a memfd, a name in /dev/shm, or memory of exactly their length.
 
 use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
 use std::ptr::NonNull;
 use std::sync::{Arc, OnceLock};
 
 use nix::sys::memfd::{MFdFlags, memfd_create};
-use shm_core::{Place, Region};
+use shm_core::{DIRECTORY, Place, Region};
 
 /// Bytes that the library opens as a segment, and that an attacker changes.
 #[derive(Debug)]
 pub(crate) enum Backing {
     /// A file, opened by descriptor.
     File { len: usize },
+    /// A file that is found by its name, which goes when this is dropped.
+    Named {
+        name: String,
+        file: File,
+        len: usize,
+    },
     /// A region of the caller's. Its end is the end of an allocation, where AddressSanitizer watches.
     Memory(Arc<Memory>),
 }
@@ -39,6 +45,15 @@ impl Drop for Memory {
     }
 }
 
+impl Drop for Backing {
+    fn drop(&mut self) {
+        if let Self::Named { name, .. } = self {
+            // The library may have removed it already.
+            let _ = std::fs::remove_file(format!("{DIRECTORY}/{name}"));
+        }
+    }
+}
+
 /// One memfd for all inputs: making one costs more than all that is done with it.
 fn the_file() -> &'static File {
     static FILE: OnceLock<File> = OnceLock::new();
@@ -55,6 +70,21 @@ impl Backing {
             .write_all_at(bytes, 0)
             .expect("room for an input");
         Self::File { len: bytes.len() }
+    }
+
+    /// A name that nobody else uses; ci/fuzz.sh removes what a killed run leaves.
+    pub(crate) fn named(bytes: &[u8]) -> Self {
+        let name = format!("shm-fuzz-{}", std::process::id());
+        let file = OpenOptions::new()
+            .read(true)
+            .write(true)
+            .create(true)
+            .truncate(true)
+            .open(format!("{DIRECTORY}/{name}"))
+            .expect("a file in /dev/shm");
+        file.write_all_at(bytes, 0).expect("room for an input");
+        let len = bytes.len();
+        Self::Named { name, file, len }
     }
 
     pub(crate) fn memory(bytes: &[u8]) -> Self {
@@ -74,6 +104,7 @@ impl Backing {
     pub(crate) fn place(&self) -> Place {
         match self {
             Self::File { .. } => Place::fd(the_file().try_clone().expect("a descriptor").into()),
+            Self::Named { name, .. } => Place::named(name),
             Self::Memory(memory) => {
                 let (start, len) = (memory.start, memory.len);
                 // SAFETY: `memory` is kept, and only the library and `poke`, in one thread, touch
@@ -86,7 +117,7 @@ impl Backing {
 
     pub(crate) fn len(&self) -> usize {
         match self {
-            Self::File { len } => *len,
+            Self::File { len } | Self::Named { len, .. } => *len,
             Self::Memory(memory) => memory.len,
         }
     }
@@ -99,12 +130,8 @@ impl Backing {
             return;
         }
         match self {
-            Self::File { .. } => {
-                let at = at as u64;
-                the_file()
-                    .write_all_at(bytes, at)
-                    .expect("a write inside the file");
-            }
+            Self::File { .. } => write(the_file(), at, bytes),
+            Self::Named { file, .. } => write(file, at, bytes),
             Self::Memory(memory) => {
                 // SAFETY: `at` is inside, as `room` is not zero.
                 let to = unsafe { memory.start.add(at) };
@@ -119,12 +146,8 @@ impl Backing {
         let mut bytes = [0; 8];
         if at.checked_add(8).is_some_and(|end| end <= self.len()) {
             match self {
-                Self::File { .. } => {
-                    let at = at as u64;
-                    the_file()
-                        .read_exact_at(&mut bytes, at)
-                        .expect("a read inside the file");
-                }
+                Self::File { .. } => read(the_file(), at, &mut bytes),
+                Self::Named { file, .. } => read(file, at, &mut bytes),
                 Self::Memory(memory) => {
                     // SAFETY: eight bytes at `at` are inside.
                     let from = unsafe { memory.start.add(at) };
@@ -135,4 +158,14 @@ impl Backing {
         }
         u64::from_ne_bytes(bytes)
     }
+}
+
+fn write(file: &File, at: usize, bytes: &[u8]) {
+    file.write_all_at(bytes, at as u64)
+        .expect("a write inside the file");
+}
+
+fn read(file: &File, at: usize, bytes: &mut [u8]) {
+    file.read_exact_at(bytes, at as u64)
+        .expect("a read inside the file");
 }

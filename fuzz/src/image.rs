@@ -72,19 +72,19 @@ const ORIGIN: std::ops::Range<usize> = 88..112;
 ///
 /// The first byte says how:
 ///
-/// | bits | 0 | 1 |
-/// |---:|---|---|
-/// | 0 | the rest is the segment, but for boot id and namespaces | the rest follows a header that is in order |
-/// | 1 | in memory of the caller's | in a file |
-/// | 2 | attached to write | attached to read |
-/// | 3.. | opened as this content (modulo 5) | |
+/// | bits | |
+/// |---:|---|
+/// | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
+/// | 1 | 1: attached to read only |
+/// | 2.. | modulo 5: opened as this content; divided by 5, modulo 3: in memory, in a file, under a name |
 pub fn segment_image(data: &[u8]) {
     let Some((&mode, rest)) = data.split_first() else {
         return;
     };
-    let content = Content::ALL[usize::from(mode >> 3) % 5];
+    let (read_only, mode, choice) = (mode & 2 != 0, mode & 1, usize::from(mode >> 2));
+    let content = Content::ALL[choice % 5];
     let mut bytes = rest.to_vec();
-    if mode & 1 == 0 {
+    if mode == 0 {
         if let Some(origin) = bytes.get_mut(ORIGIN) {
             origin.copy_from_slice(&content.image()[ORIGIN]);
         }
@@ -93,10 +93,13 @@ pub fn segment_image(data: &[u8]) {
         bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
         bytes.resize(bytes.len().max(whole.len()), 0);
     }
-    let backing = if mode & 2 == 0 {
-        Backing::memory(&bytes)
-    } else {
-        Backing::file(&bytes)
+    let backing = match choice / 5 % 3 {
+        0 => Backing::memory(&bytes),
+        1 => Backing::file(&bytes),
+        _ => Backing::named(&bytes),
     };
-    probe::attach_and_use(&backing, content, mode & 4 != 0, &[]);
+    probe::attach_and_use(&backing, content, read_only, &[]);
+    if let Backing::Named { name, .. } = &backing {
+        probe::meet_the_name(name, bytes.len());
+    }
 }

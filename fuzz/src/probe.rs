@@ -9,7 +9,7 @@ use std::path::Path;
 use std::time::{Duration, Instant};
 
 use shm_core::sync::AtomicU64;
-use shm_core::{Error, Segment};
+use shm_core::{Error, Place, Segment};
 use shm_lock::{Guarded, LockError, LockResult, Mutex};
 use shm_value::{Array, AtomicReader, AtomicValue, Value, ValueError, ValueGuard};
 
@@ -54,6 +54,29 @@ pub(crate) fn attach_and_use(
         lowest_free_descriptor(),
         "a descriptor was left open"
     );
+}
+
+/// Does what a stranger does who meets the name: creates in its place, and removes it.
+pub(crate) fn meet_the_name(name: &str, size: usize) {
+    allocation::bounded(size, || {
+        let place = || Place::named(name).participants(2);
+        match Segment::create(place(), 64) {
+            // It looked like one that should have gone with its creator.
+            Ok(segment) => assert_eq!(segment.size(), 64),
+            Err(error) => told(&error),
+        }
+        match Segment::open_or_create(place(), 64) {
+            Ok(segment) => use_segment(&segment),
+            Err(error) => told(&error),
+        }
+        match shm_core::unlink(name) {
+            Ok(()) => {
+                let gone = matches!(Segment::open(name, 64), Err(Error::NotFound { .. }));
+                assert!(gone, "a name that was removed is there");
+            }
+            Err(error) => told(&error),
+        }
+    });
 }
 
 fn names_own_thread(word: u32) -> bool {
