@@ -116,7 +116,7 @@ impl Storm {
     /// Unless told otherwise: two workers more than processors, 1000 kills, 3 ms apart on average,
     /// stops of up to 200 ms.
     pub fn new(role: &str, args: &[&str]) -> Self {
-        let seed = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH);
+        use std::hash::{BuildHasher, Hasher, RandomState};
         Self {
             path: "peer".to_owned(),
             role: role.to_owned(),
@@ -127,7 +127,7 @@ impl Storm {
             longest_stop: Duration::from_millis(200),
             records: 1 << 20,
             patience: Duration::from_secs(20),
-            seed: seed.map_or(1, |now| now.as_nanos() as u64),
+            seed: RandomState::new().build_hasher().finish(),
         }
     }
 
