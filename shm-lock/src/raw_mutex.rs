@@ -64,7 +64,7 @@
 //!
 //! # Waiting
 //!
-//! While nobody sleeps a waiter pauses, then yields the processor a few times, then sleeps. Who has slept for
+//! While nobody sleeps a waiter yields the processor a few times, then sleeps. Who has slept for
 //! [`STARVATION`] and is overtaken again sets `starve`; the next contended unlock then hands the lock over
 //! instead of freeing it. Who has woken a sleeper yields once: until that one runs, nobody sets WAITERS
 //! and so nobody else is woken, and it may be queued for the waker's own processor (without the yield
@@ -75,7 +75,7 @@
 //!
 //! The kernel's `Documentation/locking/robust-futexes.rst` and `robust-futex-ABI.rst`; futex(2); glibc
 //! `nptl/pthread_mutex_lock.c` (the order of pending, word and list); U. Drepper, *Futexes Are Tricky*
-//! (mutex2: who has slept locks contended); parking_lot's `SpinWait` (doubling pauses, then yields).
+//! (mutex2: who has slept locks contended); parking_lot's `SpinWait` (yields before sleeping, while nobody sleeps).
 //!
 //! Shown by `tests/loom_raw_mutex.rs` (every claim above, with broken twins) and `tests/raw_mutex.rs`
 //! (real processes).
@@ -88,7 +88,7 @@ use shm_core::{Deadline, ProcessId, deadline, futex};
 use thiserror::Error;
 
 use fault::Fault;
-use wait::{Sleep, Spin};
+use wait::{Patience, Sleep};
 
 pub(crate) mod fault;
 #[cfg(all(test, not(loom)))]
@@ -478,7 +478,7 @@ impl RawMutex {
 
     /// Waits until the word is ours.
     fn contend(&self, thread: Thread, deadline: Option<Deadline>) -> Result<Taken, RawLockError> {
-        let mut spin = Spin::new();
+        let mut patience = Patience::new();
         let mut sleep = Sleep::new();
         loop {
             // Relaxed: a look; `take` decides.
@@ -503,7 +503,7 @@ impl RawMutex {
                 return Err(RawLockError::Deadlock);
             }
             if word & WAITERS == 0 {
-                if spin.again() {
+                if patience.wait() {
                     continue;
                 }
                 if self.broken(Fault::GivesUpWithoutWaiters)
@@ -526,7 +526,7 @@ impl RawMutex {
                 return Err(RawLockError::Timeout);
             }
             self.sleep(word | WAITERS, deadline, &mut sleep);
-            spin = Spin::new();
+            patience = Patience::new();
         }
     }
 
