@@ -16,11 +16,14 @@ use memmap2::{MmapOptions, MmapRaw};
 use nix::sys::prctl::set_pdeathsig;
 use nix::sys::ptrace;
 use nix::sys::signal::{Signal, raise};
+use nix::sys::time::TimeValLike;
 use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::time::{ClockId, clock_gettime};
 use nix::unistd::{Pid, gettid};
 use scratch::Scratch;
 use shm_testing::linearizability::{
-    Budget, History, Recorder, Register, RegisterOp, RegisterRet, Verdict, check, collect, snapshot,
+    Budget, History, Operation, Recorder, Register, RegisterOp, RegisterRet, Verdict, check,
+    collect, snapshot,
 };
 
 type RegisterRecorder = Recorder<RegisterOp, RegisterRet>;
@@ -248,6 +251,8 @@ fn a_kill_at_any_instruction_leaves_at_most_one_pending() {
     }
     let dir = Scratch::new("every-instruction");
     let word = SharedWord::create(&dir);
+    let start = clock_gettime(ClockId::CLOCK_MONOTONIC).unwrap();
+    let start = start.num_nanoseconds() as u64;
     let peer = Peer::spawn(
         "a_kill_at_any_instruction_leaves_at_most_one_pending",
         &dir,
@@ -258,7 +263,12 @@ fn a_kill_at_any_instruction_leaves_at_most_one_pending() {
         // After a kill the next reader sees the word so, and this history has to explain it.
         let now = word.get().load(Ordering::Acquire);
         let mut operations = history.operations().to_vec();
-        operations.push(shm_testing::linearizability::Operation::returned(
+        let seen: Vec<_> = operations
+            .iter()
+            .map(|o| (o.op, o.end.as_ref().map(|end| end.ret)))
+            .collect();
+        assert!(operations.iter().all(|o| o.invoked >= start), "{history:?}");
+        operations.push(Operation::returned(
             1,
             u64::MAX - 1,
             RegisterOp::Read,
@@ -267,19 +277,21 @@ fn a_kill_at_any_instruction_leaves_at_most_one_pending() {
         ));
         let with_read = History::new(operations).unwrap();
         check(&Register::default(), &with_read, Budget::default()).expect_linearizable();
-        (counts(&history), now)
+        (seen, now)
     });
     println!("{steps} instructions");
+    let pending = (RegisterOp::FetchAdd(1), None);
+    let returned = |before| (RegisterOp::FetchAdd(1), Some(RegisterRet::Value(before)));
     assert_eq!(
         labels,
         [
-            ((0, 0), 0),
-            ((0, 1), 0),
-            ((0, 1), 1),
-            ((1, 0), 1),
-            ((1, 1), 1),
-            ((1, 1), 2),
-            ((2, 0), 2),
+            (vec![], 0),
+            (vec![pending], 0),
+            (vec![pending], 1),
+            (vec![returned(0)], 1),
+            (vec![returned(0), pending], 1),
+            (vec![returned(0), pending], 2),
+            (vec![returned(0), returned(1)], 2),
         ]
     );
 }
@@ -311,7 +323,7 @@ fn a_kill_at_any_instruction_of_the_creation_leaves_no_operation() {
 
 /// The processes from here on are killed in the middle of their work.
 const VICTIMS: u32 = 2;
-/// What a survivor does, and what a victim has done at most before it waits for its death.
+/// What a survivor does, and what a victim has done at most before it waits for its death, in one operation more.
 const SURVIVOR_WORK: usize = 300;
 const VICTIM_WORK: usize = 20_000;
 
@@ -343,12 +355,13 @@ fn kill_round(test: &str, round: u64) -> RegisterHistory {
 }
 
 fn worker(dir: &Path, process: u32, mut work: impl FnMut(&AtomicU64) -> u64) -> ! {
-    let count = match process >= VICTIMS {
+    let is_victim = process >= VICTIMS;
+    let count = match is_victim {
         true => VICTIM_WORK,
         false => SURVIVOR_WORK,
     };
     let word = SharedWord::open(dir);
-    let mut recorder = RegisterRecorder::create(dir, process, count).unwrap();
+    let mut recorder = RegisterRecorder::create(dir, process, count + 1).unwrap();
     println!("ready");
     while !dir.join("go").exists() {
         thread::yield_now();
@@ -358,13 +371,16 @@ fn worker(dir: &Path, process: u32, mut work: impl FnMut(&AtomicU64) -> u64) -> 
             RegisterRet::Value(work(word.get()))
         });
     }
-    if process < VICTIMS {
-        drop(recorder);
-        std::process::exit(0);
+    if is_victim {
+        // Its death is late.
+        recorder.record(&RegisterOp::FetchAdd(1), || {
+            loop {
+                thread::park();
+            }
+        });
     }
-    loop {
-        thread::park();
-    }
+    drop(recorder);
+    std::process::exit(0);
 }
 
 #[test]
