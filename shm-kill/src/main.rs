@@ -9,10 +9,19 @@
 //! | `segment.rs` | create, open, open_or_create, unlink, drop, sweep; regions |
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
+//! | `control.rs` | toys with well-known faults, each of which must be found |
 
+mod control;
 mod mutex;
 mod segment;
+// The controls are the toys that the instrument's own tests use.
+#[path = "../../shm-testing/victims/ticket.rs"]
+mod ticket;
+#[path = "../../shm-testing/victims/toy.rs"]
+mod toy;
 mod value;
+#[path = "../../shm-testing/victims/words.rs"]
+mod words;
 
 use std::process::ExitCode;
 
@@ -27,9 +36,17 @@ fn main() -> ExitCode {
             .and(segment::commands())
             .and(mutex::commands())
             .and(value::commands())
+            .and(toy::commands())
+            .and(ticket::commands())
             .main();
     }
-    let cases = [segment::cases(), mutex::cases(), value::cases()].concat();
+    let cases = [
+        segment::cases(),
+        mutex::cases(),
+        value::cases(),
+        control::cases(),
+    ]
+    .concat();
     let program = std::env::current_exe().expect("this program has a path");
     Suite::new(program, cases).main(std::env::args().skip(1))
 }

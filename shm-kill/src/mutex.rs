@@ -8,7 +8,7 @@ use shm_lock::{Guard, LockError, Mutex};
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 
-use crate::segment::die;
+use crate::segment::{die, warm_up};
 
 type Pair = [i64; 2];
 
@@ -34,32 +34,32 @@ pub(crate) fn cases() -> Vec<Case> {
     }
     cases.extend([
         Case::new("lock", "free")
-            .while_held("lock")
+            .while_held("mutex")
             .checked_by("pair")
             .killed(change()),
         Case::new("lock", "free")
-            .while_held_by_the_doomed("lock")
+            .while_held_by_the_doomed("mutex")
             .checked_by("pair")
             .killed(Outcomes::any(&["old", "died", "new"])),
         Case::new("try_lock", "free")
-            .while_held("lock")
+            .while_held("mutex")
             .checked_by("pair")
             .killed(Outcomes::always("old")),
         Case::new("give up", "free")
-            .while_held("lock")
+            .while_held("mutex")
             .checked_by("pair")
             .killed(Outcomes::always("old")),
-        Case::new("repair", "orphan")
+        Case::new("repair", "torn pair")
             .orphaned()
             .checked_by("pair")
             .killed(Outcomes::switch("died", "new"))
             .killed_after("repair", Outcomes::rising(&["died", "new"]))
             .frozen("add if free", Outcomes::any(&["new", "both"])),
-        Case::new("look", "orphan")
+        Case::new("look", "torn pair")
             .orphaned()
             .checked_by("pair")
             .killed(Outcomes::always("died")),
-        Case::new("abandon", "orphan")
+        Case::new("abandon", "torn pair")
             .orphaned()
             .checked_by("pair")
             .killed(Outcomes::switch("died", "given up")),
@@ -78,13 +78,13 @@ pub(crate) fn commands() -> Commands {
         .setup("free", |name| {
             drop(Mutex::<Pair>::create(name, [0, 0]).expect("a new mutex"))
         })
-        .setup("orphan", |name| {
+        .setup("torn pair", |name| {
             let mutex = Mutex::<Pair>::create(name, [0, 0]).expect("a new mutex");
             let mut pair = mutex.lock().expect("it is new");
             pair[0] += 1;
             die();
         })
-        .hold("lock", |name, until_told| {
+        .hold("mutex", |name, until_told| {
             let mutex = open(name);
             let _pair = mutex.lock().expect("it is free");
             until_told();
@@ -182,6 +182,7 @@ fn victims(commands: Commands) -> Commands {
             assert!(panicked.is_err());
         })
         .victim("create mutex", |name| {
+            warm_up();
             mark_start();
             let mutex = Mutex::<Pair>::create(Place::named(name), [5, -5]);
             mark_end();

@@ -46,6 +46,7 @@ impl<G: Guarded> LockError<G> {
     /// # Errors
     /// [`OwnerDied`](Self::OwnerDied) and [`Poisoned`](Self::Poisoned).
     #[doc(hidden)]
+    #[inline]
     pub fn report(guard: G, acquired: Acquired) -> Result<G, Self> {
         if acquired.is_clean() {
             Ok(guard)

@@ -36,7 +36,7 @@ pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
 pub use raw_mutex::RawInspect as Inspection;
-#[doc(hidden)]
+#[cfg(loom)]
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};

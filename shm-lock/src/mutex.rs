@@ -155,6 +155,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     /// [`LockError::OwnerDied`] and [`LockError::Poisoned`], with the lock held;
     /// [`LockError::NotRecoverable`], [`LockError::Deadlock`], [`LockError::TooManyLocks`],
     /// [`LockError::Unsupported`].
+    #[inline]
     pub fn lock(&self) -> LockResult<Guard<'_, T>> {
         self.acquire(Patience::Endless)
     }
@@ -163,6 +164,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     ///
     /// # Errors
     /// [`LockError::WouldBlock`], and those of [`lock`](Self::lock).
+    #[inline]
     pub fn try_lock(&self) -> LockResult<Guard<'_, T>> {
         self.acquire(Patience::None)
     }
@@ -247,6 +249,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
 }
 
 impl<T> Mutex<T> {
+    #[inline]
     fn raw(&self) -> &RawMutex {
         // SAFETY:
         // - in bounds and aligned, as `view` checked when the handle was made; mapped as long as
@@ -284,6 +287,7 @@ unsafe impl<T: Sync> Sync for Guard<'_, T> {}
 impl<T> Deref for Guard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         // SAFETY:
         // - in bounds and aligned, as `attach` checked; mapped as long as the mutex (INV-S1);
@@ -294,6 +298,7 @@ impl<T> Deref for Guard<'_, T> {
 }
 
 impl<T> DerefMut for Guard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         let mut data = self.mutex.data;
         // SAFETY: as in `deref`; and no other reference: this guard is borrowed mutably.
@@ -302,6 +307,7 @@ impl<T> DerefMut for Guard<'_, T> {
 }
 
 impl<T> Drop for Guard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let raw = self.mutex.raw();
         if !self.panicking && std::thread::panicking() && raw.is_held_by_me() {

@@ -8,10 +8,10 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed as Plain};
 
-use shm_core::Deadline;
 use shm_core::robust::Kernel;
 use shm_core::sync::death::{self, Outcome};
 use shm_core::sync::{AtomicU32, Ordering, UnsafeCell, explore, thread};
+use shm_core::{Deadline, futex};
 use shm_lock::{Acquired, Fault, RawLockError, RawMutex};
 
 const NEVER: usize = usize::MAX;
@@ -290,33 +290,50 @@ fn twin_that_clears_the_owner_before_noting_the_death() {
 }
 
 /// A sleeper is woken and killed, a third thread has taken the lock meanwhile, a fourth call sleeps.
-fn killed_when_woken(kernel: Kernel) {
+fn killed_when_woken(kernel: Kernel, slices_end: bool) {
     kernel.install();
     death::at_every_step(|step| {
         explore(move || {
             let shared = Shared::new(RawMutex::new());
+            let awake = Arc::new(AtomicU32::new(0));
             let victim = spawn(&shared, move |shared| {
                 death::run(step, || shared.add_pair())
             });
-            let sleeper = spawn(&shared, |shared| shared.add_pair());
+            let sleeper = spawn(&shared, {
+                let awake = Arc::clone(&awake);
+                move |shared| {
+                    shared.add_pair();
+                    awake.store(1, Ordering::Relaxed);
+                }
+            });
             shared.add_pair();
             shared.add_pair();
-            sleeper.join().expect("no panic");
             victim.join().expect("no panic");
+            // From here on this thread is the clock; the one that hangs within two preemptions is the other.
+            while slices_end && awake.load(Ordering::Relaxed) == 0 {
+                futex::end_slices();
+                thread::yield_now();
+            }
+            sleeper.join().expect("no panic");
         });
     });
 }
 
 #[test]
 fn a_woken_sleeper_may_die() {
-    killed_when_woken(Kernel::New);
+    killed_when_woken(Kernel::New, false);
 }
 
-/// Why every sleep is sliced: with the slices off, an older kernel's rule hangs.
 #[test]
 #[should_panic(expected = "deadlock")]
 fn twin_kernel_that_loses_a_wake() {
-    killed_when_woken(Kernel::Old);
+    killed_when_woken(Kernel::Old, false);
+}
+
+/// Why every sleep is sliced.
+#[test]
+fn a_wake_that_the_kernel_loses_is_a_delay() {
+    killed_when_woken(Kernel::Old, true);
 }
 
 // ---- giving up -----------------------------------------------------------------------------------

@@ -299,7 +299,10 @@ impl Child {
     fn next(&mut self, limit: Duration) -> Result<(Kind, String), ExpectError> {
         match self.lines.recv_timeout(limit) {
             Ok(line) => Ok(line),
-            Err(RecvTimeoutError::Timeout) => Err(self.error(&format!("is silent for {limit:?}"))),
+            Err(RecvTimeoutError::Timeout) => Err(ExpectError {
+                silence: true,
+                ..self.error(&format!("is silent for {limit:?}"))
+            }),
             Err(RecvTimeoutError::Disconnected) => {
                 // Its output ended, so it is about to; the status says how.
                 let status = self.wait();
@@ -316,6 +319,7 @@ impl Child {
         ExpectError {
             what: format!("peer {:?} (process {}) {what}", self.role, self.pid()),
             stderr: String::from_utf8_lossy(&errors).into_owned(),
+            silence: false,
         }
     }
 }
@@ -333,9 +337,15 @@ impl Drop for Child {
 pub struct ExpectError {
     what: String,
     stderr: String,
+    silence: bool,
 }
 
 impl ExpectError {
+    /// Whether the peer lives and said nothing in time.
+    pub fn is_silence(&self) -> bool {
+        self.silence
+    }
+
     fn while_waiting_for(mut self, line: &str) -> Self {
         self.what += &format!(" (expected {line:?})");
         self

@@ -7,26 +7,43 @@
 //! | a test that may hang | [`watchdog`] |
 //! | a name in `/dev/shm` that goes away again | [`UniqueName`] |
 //! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
-//! | killing at every instruction | [`step_killer`], [`Commands`] |
+//! | death at every instruction of an operation | [`step_killer`] |
+//! | random deaths under load, with an exact account | [`storm`] |
+//! | a failure of every system call of an operation | [`faults`] |
+//! | a signal into every blocking call | [`Alarms`] |
 //! | judging what several processes saw | [`linearizability`] |
 //!
-//! The crate is not published and is a dev-dependency only.
+//! The step killer and the fault driver work on *victims*: sub-commands of an ordinary program,
+//! declared by [`Commands`], which a person can run as well.
+//!
+//! Linux on x86-64 only: [`step_killer`] reads its registers, [`ThreadState`] its system calls'
+//! numbers. The crate is not published, and a dev-dependency only.
 
+#[cfg(not(all(
+    target_os = "linux",
+    target_arch = "x86_64",
+    target_pointer_width = "64"
+)))]
+compile_error!("shm-testing knows the registers and system calls of Linux on x86-64 only");
+
+mod alarm;
 mod child;
 mod command;
+pub mod faults;
 mod limit;
 pub mod linearizability;
 mod peer;
 mod procfs;
 mod spawn;
-#[cfg(all(target_os = "linux", target_arch = "x86_64"))]
 pub mod step_killer;
+pub mod storm;
 mod unique_name;
 mod victim;
 mod wait;
 mod watchdog;
 mod wire;
 
+pub use alarm::Alarms;
 pub use child::{Child, ExpectError};
 pub use peer::{Peer, Role, peer_main, peer_main_at};
 pub use procfs::{ThreadState, threads};

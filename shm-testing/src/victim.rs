@@ -74,6 +74,20 @@ impl Commands {
         self.add("victim", operation, Box::new(move |name, _| run(name)))
     }
 
+    /// Adds `victim OPERATION NAME` that tells how the operation went: for the
+    /// [fault driver](crate::faults), and of use to the step killer as well.
+    pub fn trial<S: Into<String>>(
+        self,
+        operation: &'static str,
+        run: impl Fn(&str) -> S + 'static,
+    ) -> Self {
+        self.add(
+            "victim",
+            operation,
+            Box::new(move |name, _| say(&run(name).into())),
+        )
+    }
+
     /// Adds `act WHAT NAME`; `run` returns what to say.
     pub fn act<S: Into<String>>(
         self,

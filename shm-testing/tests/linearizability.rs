@@ -375,6 +375,25 @@ mod register {
     }
 
     #[test]
+    fn of_equal_pending_operations_the_one_that_could_come_first_does() {
+        // That of process 0 comes after its own addition, though the clock shows one time for all.
+        contrast(
+            REGISTER,
+            [
+                done(0, 5..=5, FetchAdd(10), Value(1)),
+                killed(0, 5, FetchAdd(1)),
+                killed(1, 6, FetchAdd(1)),
+            ],
+            (0, 0),
+            [
+                done(0, 5..=5, FetchAdd(10), Value(1)),
+                killed(0, 5, FetchAdd(1)),
+                killed(1, 5, FetchAdd(1)),
+            ],
+        );
+    }
+
+    #[test]
     fn pending_additions_account_for_no_more_than_there_are() {
         contrast(
             REGISTER,
@@ -897,6 +916,19 @@ mod locked_counter {
                 killed(0, 20, Die(0)),
                 done(1, 20..=40, Lock(1), OwnerDied),
             ],
+        );
+    }
+
+    #[test]
+    fn a_section_that_goes_on_is_not_taken_for_a_dead_one() {
+        contrast(
+            LockedCounter,
+            [
+                done(0, 0..=100, Add(1), added(0)),
+                done(1, 10..=20, Add(1), repaired(0)),
+            ],
+            (1, 0),
+            [killed(0, 0, Add(1)), done(1, 10..=20, Add(1), repaired(0))],
         );
     }
 

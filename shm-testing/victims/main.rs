@@ -3,6 +3,7 @@
 //! The wrong ones are the instrument's negative controls: each has one well-known fault, and the
 //! tests of this crate show that it is found. Run without arguments for the sub-commands.
 
+mod maker;
 mod ticket;
 mod toy;
 mod words;
@@ -10,5 +11,8 @@ mod words;
 use std::process::ExitCode;
 
 fn main() -> ExitCode {
-    toy::commands().and(ticket::commands()).main()
+    toy::commands()
+        .and(ticket::commands())
+        .and(maker::commands())
+        .main()
 }

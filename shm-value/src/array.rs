@@ -227,6 +227,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// [`ValueError::OutOfRange`]; [`ValueError::NeedsRepair`] after somebody's death or panic;
     /// [`ValueError::ReadOnly`] for elements of other sizes than 1, 2, 4 and 8 bytes on a read-only
     /// attachment; [`ValueError::Deadlock`] and the others of [`lock`](Self::lock).
+    #[inline]
     pub fn get(&self, index: usize) -> Result<T, ValueError> {
         let at = self.element(index)?;
         if !self.segment.is_read_only() {
@@ -248,6 +249,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// # Peer death
     /// A writer killed on the way leaves an element of 1, 2, 4 or 8 bytes old or new; a larger one
     /// perhaps torn, which the next owner is told.
+    #[inline]
     pub fn set(&self, index: usize, mut value: T) -> Result<(), ValueError> {
         let at = self.element(index)?;
         if self.segment.is_read_only() {
@@ -262,6 +264,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
         Ok(())
     }
 
+    #[inline]
     fn element(&self, index: usize) -> Result<NonNull<T>, ValueError> {
         if index >= self.len {
             return Err(ValueError::OutOfRange {
@@ -273,6 +276,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
         Ok(unsafe { self.elements.add(index) })
     }
 
+    #[inline]
     fn hold(&self) -> Result<ArrayGuard<'_, T>, ValueError> {
         Ok(self.lock().map_err(LockFailure::from)?)
     }
@@ -283,6 +287,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     /// [`LockError::OwnerDied`] and [`LockError::Poisoned`], with the lock held;
     /// [`LockError::NotRecoverable`], [`LockError::Deadlock`], [`LockError::TooManyLocks`],
     /// [`LockError::ReadOnly`], [`LockError::Unsupported`].
+    #[inline]
     pub fn lock(&self) -> LockResult<ArrayGuard<'_, T>> {
         self.acquire(Patience::Endless)
     }
@@ -322,6 +327,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
         LockError::repaired(self.lock(), repair)
     }
 
+    #[inline]
     fn acquire(&self, patience: Patience) -> LockResult<ArrayGuard<'_, T>> {
         if self.segment.is_read_only() {
             return Err(LockError::ReadOnly);
@@ -362,6 +368,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
 }
 
 impl<T> Array<T> {
+    #[inline]
     fn lock_word(&self) -> &RawMutex {
         // SAFETY:
         // - in bounds and aligned, as `view` checked; mapped as long as the segment (INV-S1);
@@ -371,6 +378,7 @@ impl<T> Array<T> {
 }
 
 /// Copies an element out; in one access if its size is 1, 2, 4 or 8.
+#[inline]
 fn load<T: FromBytes>(at: NonNull<T>) -> T {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY:
@@ -414,6 +422,7 @@ unsafe impl<T: Sync> Sync for ArrayGuard<'_, T> {}
 impl<T> Deref for ArrayGuard<'_, T> {
     type Target = [T];
 
+    #[inline]
     fn deref(&self) -> &[T] {
         // SAFETY:
         // - in bounds and aligned, as `attach` checked; mapped as long as the array (INV-S1);
@@ -424,6 +433,7 @@ impl<T> Deref for ArrayGuard<'_, T> {
 }
 
 impl<T> DerefMut for ArrayGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut [T] {
         // SAFETY: as in `deref`; and no other reference: this guard is borrowed mutably.
         unsafe { std::slice::from_raw_parts_mut(self.array.elements.as_ptr(), self.array.len) }
@@ -431,6 +441,7 @@ impl<T> DerefMut for ArrayGuard<'_, T> {
 }
 
 impl<T> Drop for ArrayGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let lock = self.array.lock_word();
         if !self.panicking && std::thread::panicking() && lock.is_held_by_me() {

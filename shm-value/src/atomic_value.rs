@@ -75,6 +75,7 @@ impl<T: Atomic> AtomicReader<T> {
 
     /// The number now (Acquire).
     #[must_use]
+    #[inline]
     pub fn load(&self) -> T {
         T::load(self.cell())
     }
@@ -85,6 +86,7 @@ impl<T: Atomic> AtomicReader<T> {
         &self.segment
     }
 
+    #[inline]
     fn cell(&self) -> &T::Cell {
         // SAFETY:
         // - in bounds and aligned, as `view` checked; mapped as long as the segment (INV-S1);
@@ -149,16 +151,19 @@ impl<T: Atomic> AtomicValue<T> {
 
     /// The number now (Acquire).
     #[must_use]
+    #[inline]
     pub fn load(&self) -> T {
         self.reader.load()
     }
 
     /// Replaces the number (Release).
+    #[inline]
     pub fn store(&self, value: T) {
         T::store(self.reader.cell(), value);
     }
 
     /// Replaces the number and gives the old one (AcqRel).
+    #[inline]
     pub fn swap(&self, value: T) -> T {
         T::swap(self.reader.cell(), value)
     }
@@ -168,6 +173,7 @@ impl<T: Atomic> AtomicValue<T> {
     ///
     /// # Errors
     /// The number there is, if it is another one.
+    #[inline]
     pub fn compare_exchange(&self, current: T, new: T) -> Result<T, T> {
         T::compare_exchange(self.reader.cell(), current, new)
     }
@@ -186,6 +192,7 @@ impl<T: Atomic> AtomicValue<T> {
     /// assert!(buy() && !buy(), "one ticket, one buyer");
     /// # Ok::<(), shm_core::Error>(())
     /// ```
+    #[inline]
     pub fn fetch_update(&self, mut change: impl FnMut(T) -> Option<T>) -> Result<T, T> {
         let mut seen = self.load();
         loop {
@@ -216,11 +223,13 @@ impl<T: Atomic> AtomicValue<T> {
 
 impl<T: AtomicNumber> AtomicValue<T> {
     /// Adds and gives the old number (AcqRel). Integers wrap around.
+    #[inline]
     pub fn fetch_add(&self, value: T) -> T {
         T::fetch_add(self.reader.cell(), value)
     }
 
     /// Subtracts and gives the old number (AcqRel). Integers wrap around.
+    #[inline]
     pub fn fetch_sub(&self, value: T) -> T {
         T::fetch_sub(self.reader.cell(), value)
     }
@@ -277,18 +286,22 @@ macro_rules! atomic {
                 segment.write(0, &to(value).to_ne_bytes())
             }
             // PAIR atomic-value: Acquire in loads, Release in stores, both in the rest.
+            #[inline]
             fn load(cell: &$cell) -> Self {
                 let from: fn(_) -> $t = $from;
                 from(cell.load(Ordering::Acquire))
             }
+            #[inline]
             fn store(cell: &$cell, value: Self) {
                 let to: fn($t) -> _ = $to;
                 cell.store(to(value), Ordering::Release);
             }
+            #[inline]
             fn swap(cell: &$cell, value: Self) -> Self {
                 let (to, from): (fn($t) -> _, fn(_) -> $t) = ($to, $from);
                 from(cell.swap(to(value), Ordering::AcqRel))
             }
+            #[inline]
             fn compare_exchange(cell: &$cell, current: Self, new: Self) -> Result<Self, Self> {
                 let (to, from): (fn($t) -> _, fn(_) -> $t) = ($to, $from);
                 cell.compare_exchange(to(current), to(new), Ordering::AcqRel, Ordering::Acquire)
@@ -303,9 +316,11 @@ macro_rules! integers {
     ($($t:ty: $cell:ty),*) => {$(
         atomic!($t, $cell, |value| value, |bits| bits);
         impl AtomicNumber for $t {
+            #[inline]
             fn fetch_add(cell: &$cell, value: Self) -> Self {
                 cell.fetch_add(value, Ordering::AcqRel)
             }
+            #[inline]
             fn fetch_sub(cell: &$cell, value: Self) -> Self {
                 cell.fetch_sub(value, Ordering::AcqRel)
             }
@@ -317,6 +332,7 @@ macro_rules! floats {
     ($($t:ty: $cell:ty),*) => {$(
         atomic!($t, $cell, <$t>::to_bits, <$t>::from_bits);
         impl AtomicNumber for $t {
+            #[inline]
             fn fetch_add(cell: &$cell, value: Self) -> Self {
                 // Relaxed: the exchange decides.
                 let mut seen = Self::from_bits(cell.load(Ordering::Relaxed));
@@ -327,6 +343,7 @@ macro_rules! floats {
                     }
                 }
             }
+            #[inline]
             fn fetch_sub(cell: &$cell, value: Self) -> Self {
                 Self::fetch_add(cell, -value)
             }

@@ -185,6 +185,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// Those of [`lock`](Self::lock), where writers left no other way in 64 looks. A read-only
     /// attachment has no other way and goes on looking.
+    #[inline]
     pub fn get(&self) -> Result<T, ValueError> {
         for _ in 0..LOOKS {
             if let Some(value) = self.look() {
@@ -208,6 +209,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     }
 
     /// One validated copy; `None` if a writer came in between.
+    #[inline]
     fn look(&self) -> Option<T> {
         let version = self.version_word();
         // PAIR value-commit: Acquire.
@@ -220,6 +222,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     }
 
     /// Copies the slot of a version; whole if nobody writes it meanwhile, and a `T` in any case.
+    #[inline]
     fn copy_of(&self, version: u64) -> T {
         let mut value = MaybeUninit::<T>::uninit();
         let from = self.slots[(version & 1) as usize].as_ptr().cast::<u8>();
@@ -235,6 +238,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     ///
     /// # Errors
     /// Those of [`lock`](Self::lock).
+    #[inline]
     pub fn set(&self, value: T) -> Result<(), ValueError> {
         let held = self.take_writable(Patience::Endless)?;
         held.commit(value);
@@ -246,6 +250,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     ///
     /// # Errors
     /// Those of [`lock`](Self::lock).
+    #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
         let held = self.take_writable(Patience::Endless)?;
         let mut copy = held.copy();
@@ -260,6 +265,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::ReadOnly`], [`ValueError::Deadlock`] (this thread holds it),
     /// [`ValueError::TooManyLocks`], [`ValueError::Unsupported`].
+    #[inline]
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, ValueError> {
         self.take_writable(Patience::Endless).map(ValueGuard::new)
     }
@@ -288,6 +294,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
         self.take_writable(deadline.into()).map(ValueGuard::new)
     }
 
+    #[inline]
     fn take_writable(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
         if self.segment.is_read_only() {
             return Err(ValueError::ReadOnly);
@@ -295,6 +302,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
         self.take(patience)
     }
 
+    #[inline]
     fn take(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
         // SAFETY: `Held` borrows `self`, which keeps the lock mapped where it is; for a guard that is
         // forgotten, the segment keeps its memory (`watch_lock`).
@@ -332,6 +340,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
 }
 
 impl<T> Value<T> {
+    #[inline]
     fn lock_word(&self) -> &RawMutex {
         // SAFETY:
         // - in bounds and aligned, as `view` checked; mapped as long as the segment (INV-S1);
@@ -339,6 +348,7 @@ impl<T> Value<T> {
         unsafe { self.lock.as_ref() }
     }
 
+    #[inline]
     fn version_word(&self) -> &AtomicU64 {
         // SAFETY: as for `lock_word`.
         unsafe { self.version.as_ref() }
@@ -361,6 +371,7 @@ struct Held<'a, T> {
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
     /// The value: nobody else commits while we hold the lock.
+    #[inline]
     fn copy(&self) -> T {
         // Relaxed: the last writer's unlock ordered it before our lock.
         self.value
@@ -368,12 +379,14 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
     }
 
     /// Writes the slot that is not the value, then makes it the value.
+    #[inline]
     fn commit(&self, mut value: T) {
         store(self.value, value.as_mut_bytes());
     }
 }
 
 /// Apart from the type of the value, so that it is one function for the step killer's eyes.
+#[inline]
 fn store<T>(value: &Value<T>, bytes: &[u8]) {
     let version = value.version_word();
     // Relaxed: under the lock.
@@ -390,6 +403,7 @@ fn store<T>(value: &Value<T>, bytes: &[u8]) {
 }
 
 impl<T> Drop for Held<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         // SAFETY: the lock was given to this thread when `self` was made; in a forked child
         // unlocking is inert.
@@ -410,6 +424,7 @@ pub struct ValueGuard<'a, T: FromBytes + IntoBytes + KnownLayout + Send + 'stati
 }
 
 impl<'a, T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ValueGuard<'a, T> {
+    #[inline]
     fn new(held: Held<'a, T>) -> Self {
         let panicking = std::thread::panicking();
         Self {
@@ -429,12 +444,14 @@ impl<'a, T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ValueGuard<'a,
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Deref for ValueGuard<'_, T> {
     type Target = T;
 
+    #[inline]
     fn deref(&self) -> &T {
         self.copy.as_ref().expect("taken by drop only")
     }
 }
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> DerefMut for ValueGuard<'_, T> {
+    #[inline]
     fn deref_mut(&mut self) -> &mut T {
         self.touched = true;
         self.copy.as_mut().expect("taken by drop only")
@@ -442,6 +459,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> DerefMut for Value
 }
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Drop for ValueGuard<'_, T> {
+    #[inline]
     fn drop(&mut self) {
         let unwinding = !self.panicking && std::thread::panicking();
         let mine = self.held.value.lock_word().is_held_by_me();

@@ -11,8 +11,8 @@
 //! that it did not find.
 //!
 //! In a loom model the queue is one loom mutex around a list of sleepers with a condvar each; the value is
-//! compared under that mutex. A lost wake shows as loom's "deadlock". Slices do not end there, so
-//! nothing papers over a lost wake; [`wait_briefly`] ends after a yield; an ordinary wait times out only by
+//! compared under that mutex. A lost wake shows as loom's "deadlock". Slices end there only when the model says
+//! so, and nothing papers over a lost wake; [`wait_briefly`] ends after a yield; an ordinary wait times out only by
 //! finding its deadline past before it sleeps.
 //!
 //! Sources: futex(2); the kernel's `Documentation/locking/robust-futexes.rst`; U. Drepper, *Futexes
@@ -33,13 +33,14 @@ mod model;
 pub(crate) use model::wake_by_kernel;
 #[cfg(loom)]
 pub use model::{
-    give_way, processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake,
+    end_slices, give_way, processors, thread_is_gone, wait, wait_briefly, wait_slice, waiters, wake,
 };
 
 /// The longest sleep without another look at the word.
 ///
-/// Kernels before the fix of "case B" lose a wake-up when a woken waiter is killed while a third
-/// thread has taken the lock; the slice turns that hang into a delay.
+/// Some kernels lose a wake-up ("case B"): whoever has released a lock and not yet woken anybody, or was
+/// woken and has not yet taken it, is killed, and meanwhile a third thread has taken the lock without WAITERS.
+/// The slice turns that hang into a delay.
 pub const SLICE: Duration = Duration::from_millis(100);
 
 /// Why a wait ended. No answer says anything about the word: look again.

@@ -1,5 +1,6 @@
 //! The kernel's queue of sleepers, modelled.
 
+use core::cell::Cell;
 use core::ptr;
 use core::time::Duration;
 use std::rc::Rc;
@@ -13,12 +14,20 @@ use crate::sync::{AtomicU32, Ordering, death, yield_now};
 /// One who sleeps: on which word, and how to wake it.
 struct Sleeper {
     word: *const AtomicU32,
+    sliced: bool,
     bell: Rc<Bell>,
 }
 
 struct Bell {
-    rung: core::cell::Cell<bool>,
+    rung: Cell<Option<Wait>>,
     condvar: Condvar,
+}
+
+impl Bell {
+    fn ring(&self, reason: Wait) {
+        self.rung.set(Some(reason));
+        self.condvar.notify_one();
+    }
 }
 
 loom::lazy_static! {
@@ -33,6 +42,10 @@ loom::lazy_static! {
 /// leaves no other trace than one that never slept.
 #[must_use]
 pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait {
+    sleep(word, expected, deadline, false)
+}
+
+fn sleep(word: &AtomicU32, expected: u32, deadline: Option<Deadline>, sliced: bool) -> Wait {
     death::step();
     if deadline.is_some_and(Deadline::is_past) {
         yield_now();
@@ -44,23 +57,37 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
         return Wait::Changed;
     }
     let bell = Rc::new(Bell {
-        rung: core::cell::Cell::new(false),
+        rung: Cell::new(None),
         condvar: Condvar::new(),
     });
     queue.push(Sleeper {
         word: ptr::from_ref(word),
+        sliced,
         bell: Rc::clone(&bell),
     });
-    while !bell.rung.get() {
+    loop {
+        if let Some(reason) = bell.rung.get() {
+            return reason;
+        }
         queue = bell.condvar.wait(queue).expect("nobody dies in the kernel");
     }
-    Wait::Woken
 }
 
-/// As [`wait`]: slices do not end in the model, so a lost wake shows.
+/// As [`wait`]: a slice ends only when the model calls [`end_slices`], so a lost wake shows.
 #[must_use]
 pub fn wait_slice(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait {
-    wait(word, expected, deadline)
+    sleep(word, expected, deadline, true)
+}
+
+/// Lets time pass: every slice that somebody sleeps through now is over.
+pub fn end_slices() {
+    let mut queue = QUEUE.lock().expect("nobody dies in the kernel");
+    queue.retain(|sleeper| {
+        if sleeper.sliced {
+            sleeper.bell.ring(Wait::TimedOut);
+        }
+        !sleeper.sliced
+    });
 }
 
 /// Lets others run once, then is past its bound. A wait that ends early is one of the waits that may be.
@@ -89,9 +116,7 @@ pub(crate) fn wake_by_kernel(word: &AtomicU32, count: u32) -> usize {
         let Some(at) = queue.iter().position(|sleeper| ptr::eq(sleeper.word, word)) else {
             break;
         };
-        let sleeper = queue.remove(at);
-        sleeper.bell.rung.set(true);
-        sleeper.bell.condvar.notify_one();
+        queue.remove(at).bell.ring(Wait::Woken);
         woken += 1;
     }
     woken

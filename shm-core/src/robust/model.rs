@@ -168,17 +168,17 @@ pub fn bury() {
 }
 
 std::thread_local! {
-    static KERNEL: Cell<Kernel> = const { Cell::new(Kernel::Old) };
+    static KERNEL: Cell<Kernel> = const { Cell::new(Kernel::New) };
 }
 
 /// Which kernel buries the model's threads.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kernel {
-    /// Wakes for a pending lock only if nobody holds it. It loses a wake-up ("case B"): a waiter is
-    /// woken, a third thread takes the lock before it, without WAITERS, and the woken one is
-    /// killed. On the machine the next slice ends that; the models use this kernel unless they say so.
+    /// Wakes for a pending lock only if nobody holds it, and so loses a wake-up ("case B"): a third thread
+    /// takes the lock, without WAITERS, between the release or the wake of the one that is killed
+    /// and its burial. The next slice ends that.
     Old,
-    /// Wakes for a pending lock also if it is held without WAITERS.
+    /// Wakes for a pending lock also if it is held without WAITERS. Models use this one unless they say so.
     New,
 }
 

@@ -6,6 +6,7 @@
 /// What a broken mutex does wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[allow(missing_docs, reason = "each name says what its variant does")]
+#[allow(unreachable_pub, reason = "exported in loom builds alone")]
 pub enum Fault {
     TakesWithRelaxed,
     ReleasesWithRelaxed,

@@ -21,29 +21,29 @@ use super::outcomes::Outcomes;
 /// ```
 #[derive(Debug, Clone)]
 pub struct Case {
-    pub(super) operation: String,
-    pub(super) state: String,
-    pub(super) check: String,
-    pub(super) setup_dies: bool,
-    pub(super) holder: Option<Holder>,
-    pub(super) plans: Vec<Plan>,
-    pub(super) limit: Duration,
-    pub(super) control: bool,
+    pub(crate) operation: String,
+    pub(crate) state: String,
+    pub(crate) check: String,
+    pub(crate) setup_dies: bool,
+    pub(crate) holder: Option<Holder>,
+    pub(crate) plans: Vec<Plan>,
+    pub(crate) limit: Duration,
+    pub(crate) control: bool,
 }
 
 /// The living process that holds something while the victim works.
 #[derive(Debug, Clone)]
-pub(super) struct Holder {
-    pub(super) what: String,
+pub(crate) struct Holder {
+    pub(crate) what: String,
     /// Killed at the time when it would be told to let go.
-    pub(super) dies: bool,
+    pub(crate) dies: bool,
 }
 
 /// One way to disturb the victim, and what may then be found.
 #[derive(Debug, Clone)]
-pub(super) struct Plan {
-    pub(super) mode: Mode,
-    pub(super) outcomes: Outcomes,
+pub(crate) struct Plan {
+    pub(crate) mode: Mode,
+    pub(crate) outcomes: Outcomes,
 }
 
 /// What is done at step k.
@@ -115,7 +115,7 @@ impl Case {
     }
 
     /// The start state in words.
-    pub(super) fn start_name(&self) -> String {
+    pub(crate) fn start_name(&self) -> String {
         let state = &self.state;
         match &self.holder {
             None => state.clone(),

@@ -34,7 +34,7 @@ struct Visited {
     diverged: bool,
 }
 
-pub(super) fn run_row(
+pub(crate) fn run_row(
     killer: &StepKiller,
     index: usize,
     case: &Case,
@@ -210,7 +210,7 @@ fn parallel<T: Sync, R: Send>(
 }
 
 /// Switches off address randomisation for the processes that this thread starts.
-fn fix_addresses() -> nix::Result<()> {
+pub(crate) fn fix_addresses() -> nix::Result<()> {
     personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE).map(drop)
 }
 

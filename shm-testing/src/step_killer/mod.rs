@@ -32,17 +32,17 @@
 //! in the order; if it never comes so far, the point is counted as `missed`. The victims run without
 //! address randomisation and with a fixed environment.
 
-mod case;
-mod engine;
+pub(crate) mod case;
+pub(crate) mod engine;
 mod marks;
 mod order;
-mod outcomes;
-mod point;
+pub(crate) mod outcomes;
+pub(crate) mod point;
 mod report;
-mod source;
+pub(crate) mod source;
 mod suite;
-mod trace;
-mod tracee;
+pub(crate) mod trace;
+pub(crate) mod tracee;
 
 use std::io;
 use std::path::{Path, PathBuf};

@@ -65,14 +65,14 @@ impl Outcomes {
     }
 
     /// Whether `label` is right at some step.
-    pub(super) fn knows(&self, label: &str) -> bool {
+    pub(crate) fn knows(&self, label: &str) -> bool {
         self.labels.iter().any(|known| known == label)
     }
 
     /// What is wrong with the outcomes of the steps, given in order: index and complaint.
     ///
     /// `whole` tells that no step was left out; the first and the last are always there.
-    pub(super) fn judge(&self, seen: &[&str], whole: bool) -> Vec<(usize, String)> {
+    pub(crate) fn judge(&self, seen: &[&str], whole: bool) -> Vec<(usize, String)> {
         let mut wrong = Vec::new();
         // The phase in which the operation is, and what was skipped on the way there.
         let mut phase = 0;

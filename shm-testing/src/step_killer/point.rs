@@ -24,9 +24,9 @@ const WAITER_SPINS: Duration = Duration::from_millis(50);
 
 /// Where in an operation: after `step` instructions, or asleep in the call that is the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
-pub(super) struct At {
-    pub(super) step: usize,
-    pub(super) asleep: bool,
+pub(crate) struct At {
+    pub(crate) step: usize,
+    pub(crate) asleep: bool,
 }
 
 impl fmt::Display for At {
@@ -42,14 +42,14 @@ impl fmt::Display for At {
 
 /// What the structure was like before the victim came.
 #[derive(Debug, Clone, Default)]
-pub(super) struct Start<'a> {
+pub(crate) struct Start<'a> {
     /// Another victim was killed before, at this step of its own way.
-    pub(super) killed: Option<(&'a Trace, usize)>,
+    pub(crate) killed: Option<(&'a Trace, usize)>,
 }
 
 /// What a point showed.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Verdict {
+pub(crate) enum Verdict {
     /// The checker is content and names this outcome.
     Outcome(String),
     /// The same, of a victim that stood beside the recorded way: its place in the order is vague.
@@ -62,16 +62,16 @@ pub(super) enum Verdict {
 
 /// A row's fixed part: everything but the step.
 #[derive(Debug)]
-pub(super) struct Setting<'a> {
-    pub(super) program: &'a Program,
-    pub(super) symbols: &'a Symbols,
-    pub(super) case: &'a Case,
-    pub(super) plan: &'a Plan,
+pub(crate) struct Setting<'a> {
+    pub(crate) program: &'a Program,
+    pub(crate) symbols: &'a Symbols,
+    pub(crate) case: &'a Case,
+    pub(crate) plan: &'a Plan,
 }
 
 impl Setting<'_> {
     /// Records the way of `victim OPERATION` from the given start.
-    pub(super) fn record(
+    pub(crate) fn record(
         &self,
         name: &str,
         start: &Start<'_>,
@@ -88,7 +88,7 @@ impl Setting<'_> {
     }
 
     /// Visits one point; tells also whether the victim left the recorded way.
-    pub(super) fn visit(
+    pub(crate) fn visit(
         &self,
         name: &str,
         start: &Start<'_>,
@@ -195,7 +195,7 @@ impl Setting<'_> {
     }
 
     /// Makes the start state.
-    fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
+    pub(crate) fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
         clean(name)?;
         let case = self.case;
         let setup = self.program.command(&["setup", &case.state, name]);
@@ -231,7 +231,7 @@ impl Setting<'_> {
     }
 
     /// Ends the holder, if there is one left, in the way that the case says.
-    fn let_go(&self, holder: &mut Option<Holder>) -> Result<(), Error> {
+    pub(crate) fn let_go(&self, holder: &mut Option<Holder>) -> Result<(), Error> {
         let (Some(holder), Some(plan)) = (holder.take(), &self.case.holder) else {
             return Ok(());
         };
@@ -258,7 +258,7 @@ impl Setting<'_> {
     }
 
     /// Judges what is left, and sees that nothing is left after that.
-    fn check(&self, name: &str, other: Option<&str>) -> Result<Verdict, Error> {
+    pub(crate) fn check(&self, name: &str, other: Option<&str>) -> Result<Verdict, Error> {
         let mut args = vec!["check", self.case.check.as_str(), name];
         args.extend(other);
         let ran = command::run(self.program.command(&args), self.case.limit)?;
@@ -297,7 +297,7 @@ fn until_waiting(pid: u32) {
 }
 
 /// What of this name is in /dev/shm; temporaries may wear it in the middle.
-pub(super) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
+pub(crate) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
     let mut left = Vec::new();
     for entry in fs::read_dir("/dev/shm")? {
         let entry = entry?.file_name().to_string_lossy().into_owned();
@@ -309,7 +309,7 @@ pub(super) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
 }
 
 /// Removes what a point may have left.
-pub(super) fn clean(name: &str) -> Result<(), Error> {
+pub(crate) fn clean(name: &str) -> Result<(), Error> {
     for left in left_in_shm(name)? {
         // Somebody who is just ending may have been faster.
         let _ = fs::remove_file(format!("/dev/shm/{left}"));

@@ -14,23 +14,23 @@ use super::marks;
 
 /// What the tool needs to know of the victims' program file.
 #[derive(Debug)]
-pub(super) struct Symbols {
+pub(crate) struct Symbols {
     path: PathBuf,
     relocatable: bool,
-    pub(super) start_mark: u64,
-    pub(super) end_mark: u64,
+    pub(crate) start_mark: u64,
+    pub(crate) end_mark: u64,
 }
 
 /// A file's place in a victim's memory; the same in every run, as addresses are not randomised.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Map {
+pub(crate) struct Map {
     start: u64,
     end: u64,
     path: PathBuf,
 }
 
 impl Symbols {
-    pub(super) fn read(program: &Path) -> Result<Self, Error> {
+    pub(crate) fn read(program: &Path) -> Result<Self, Error> {
         let unreadable = |why: String| Error::Program {
             path: program.to_owned(),
             why,
@@ -55,7 +55,7 @@ impl Symbols {
     }
 
     /// What is to be added to the file's addresses.
-    pub(super) fn base(&self, maps: &[Map]) -> u64 {
+    pub(crate) fn base(&self, maps: &[Map]) -> u64 {
         let lowest = maps
             .iter()
             .filter(|map| map.path == self.path)
@@ -69,13 +69,13 @@ impl Symbols {
 }
 
 /// The files mapped by process `pid`.
-pub(super) fn maps_of(pid: u32) -> Result<Vec<Map>, Error> {
+pub(crate) fn maps_of(pid: u32) -> Result<Vec<Map>, Error> {
     let text = fs::read_to_string(format!("/proc/{pid}/maps"))?;
     Ok(text.lines().filter_map(parse_map).collect())
 }
 
 /// Where the kernel's code for fast calls lies; an empty range if nowhere.
-pub(super) fn vdso(maps: &[Map]) -> Range<u64> {
+pub(crate) fn vdso(maps: &[Map]) -> Range<u64> {
     let map = maps.iter().find(|map| map.path == Path::new("[vdso]"));
     map.map_or(0..0, |map| map.start..map.end)
 }
@@ -117,7 +117,7 @@ impl fmt::Display for Place {
 
 /// Finds places; keeps the debug information of the files that were asked for.
 #[derive(Default)]
-pub(super) struct Places {
+pub(crate) struct Places {
     loaders: HashMap<PathBuf, Option<Loader>>,
 }
 
@@ -132,7 +132,7 @@ struct Frame {
 
 impl Places {
     /// The place of the last of `pcs`; a foreign one's caller is the last before that is not.
-    pub(super) fn find(&mut self, pcs: &[u64], maps: &[Map]) -> Place {
+    pub(crate) fn find(&mut self, pcs: &[u64], maps: &[Map]) -> Place {
         const LOOK_BACK: usize = 2000;
         let Some((&pc, before)) = pcs.split_last() else {
             return Place::default();

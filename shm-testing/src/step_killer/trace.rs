@@ -16,9 +16,9 @@ const SYSCALL_INSTRUCTION: u64 = 0x050f;
 
 /// The recorded way of an operation: step k is where k of its instructions have been executed.
 #[derive(Debug, Clone)]
-pub(super) struct Trace {
+pub(crate) struct Trace {
     /// The address of the instruction that step k has not executed yet.
-    pub(super) pcs: Vec<u64>,
+    pub(crate) pcs: Vec<u64>,
     /// Where the end mark stands: the last step's address.
     end_mark: u64,
     /// How to get to each step.
@@ -27,9 +27,9 @@ pub(super) struct Trace {
     /// a system call: it writes nothing that is shared, and how long it takes depends on the clock.
     vdso: Range<u64>,
     /// The step whose system call slept until somebody else acted.
-    pub(super) asleep_at: Option<usize>,
+    pub(crate) asleep_at: Option<usize>,
     /// What is mapped where, to name the places.
-    pub(super) maps: Vec<Map>,
+    pub(crate) maps: Vec<Map>,
 }
 
 /// Run until a breakpoint on the step `anchor` was hit `hits` times, then single steps.
@@ -41,7 +41,7 @@ struct Way {
 
 /// How far a victim was brought.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) enum Reached {
+pub(crate) enum Reached {
     /// It stands at the step.
     Step,
     /// It sleeps in the step's system call.
@@ -55,13 +55,13 @@ pub(super) enum Reached {
 }
 
 /// What happens to a sleeping victim so that it wakes.
-pub(super) type Waker<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
+pub(crate) type Waker<'a> = &'a mut dyn FnMut() -> Result<(), Error>;
 
 impl Trace {
     /// Performs the operation once, step by step.
     ///
     /// `waker` is called when the victim sleeps in a system call; `None`: such a call is waited for.
-    pub(super) fn record(
+    pub(crate) fn record(
         command: Command,
         symbols: &Symbols,
         limit: Duration,
@@ -141,14 +141,14 @@ impl Trace {
     }
 
     /// The number of instructions; steps go from 0 to this, both included.
-    pub(super) fn steps(&self) -> usize {
+    pub(crate) fn steps(&self) -> usize {
         self.pcs.len() - 1
     }
 
     /// Brings a fresh victim to step `k`, and into its sleep if `asleep`.
     ///
     /// With `plainly`, by single steps alone. `waker` is called at the recorded sleep.
-    pub(super) fn reach(
+    pub(crate) fn reach(
         &self,
         tracee: &mut Tracee,
         k: usize,
@@ -160,7 +160,7 @@ impl Trace {
         match tracee.run()? {
             Stop::Trap => {}
             Stop::Ended(end) => return Ok(Reached::Ended(end)),
-            Stop::Asleep => unreachable!("run waits for a stop"),
+            Stop::Asleep | Stop::Call => unreachable!("nobody asked for that stop"),
         }
         tracee.clear_breakpoints()?;
         let mut at = 0;
@@ -174,7 +174,7 @@ impl Trace {
             if asleep {
                 return Ok(match stop {
                     Stop::Asleep => Reached::Asleep,
-                    Stop::Trap => Reached::Elsewhere,
+                    Stop::Trap | Stop::Call => Reached::Elsewhere,
                     Stop::Ended(end) => Reached::Ended(end),
                 });
             }
@@ -227,7 +227,7 @@ impl Trace {
                 Stop::Trap => {}
                 Stop::Ended(End::GOOD | End::Hung) => return Ok(Reached::Elsewhere),
                 Stop::Ended(end) => return Ok(Reached::Ended(end)),
-                Stop::Asleep => unreachable!("step waits for a stop"),
+                Stop::Asleep | Stop::Call => unreachable!("nobody asked for that stop"),
             }
         }
         Ok(match tracee.pc()? == self.pcs[k] {
@@ -276,7 +276,7 @@ fn ways(pcs: &[u64]) -> Vec<Way> {
     ways
 }
 
-fn run_to(tracee: &mut Tracee, address: u64) -> Result<(), Error> {
+pub(crate) fn run_to(tracee: &mut Tracee, address: u64) -> Result<(), Error> {
     tracee
         .set_breakpoints(address, None)
         .map_err(Error::NoBreakpoints)?;

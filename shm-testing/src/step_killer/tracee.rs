@@ -23,6 +23,9 @@ use crate::procfs::ThreadState;
 
 const PC: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rip);
 const SP: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rsp);
+/// The number of the system call that it is in, and what the call returned.
+const CALL: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, orig_rax);
+const RESULT: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rax);
 const DEBUG_REGISTERS: usize = offset_of!(libc::user, u_debugreg);
 /// The register that switches breakpoints on: bits 0 and 2 stand for the first and the second.
 const CONTROL: usize = 7;
@@ -33,9 +36,11 @@ const OPTIONS: Options = Options::PTRACE_O_EXITKILL.union(Options::PTRACE_O_TRAC
 
 /// What a tracee did when it was let go.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Stop {
+pub(crate) enum Stop {
     /// It stands at the breakpoint, or after one instruction.
     Trap,
+    /// It stands at the entry or the exit of a system call.
+    Call,
     /// It sleeps in the system call that it was to step over, and has not stopped.
     Asleep,
     /// It is no more.
@@ -44,7 +49,7 @@ pub(super) enum Stop {
 
 /// A victim under the tracer.
 #[derive(Debug)]
-pub(super) struct Tracee {
+pub(crate) struct Tracee {
     pid: Pid,
     // Kept for its pipes; waiting is done here.
     _child: Child,
@@ -79,7 +84,7 @@ impl Tracee {
     /// Starts a victim, which stops as soon as its main function has begun.
     ///
     /// The calling thread is to have switched off address randomisation for its children.
-    pub(super) fn launch(mut command: Command, limit: Duration) -> Result<Self, Error> {
+    pub(crate) fn launch(mut command: Command, limit: Duration) -> Result<Self, Error> {
         let (output, writer) = io::pipe()?;
         command.stdout(writer.try_clone()?).stderr(writer);
         let child = command.spawn()?;
@@ -109,31 +114,31 @@ impl Tracee {
         }
     }
 
-    pub(super) fn pid(&self) -> u32 {
+    pub(crate) fn pid(&self) -> u32 {
         self.pid.as_raw() as u32
     }
 
     /// Gives it a fresh time limit.
-    pub(super) fn renew_limit(&mut self, limit: Duration) {
+    pub(crate) fn renew_limit(&mut self, limit: Duration) {
         self.limit = Limit::new(self.pid, limit);
     }
 
-    pub(super) fn pc(&self) -> nix::Result<u64> {
+    pub(crate) fn pc(&self) -> nix::Result<u64> {
         self.peek_user(PC)
     }
 
     /// The word on top of the stack: at a function's first instruction, where it returns to.
-    pub(super) fn top_of_stack(&self) -> nix::Result<u64> {
+    pub(crate) fn top_of_stack(&self) -> nix::Result<u64> {
         self.peek(self.peek_user(SP)?)
     }
 
     /// One word of its memory.
-    pub(super) fn peek(&self, address: u64) -> nix::Result<u64> {
+    pub(crate) fn peek(&self, address: u64) -> nix::Result<u64> {
         ptrace::read(self.pid, address as usize as *mut _).map(|word| word as u64)
     }
 
     /// Switches on breakpoints at one or two addresses.
-    pub(super) fn set_breakpoints(&self, first: u64, second: Option<u64>) -> nix::Result<()> {
+    pub(crate) fn set_breakpoints(&self, first: u64, second: Option<u64>) -> nix::Result<()> {
         self.clear_breakpoints()?;
         self.poke_debug(0, first)?;
         if let Some(second) = second {
@@ -143,22 +148,42 @@ impl Tracee {
         self.poke_debug(CONTROL, if second.is_some() { 0b101 } else { 0b1 })
     }
 
-    pub(super) fn clear_breakpoints(&self) -> nix::Result<()> {
+    pub(crate) fn clear_breakpoints(&self) -> nix::Result<()> {
         self.poke_debug(CONTROL, 0)
     }
 
     /// Lets it run to a breakpoint or its end.
-    pub(super) fn run(&mut self) -> nix::Result<Stop> {
+    pub(crate) fn run(&mut self) -> nix::Result<Stop> {
         self.resume(ptrace::cont)
     }
 
+    /// Lets it run to the entry or the exit of a system call, a breakpoint or its end.
+    pub(crate) fn run_to_call(&mut self) -> nix::Result<Stop> {
+        self.resume(ptrace::syscall)
+    }
+
+    /// At the entry of a system call: its number.
+    pub(crate) fn call_number(&self) -> nix::Result<i64> {
+        self.peek_user(CALL).map(|number| number as i64)
+    }
+
+    /// At the entry of a system call: makes it one that does nothing, and goes to its exit.
+    pub(crate) fn fail_call(&mut self, errno: Errno) -> nix::Result<Stop> {
+        self.poke_user(CALL, u64::MAX)?;
+        let stop = self.run_to_call()?;
+        if stop == Stop::Call {
+            self.poke_user(RESULT, -(errno as i64) as u64)?;
+        }
+        Ok(stop)
+    }
+
     /// Executes one instruction; blocks as long as a system call does.
-    pub(super) fn step(&mut self) -> nix::Result<Stop> {
+    pub(crate) fn step(&mut self) -> nix::Result<Stop> {
         self.resume(ptrace::step)
     }
 
     /// Executes one instruction, but does not wait for a system call that sleeps.
-    pub(super) fn step_or_sleep(&mut self) -> nix::Result<Stop> {
+    pub(crate) fn step_or_sleep(&mut self) -> nix::Result<Stop> {
         ptrace::step(self.pid, None)?;
         let mut sightings = 0;
         let started = Instant::now();
@@ -183,13 +208,13 @@ impl Tracee {
     }
 
     /// Waits for the end of the step that [`Tracee::step_or_sleep`] left asleep.
-    pub(super) fn finish_step(&mut self) -> nix::Result<Stop> {
+    pub(crate) fn finish_step(&mut self) -> nix::Result<Stop> {
         let status = self.wait_status()?;
         self.stop_of(status, ptrace::step)
     }
 
     /// Kills it; unless `reap`, it stays a zombie until [`Tracee::reap`] or the drop.
-    pub(super) fn kill(&mut self, reap: bool) -> nix::Result<()> {
+    pub(crate) fn kill(&mut self, reap: bool) -> nix::Result<()> {
         if self.end.is_none() {
             kill(self.pid, Signal::SIGKILL)?;
             let flags = WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
@@ -199,7 +224,7 @@ impl Tracee {
     }
 
     /// Takes a killed one's corpse away.
-    pub(super) fn reap(&mut self) -> nix::Result<()> {
+    pub(crate) fn reap(&mut self) -> nix::Result<()> {
         while !self.reaped {
             let status = self.wait_status()?;
             self.note_end(status);
@@ -208,7 +233,7 @@ impl Tracee {
     }
 
     /// Lets it run to its end, no longer traced.
-    pub(super) fn run_to_end(&mut self) -> nix::Result<End> {
+    pub(crate) fn run_to_end(&mut self) -> nix::Result<End> {
         if self.end.is_none() {
             self.clear_breakpoints()?;
             ptrace::detach(self.pid, None)?;
@@ -218,7 +243,7 @@ impl Tracee {
     }
 
     /// All that it wrote; to be called when it has ended.
-    pub(super) fn output(&mut self) -> String {
+    pub(crate) fn output(&mut self) -> String {
         let mut output = Vec::new();
         // What cannot be read is missing from a report, no more.
         let _ = self.output.read_to_end(&mut output);
@@ -248,9 +273,8 @@ impl Tracee {
     ) -> nix::Result<Stop> {
         loop {
             match status {
-                WaitStatus::Stopped(_, Signal::SIGTRAP) | WaitStatus::PtraceSyscall(_) => {
-                    return Ok(Stop::Trap);
-                }
+                WaitStatus::Stopped(_, Signal::SIGTRAP) => return Ok(Stop::Trap),
+                WaitStatus::PtraceSyscall(_) => return Ok(Stop::Call),
                 WaitStatus::Stopped(pid, signal) => go(pid, Some(signal))?,
                 status => {
                     if let Some(end) = self.note_end(status) {
@@ -275,6 +299,10 @@ impl Tracee {
 
     fn poke_debug(&self, register: usize, value: u64) -> nix::Result<()> {
         let offset = DEBUG_REGISTERS + register * size_of::<u64>();
+        self.poke_user(offset, value)
+    }
+
+    fn poke_user(&self, offset: usize, value: u64) -> nix::Result<()> {
         ptrace::write_user(self.pid, offset as *mut _, value as i64)
     }
 }

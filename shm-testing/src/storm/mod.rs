@@ -1,0 +1,473 @@
+//! Random kills under load, and an exact account of what survived them.
+//!
+//! Workers on all processors perform operations without pause; every few milliseconds one is killed
+//! and replaced, now and then two at once; some are stopped for a while, and some killed while
+//! stopped. Each notes every operation in a [`Ledger`] before and after. At the end the ledger says
+//! exactly which operations ended; those that a kill interrupted may have taken effect or not.
+//!
+//! The step killer finds narrow windows in one process. The storm finds what it takes several
+//! processes in motion to do.
+//!
+//! ```no_run
+//! use shm_testing::storm::{Storm, Worker};
+//! use shm_testing::{Peer, peer_main};
+//!
+//! # struct Counter; impl Counter { fn create(_: &str) -> Self { Self } fn open(_: &str) -> Self { Self }
+//! # fn add(&self) {} fn get(&self) -> u64 { 0 } }
+//! fn adder(peer: &mut Peer) {
+//!     let counter = Counter::open(&peer.args()[0]);
+//!     let mut worker = Worker::enlist(peer);
+//!     while worker.goes_on() {
+//!         worker.count(|| counter.add());
+//!     }
+//! }
+//!
+//! #[test]
+//! fn peer() {
+//!     peer_main(&[("adder", adder as fn(&mut Peer))]);
+//! }
+//!
+//! #[test]
+//! fn every_addition_is_accounted_for() {
+//!     let counter = Counter::create("tickets");
+//!     let storm = Storm::new("adder", &["tickets"]).kills(1000).run().unwrap();
+//!     assert!(storm.ledger.effects().contains(&counter.get()), "{storm}");
+//! }
+//! ```
+
+mod ledger;
+
+use std::fmt;
+use std::os::unix::process::ExitStatusExt;
+use std::path::Path;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::Signal;
+
+pub use ledger::{Ledger, Record};
+
+use crate::{Child, ExpectError, Peer, UniqueName, threads};
+
+const WORKING: &str = "working";
+const DONE: &str = "done";
+
+/// What a storm is to do.
+#[derive(Debug, Clone)]
+pub struct Storm {
+    path: String,
+    role: String,
+    args: Vec<String>,
+    workers: usize,
+    kills: usize,
+    pause: Duration,
+    longest_stop: Duration,
+    records: usize,
+    patience: Duration,
+    seed: u64,
+}
+
+/// What a storm did.
+#[derive(Debug)]
+pub struct Outcome {
+    /// What the workers noted.
+    pub ledger: Ledger,
+    /// Workers killed.
+    pub kills: usize,
+    /// How many of these died together with another.
+    pub in_pairs: usize,
+    /// How many of these were killed while stopped.
+    pub while_stopped: usize,
+    /// Workers stopped for a while.
+    pub stops: usize,
+    /// How long it took.
+    pub elapsed: Duration,
+    /// What chance was seeded with.
+    pub seed: u64,
+}
+
+/// What the storm ran into.
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum StormError {
+    /// Nobody ended an operation for so long, though somebody was running.
+    #[error("no operation ended within {within:?}, seed {seed}; the workers:\n{workers}")]
+    Stalled {
+        /// The storm's patience.
+        within: Duration,
+        /// The storm's seed.
+        seed: u64,
+        /// What the workers were doing.
+        workers: String,
+    },
+    /// A worker failed by itself.
+    #[error("seed {seed}: {error}")]
+    Worker {
+        /// The storm's seed.
+        seed: u64,
+        /// What the worker said.
+        error: ExpectError,
+    },
+}
+
+impl Storm {
+    /// A storm of peers in `role`, which get `args` and run a [`Worker`].
+    ///
+    /// Unless told otherwise: two workers more than processors, 1000 kills, 3 ms apart on average,
+    /// stops of up to 200 ms.
+    pub fn new(role: &str, args: &[&str]) -> Self {
+        use std::hash::{BuildHasher, Hasher, RandomState};
+        Self {
+            path: "peer".to_owned(),
+            role: role.to_owned(),
+            args: args.iter().map(|&arg| arg.to_owned()).collect(),
+            workers: thread::available_parallelism().map_or(4, |n| n.get() + 2),
+            kills: 1000,
+            pause: Duration::from_millis(3),
+            longest_stop: Duration::from_millis(200),
+            records: 1 << 20,
+            patience: Duration::from_secs(20),
+            seed: RandomState::new().build_hasher().finish(),
+        }
+    }
+
+    /// Starts the peers by the test at `path`; see [`Child::spawn_at`].
+    pub fn peers_at(mut self, path: &str) -> Self {
+        self.path = path.to_owned();
+        self
+    }
+
+    /// How many work at a time.
+    pub fn workers(mut self, workers: usize) -> Self {
+        self.workers = workers.max(1);
+        self
+    }
+
+    /// How many are killed.
+    pub fn kills(mut self, kills: usize) -> Self {
+        self.kills = kills;
+        self
+    }
+
+    /// The average time between two kills.
+    pub fn pause(mut self, pause: Duration) -> Self {
+        self.pause = pause;
+        self
+    }
+
+    /// The longest time for which a worker is stopped; the shortest is 1 ms.
+    pub fn longest_stop(mut self, longest: Duration) -> Self {
+        self.longest_stop = longest;
+        self
+    }
+
+    /// How many operations a seat can record; its worker rests when it is full.
+    pub fn records(mut self, records: usize) -> Self {
+        self.records = records;
+        self
+    }
+
+    /// How long nobody may end an operation before the storm calls it a stall.
+    pub fn patience(mut self, patience: Duration) -> Self {
+        self.patience = patience;
+        self
+    }
+
+    /// Repeats the choices of another storm. The timing is its own.
+    pub fn seed(mut self, seed: u64) -> Self {
+        self.seed = seed;
+        self
+    }
+
+    /// Runs the storm; returns when all workers have come to a good end.
+    ///
+    /// # Errors
+    /// [`StormError`] when a worker fails by itself or nothing moves any more.
+    ///
+    /// # Panics
+    /// When the ledger cannot be made or a peer cannot be started.
+    pub fn run(self) -> Result<Outcome, StormError> {
+        let name = UniqueName::new("storm");
+        let ledger =
+            Ledger::create(&name.path(), self.workers, self.records).expect("a ledger in /dev/shm");
+        let mut weather = Weather {
+            storm: &self,
+            path: name.path().to_string_lossy().into_owned(),
+            chance: Chance(self.seed),
+            seats: Vec::new(),
+            moved: (0, Instant::now()),
+        };
+        let begun = Instant::now();
+        let mut outcome = Outcome {
+            ledger,
+            kills: 0,
+            in_pairs: 0,
+            while_stopped: 0,
+            stops: 0,
+            elapsed: Duration::ZERO,
+            seed: self.seed,
+        };
+        for seat in 0..self.workers {
+            let child = weather.spawn(seat);
+            weather.seats.push(Seated {
+                child,
+                stopped_until: None,
+            });
+        }
+        while outcome.kills < self.kills {
+            let range = self.pause.as_micros() as u64 * 2;
+            thread::sleep(Duration::from_micros(weather.chance.below(range.max(1))));
+            weather.wake_the_stopped();
+            weather.strike(&mut outcome)?;
+            weather.watch(&outcome.ledger)?;
+        }
+        outcome.ledger.stop();
+        weather.wait_for_all()?;
+        outcome.elapsed = begun.elapsed();
+        Ok(outcome)
+    }
+}
+
+/// A storm under way.
+struct Weather<'a> {
+    storm: &'a Storm,
+    path: String,
+    chance: Chance,
+    seats: Vec<Seated>,
+    /// The number of ended operations when it last changed, and when.
+    moved: (u64, Instant),
+}
+
+struct Seated {
+    child: Child,
+    stopped_until: Option<Instant>,
+}
+
+impl Weather<'_> {
+    fn spawn(&self, seat: usize) -> Child {
+        let seat = seat.to_string();
+        let mut args: Vec<&str> = self.storm.args.iter().map(String::as_str).collect();
+        args.extend([self.path.as_str(), seat.as_str()]);
+        Child::spawn_at(&self.storm.path, &self.storm.role, &args)
+    }
+
+    /// Kills one or two, or stops one.
+    fn strike(&mut self, outcome: &mut Outcome) -> Result<(), StormError> {
+        let seat = self.chance.below(self.seats.len() as u64) as usize;
+        match self.chance.below(16) {
+            0 | 1 if self.seats[seat].stopped_until.is_none() => {
+                let range = self.storm.longest_stop.as_micros() as u64;
+                // Squared: short ones are more frequent.
+                let part = self.chance.below(1000);
+                let stop = Duration::from_micros(1000 + range * part * part / 1_000_000);
+                self.seats[seat].child.stop();
+                self.seats[seat].stopped_until = Some(Instant::now() + stop);
+                outcome.stops += 1;
+            }
+            2 if self.seats.len() > 1 => {
+                let other = (seat + 1) % self.seats.len();
+                self.kill(seat, outcome);
+                self.kill(other, outcome);
+                outcome.in_pairs += 2;
+                self.replace(seat)?;
+                self.replace(other)?;
+            }
+            3 => {
+                // The corpse lies about for a while.
+                self.kill(seat, outcome);
+                thread::sleep(Duration::from_micros(self.chance.below(3000)));
+                self.replace(seat)?;
+            }
+            _ => {
+                self.kill(seat, outcome);
+                self.replace(seat)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn kill(&mut self, seat: usize, outcome: &mut Outcome) {
+        let seated = &mut self.seats[seat];
+        seated.child.kill_unreaped();
+        outcome.while_stopped += usize::from(seated.stopped_until.take().is_some());
+        outcome.kills += 1;
+    }
+
+    /// Reaps a killed one, sees that it had not failed by itself before, and fills its seat.
+    fn replace(&mut self, seat: usize) -> Result<(), StormError> {
+        let status = self.seats[seat].child.wait();
+        if status.signal() != Some(Signal::SIGKILL as i32) {
+            return Err(self.failure(seat));
+        }
+        self.seats[seat].child = self.spawn(seat);
+        Ok(())
+    }
+
+    /// What a worker that ended by itself said last.
+    fn failure(&mut self, seat: usize) -> StormError {
+        let child = &mut self.seats[seat].child;
+        loop {
+            if let Err(error) = child.try_expect(WORKING, self.storm.patience) {
+                let seed = self.storm.seed;
+                return StormError::Worker { seed, error };
+            }
+        }
+    }
+
+    fn wake_the_stopped(&mut self) {
+        let now = Instant::now();
+        for seated in &mut self.seats {
+            if seated.stopped_until.is_some_and(|until| until <= now) {
+                seated.child.cont();
+                seated.stopped_until = None;
+            }
+        }
+    }
+
+    /// Sees that something moves, or else says who does what.
+    fn watch(&mut self, ledger: &Ledger) -> Result<(), StormError> {
+        let progress = ledger.progress();
+        let full = (0..self.seats.len()).all(|seat| ledger.seat(seat).is_full());
+        if progress != self.moved.0 || full {
+            self.moved = (progress, Instant::now());
+        }
+        if self.moved.1.elapsed() > self.storm.patience {
+            return Err(self.stalled());
+        }
+        Ok(())
+    }
+
+    fn stalled(&mut self) -> StormError {
+        // One that is dead explains why the others wait.
+        let dead = |seated: &Seated| threads(seated.child.pid()).iter().all(|t| t.state == 'Z');
+        if let Some(seat) = self.seats.iter().position(dead) {
+            return self.failure(seat);
+        }
+        let workers = self.seats.iter().map(|seated| {
+            let pid = seated.child.pid();
+            let threads: String = threads(pid).iter().map(|t| format!("    {t}\n")).collect();
+            format!("  process {pid}\n{threads}")
+        });
+        StormError::Stalled {
+            within: self.storm.patience,
+            seed: self.storm.seed,
+            workers: workers.collect(),
+        }
+    }
+
+    /// Waits for the good end of all workers, the stopped ones woken.
+    fn wait_for_all(&mut self) -> Result<(), StormError> {
+        for seated in &mut self.seats {
+            if seated.stopped_until.take().is_some() {
+                seated.child.cont();
+            }
+        }
+        for seat in 0..self.seats.len() {
+            for line in [WORKING, DONE] {
+                let said = self.seats[seat].child.try_expect(line, self.storm.patience);
+                match said {
+                    Ok(()) => {}
+                    Err(error) if error.is_silence() => return Err(self.stalled()),
+                    Err(error) => {
+                        let seed = self.storm.seed;
+                        return Err(StormError::Worker { seed, error });
+                    }
+                }
+            }
+            self.seats[seat].child.wait();
+        }
+        Ok(())
+    }
+}
+
+impl fmt::Display for Outcome {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(
+            f,
+            "kills={} in_pairs={} while_stopped={} stops={} begun={} ended={} pending={} seed={} in {:.1} s",
+            self.kills,
+            self.in_pairs,
+            self.while_stopped,
+            self.stops,
+            self.ledger.begun(),
+            self.ledger.ended(),
+            self.ledger.pending(),
+            self.seed,
+            self.elapsed.as_secs_f64()
+        )
+    }
+}
+
+/// The peer's part of a storm.
+#[derive(Debug)]
+pub struct Worker<'a> {
+    peer: &'a mut Peer,
+    ledger: Ledger,
+    seat: usize,
+    items: u64,
+}
+
+impl<'a> Worker<'a> {
+    /// Takes the seat that the storm gave to this peer.
+    ///
+    /// # Panics
+    /// When the peer was not started by a [`Storm`].
+    pub fn enlist(peer: &'a mut Peer) -> Self {
+        let [.., path, seat] = peer.args() else {
+            panic!("not a storm's worker");
+        };
+        let ledger = Ledger::open(Path::new(path)).expect("the storm's ledger");
+        let seat = seat.parse().expect("a seat's number");
+        let items = ledger.seat(seat).recorded() as u64;
+        peer.say(WORKING);
+        Self {
+            peer,
+            ledger,
+            seat,
+            items,
+        }
+    }
+
+    /// Whether to perform another operation; when not, the role should end.
+    pub fn goes_on(&mut self) -> bool {
+        while self.ledger.seat(self.seat).is_full() && !self.ledger.is_stopped() {
+            thread::sleep(Duration::from_millis(1));
+        }
+        let stopped = self.ledger.is_stopped();
+        if stopped {
+            self.peer.say(DONE);
+        }
+        !stopped
+    }
+
+    /// Performs an operation that is only counted.
+    pub fn count<R>(&mut self, operation: impl FnOnce() -> R) -> R {
+        self.ledger.seat(self.seat).count(operation)
+    }
+
+    /// Performs an operation that is recorded with `what` it does and what comes of it.
+    pub fn record(&mut self, what: u64, operation: impl FnOnce() -> u64) {
+        self.items += 1;
+        self.ledger.seat(self.seat).record(what, operation);
+    }
+
+    /// A number that no other worker of the storm has, nor this one's forerunners had, for the next
+    /// [`Worker::record`]; never 0.
+    pub fn fresh(&self) -> u64 {
+        ((self.seat as u64 + 1) << 40) | (self.items + 1)
+    }
+}
+
+/// A small source of chance (splitmix64).
+#[derive(Debug)]
+struct Chance(u64);
+
+impl Chance {
+    fn below(&mut self, bound: u64) -> u64 {
+        self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
+        let mut z = self.0;
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        (z ^ (z >> 31)) % bound
+    }
+}

@@ -1,0 +1,234 @@
+//! The storm keeps an exact account where the workers do, and notices where they do not.
+
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
+use std::thread;
+use std::time::Duration;
+
+use nix::fcntl::{Flock, FlockArg};
+use shm_testing::storm::{Outcome, Storm, StormError, Worker};
+use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
+
+/// The machine may be busy with other things.
+const LIMIT: Duration = Duration::from_secs(300);
+
+#[test]
+fn peer() {
+    peer_main(&[
+        ("adder", adder as fn(&mut Peer)),
+        ("racer", racer),
+        ("keeper", keeper),
+        ("forgetter", forgetter),
+        ("abandoner", abandoner),
+        ("panicker", panicker),
+    ]);
+}
+
+fn open(peer: &Peer) -> (File, PathBuf) {
+    let path = PathBuf::from(&peer.args()[0]);
+    (
+        OpenOptions::new()
+            .read(true)
+            .write(true)
+            .open(&path)
+            .unwrap(),
+        path,
+    )
+}
+
+fn word(file: &File, index: u64) -> u64 {
+    let mut bytes = [0; 8];
+    file.read_exact_at(&mut bytes, index * 8).unwrap();
+    u64::from_le_bytes(bytes)
+}
+
+fn set_word(file: &File, index: u64, value: u64) {
+    file.write_all_at(&value.to_le_bytes(), index * 8).unwrap();
+}
+
+/// Holds the file's lock, which the kernel takes from the dead.
+fn locked<R>(path: &PathBuf, work: impl FnOnce(&File) -> R) -> R {
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .open(path)
+        .unwrap();
+    let file = Flock::lock(file, FlockArg::LockExclusive)
+        .map_err(|(_, errno)| errno)
+        .unwrap();
+    work(&file)
+}
+
+/// Adds under the lock.
+fn adder(peer: &mut Peer) {
+    let (_, path) = open(peer);
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| locked(&path, |file| set_word(file, 0, word(file, 0) + 1)));
+    }
+}
+
+/// Adds without it.
+fn racer(peer: &mut Peer) {
+    let (file, _) = open(peer);
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| {
+            let value = word(&file, 0);
+            thread::yield_now();
+            set_word(&file, 0, value + 1);
+        });
+    }
+}
+
+/// Appends fresh numbers under the lock; the count is stored last.
+fn keeper(peer: &mut Peer) {
+    append(peer, |file, item| {
+        let count = word(file, 0);
+        set_word(file, count + 1, item);
+        set_word(file, 0, count + 1);
+    });
+}
+
+/// Stores the count first, so that a kill leaves a hole that the next one jumps over.
+fn forgetter(peer: &mut Peer) {
+    append(peer, |file, item| {
+        let count = word(file, 0);
+        set_word(file, 0, count + 1);
+        // So long a window need not wait for a lucky hit.
+        thread::sleep(Duration::from_micros(500));
+        set_word(file, count + 1, item);
+    });
+}
+
+fn append(peer: &mut Peer, store: impl Fn(&File, u64)) {
+    let (_, path) = open(peer);
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        let item = worker.fresh();
+        worker.record(item, || {
+            locked(&path, |file| store(file, item));
+            0
+        });
+    }
+}
+
+/// Takes a lock that nobody takes from the dead: a file that exists or not.
+fn abandoner(peer: &mut Peer) {
+    let lock = PathBuf::from(&peer.args()[0]).with_extension("lock");
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| {
+            while File::create_new(&lock).is_err() {
+                thread::sleep(Duration::from_micros(100));
+            }
+            std::fs::remove_file(&lock).unwrap();
+        });
+    }
+}
+
+fn panicker(peer: &mut Peer) {
+    let mut worker = Worker::enlist(peer);
+    let mut count = 0;
+    while worker.goes_on() {
+        worker.count(|| count += 1);
+        assert!(count < 3, "the worker's own words");
+    }
+}
+
+/// Runs a storm of 60 kills over a file of words, and reads what it left: the first, and so many
+/// more as the first says.
+fn storm(
+    role: &str,
+    change: impl FnOnce(Storm) -> Storm,
+) -> Result<(Outcome, u64, Vec<u64>), StormError> {
+    let name = UniqueName::new("storm-data");
+    let file = File::create_new(name.path()).unwrap();
+    file.set_len(64 << 20).unwrap();
+    let path = name.path().to_string_lossy().into_owned();
+    let storm = Storm::new(role, &[&path])
+        .kills(60)
+        .longest_stop(Duration::from_millis(50));
+    let outcome = change(storm).run();
+    let _ = std::fs::remove_file(name.path().with_extension("lock"));
+    let outcome = outcome?;
+    println!("{role}: {outcome}");
+    let file = File::open(name.path()).unwrap();
+    let first = word(&file, 0);
+    let items = (1..=first.min(1 << 20))
+        .map(|index| word(&file, index))
+        .collect();
+    Ok((outcome, first, items))
+}
+
+#[test]
+fn additions_under_the_lock_are_all_there() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let (outcome, value, _) = storm("adder", |storm| storm).unwrap();
+    assert!(
+        outcome.ledger.effects().contains(&value),
+        "{value}: {outcome}"
+    );
+    assert!(outcome.kills >= 60 && value > 0);
+    // No more can be in doubt than were killed.
+    assert!(outcome.ledger.pending() <= outcome.kills as u64);
+}
+
+#[test]
+fn lost_additions_are_noticed() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let (outcome, value, _) = storm("racer", |storm| storm).unwrap();
+    assert!(
+        !outcome.ledger.effects().contains(&value),
+        "{value}: {outcome}"
+    );
+}
+
+#[test]
+fn every_item_is_there_once() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let (outcome, _, items) = storm("keeper", |storm| storm).unwrap();
+    assert_eq!(outcome.ledger.account_for(items), Ok(()), "{outcome}");
+    assert!(!outcome.ledger.records().is_empty());
+}
+
+#[test]
+fn hole_left_by_a_kill_is_noticed() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let (outcome, _, items) = storm("forgetter", |storm| storm).unwrap();
+    let account = outcome.ledger.account_for(items);
+    assert!(
+        account.as_ref().is_err_and(|what| what.contains("0x0")),
+        "{account:?}: {outcome}"
+    );
+}
+
+#[test]
+fn lock_that_dies_with_its_owner_is_a_stall() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let patience = |storm: Storm| storm.kills(2000).patience(Duration::from_secs(2));
+    let error = storm("abandoner", patience).unwrap_err();
+    assert!(matches!(error, StormError::Stalled { .. }), "{error}");
+}
+
+#[test]
+fn panic_of_a_worker_ends_the_storm_with_its_words() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let error = storm("panicker", |storm| storm).unwrap_err();
+    assert!(
+        error.to_string().contains("the worker's own words"),
+        "{error}"
+    );
+}
+
+#[test]
+fn full_seats_rest() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let (outcome, count, _) = storm("keeper", |storm| storm.records(3).workers(2)).unwrap();
+    assert_eq!(
+        (outcome.ledger.begun(), outcome.ledger.records().len()),
+        (6, 6)
+    );
+    assert!((3..=6).contains(&count));
+}
