@@ -4,4 +4,4 @@
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
-cargo bench --package shm-benches -- --test
+cargo bench --package shm-benches --all-features -- --test

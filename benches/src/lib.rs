@@ -39,3 +39,8 @@ pub mod statistics;
 pub mod table;
 pub mod variants;
 pub mod worker;
+
+/// The examples of the workspace's README; this crate sees all that they need.
+#[cfg(doctest)]
+#[doc = include_str!("../../README.md")]
+struct ReadmeExamples;

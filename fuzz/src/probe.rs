@@ -235,7 +235,7 @@ fn use_value(value: &Value<[u8; 24]>, choice: u8) {
     let _ = (value.inspect(), format!("{value:?}"), value.unlink());
     let read = value.get();
     let settle = |result: Result<ValueGuard<'_, [u8; 24]>, ValueError>| match result {
-        Ok(guard) if choice % 2 == 0 => guard.discard(),
+        Ok(guard) if choice.is_multiple_of(2) => guard.discard(),
         Ok(mut guard) => guard[0] ^= choice,
         Err(error) => told(&error),
     };
@@ -250,7 +250,7 @@ fn use_value(value: &Value<[u8; 24]>, choice: u8) {
     if value.try_lock().is_err() {
         return;
     }
-    if choice % 2 == 0 {
+    if choice.is_multiple_of(2) {
         assert_eq!(value.get(), read, "a discarded guard changed the value");
     }
     let bytes = [choice; 24];
