@@ -495,6 +495,10 @@ impl RawMutex {
                     if sleep.queued != 0 {
                         // The waiters' turn is taken. Relaxed: a hint.
                         self.starve.store(0, Ordering::Relaxed);
+                        if word == HANDED_OVER {
+                            // Of `take_unclaimed`: not since when this owner holds it.
+                            self.since.store(0, Ordering::Relaxed);
+                        }
                     }
                     return Ok(Taken::Released);
                 }
@@ -524,6 +528,9 @@ impl RawMutex {
             // Only here, with WAITERS set: a waiter that was woken and then gives up has thereby
             // passed the wake on to the next release (INV-M3).
             if deadline.is_some_and(Deadline::is_past) {
+                if word == HANDED_OVER && self.take_unclaimed(thread) {
+                    return Ok(Taken::Released);
+                }
                 return Err(RawLockError::Timeout);
             }
             self.sleep(word | WAITERS, deadline, &mut sleep);
@@ -546,11 +553,31 @@ impl RawMutex {
                 if self.take_orphan(word, thread, 0) {
                     return Ok(Taken::Orphaned);
                 }
+            } else if word == HANDED_OVER && self.take_unclaimed(thread) {
+                return Ok(Taken::Released);
             } else {
                 thread.end();
                 return Err(RawLockError::WouldBlock);
             }
         }
+    }
+
+    /// One attempt, for one who does not wait, to take a lock that is handed over. It succeeds
+    /// when no sleeper has come for the lock within [`HAND_OVER`]: the one woken may have been killed.
+    fn take_unclaimed(&self, thread: Thread) -> bool {
+        // Relaxed, all: hints. While the lock is handed over nobody owns it, and `since` is free to
+        // say since when it was seen so.
+        let (since, now) = (self.since.load(Ordering::Relaxed), deadline::now());
+        if since == 0 || since > now {
+            self.since.store(now, Ordering::Relaxed);
+        } else if now - since > HAND_OVER.as_nanos() as u64
+            // Others may sleep on it still (INV-M3).
+            && self.take(HANDED_OVER, thread.tid() | WAITERS)
+        {
+            self.since.store(0, Ordering::Relaxed);
+            return true;
+        }
+        false
     }
 
     /// One attempt to take a lock whose owner died.
@@ -1086,6 +1113,23 @@ mod tests {
         assert!(!repaired.inconsistent);
         // SAFETY: locked above.
         unsafe { mutex.unlock() };
+    }
+
+    #[test]
+    fn a_lock_handed_to_a_waiter_that_died_is_free_for_those_who_do_not_wait() {
+        let mutex = RawMutex::new();
+        let limit = Deadline::after(Duration::from_secs(10));
+        for patience in [crate::Patience::None, Duration::ZERO.into()] {
+            // As the owner's unlock left it, before the woken waiter was killed.
+            mutex.word.store(HANDED_OVER, Ordering::Relaxed);
+            // SAFETY: the mutex outlives the section.
+            while unsafe { mutex.acquire(patience) }.is_err() {
+                assert!(!limit.is_past(), "{patience:?} never gets it");
+                thread::yield_now();
+            }
+            // SAFETY: locked above.
+            unsafe { mutex.unlock() };
+        }
     }
 
     #[test]
