@@ -196,7 +196,8 @@ impl Segment {
 
     /// The living processes that are attached and registered, each as often as it is attached.
     ///
-    /// Read-only attachments and forked children that did nothing yet are not among them.
+    /// Read-only attachments are not among them, nor are forked children that use an inherited
+    /// handle: one that may outlive its parent opens the segment itself.
     #[must_use]
     pub fn participants(&self) -> Vec<ProcessId> {
         self.table().living().collect()
@@ -219,12 +220,21 @@ impl Segment {
     /// Copies bytes into the payload, word by word.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::ReadOnly`].
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] in the segment of a
+    /// mutex, value or array, whose bytes are written under its lock.
     ///
     /// # Peer death
     /// A writer killed on the way leaves some words new and some old.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         self.require_writable()?;
+        let locked = self.inner.header.flags & header::FLAG_LOCKED != 0;
+        // While it is being made, nobody has the lock.
+        if locked && self.inner.placement().is_ready() {
+            return Err(Error::Unsupported {
+                segment: self.inner.name.clone(),
+                what: "plain writes to a segment with a lock in it",
+            });
+        }
         let to = self.at(offset, from.len())?;
         // SAFETY:
         // - in bounds: `at` checked it; mapped as long as `self`, and writable;

@@ -155,7 +155,7 @@ fn open_region(
     spec: &Spec,
     read_only: bool,
 ) -> Result<Segment, Error> {
-    check_region(name, region, HEADER_SIZE as u64)?;
+    check_region(name, region, HEADER_SIZE as u64, 64)?;
     let first =
         Header::read_from_bytes(&copy_header(region)[..]).map_err(|_| Error::Truncated {
             segment: name.to_owned(),
