@@ -5,8 +5,8 @@
 //! different: `MADV_WIPEONFORK` has the kernel hand the child a zeroed copy. The page holds the
 //! process's stamp; a cache that remembers the stamp it was filled under knows whether it was copied.
 //!
-//! - INV-F1: two processes of which one descends from the other by `fork`, `_Fork` or `clone` without
-//!   `CLONE_VM`, never have equal stamps: the counter that numbers them is ordinary memory, so a
+//! - INV-F1: a process never has the stamp that one it descends from, by `fork`, `_Fork` or `clone`
+//!   without `CLONE_VM`, had before that fork (so whatever it inherited was filled under another): the counter that numbers them is ordinary memory, so a
 //!   child's starts where its parent's stood.
 //! - INV-F2: a stamp never changes during a process's life, and never is zero.
 //!

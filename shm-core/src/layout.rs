@@ -51,8 +51,8 @@ pub unsafe fn load_bytes(from: *const u8, to: *mut u8, len: usize) {
 /// Copies `len` bytes into shared memory.
 ///
 /// # Safety
-/// `to` is valid for `len` bytes of memory that lives on, is writable, and to which no other
-/// process or thread writes meanwhile; `from` is valid for reading `len` bytes of the caller's.
+/// `to` is valid for `len` bytes of memory that lives on and is writable, and which all others, in
+/// any process, read and write atomically or under a lock that the caller holds; `from` is valid for reading `len` bytes of the caller's.
 #[inline]
 pub unsafe fn store_bytes(to: *mut u8, from: *const u8, len: usize) {
     macro_rules! step {

@@ -165,3 +165,20 @@ fn a_users_shmem_is_a_region() {
     opened.read(0, &mut text).unwrap();
     assert_eq!(&text, b"through two mappings");
 }
+
+#[test]
+fn a_segment_that_would_overlap_another_is_refused() {
+    let region = Region::heap(8192);
+    let first = Segment::create(region.part(0, 1024).unwrap(), 512).unwrap();
+    let overlapping = |offset| Segment::create(region.part(offset, 1024).unwrap(), 64);
+    for offset in [64, 256, 704] {
+        let error = overlapping(offset).unwrap_err();
+        assert!(error.to_string().contains("overlaps"), "{error}");
+    }
+    let beside = overlapping(768).unwrap();
+    let again = Segment::open(region.part(0, 4096).unwrap(), 512).unwrap();
+    drop((first, beside));
+    assert!(overlapping(64).is_err(), "a handle is left");
+    drop(again);
+    overlapping(64).unwrap();
+}

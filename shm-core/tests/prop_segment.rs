@@ -22,16 +22,16 @@ fn image() -> (Region, Segment) {
     (region, segment)
 }
 
-/// Overwrites bytes of a region through a segment of plain bytes that covers it whole.
+/// A valid image with some bytes of it overwritten.
 fn poke(pokes: &[(usize, u8)]) -> Region {
-    let whole = Region::heap(8192);
-    let inner = whole.part(4096, 4096).unwrap();
-    let cover = Segment::create(whole, 8192 - HEADER_SIZE).unwrap();
-    Segment::create(inner.clone(), spec()).unwrap();
+    let (region, segment) = image();
+    let header = segment.at(0, 1).unwrap().as_ptr().wrapping_sub(HEADER_SIZE);
     for (offset, byte) in pokes {
-        cover.write(4096 - HEADER_SIZE + offset, &[*byte]).unwrap();
+        // SAFETY: the header lies right before the payload of a segment without participants, in
+        // memory of this test alone; all others access it atomically.
+        unsafe { shm_core::layout::store_bytes(header.wrapping_add(*offset), byte, 1) };
     }
-    inner
+    region
 }
 
 proptest! {
@@ -53,7 +53,10 @@ proptest! {
             prop_assert!(segment.size() <= 4096 - HEADER_SIZE);
             let mut last = [0];
             segment.read(segment.size() - 1, &mut last).unwrap();
-            segment.write(segment.size() - 1, &last).unwrap();
+            let written = segment.write(segment.size() - 1, &last);
+            // It may say now that a lock is in it.
+            let allowed = matches!(written, Ok(()) | Err(shm_core::Error::Unsupported { .. }));
+            prop_assert!(allowed);
             prop_assert!(segment.participants().len() <= 256);
         }
     }

@@ -430,3 +430,92 @@ fn a_name_without_tracked_participants_stays_while_its_creator_lives() {
     shm_core::sweep().unwrap();
     Segment::open(&*name, 64).unwrap();
 }
+
+#[test]
+fn a_name_that_goes_while_others_create_it_is_no_error() {
+    use std::sync::atomic::{AtomicBool, Ordering};
+    let name = Name::new("goes");
+    let place = || Place::named(&*name).unlink_on_drop(true);
+    let done = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        for _ in 0..2 {
+            s.spawn(|| {
+                while !done.load(Ordering::Relaxed) {
+                    drop(Segment::create(place(), 64));
+                }
+            });
+        }
+        let until = std::time::Instant::now() + std::time::Duration::from_secs(2);
+        let mut wrong = None;
+        while wrong.is_none() && std::time::Instant::now() < until {
+            wrong = match Segment::create(place(), 64) {
+                Ok(_) | Err(Error::AlreadyExists { .. }) => None,
+                Err(error) => Some(error),
+            };
+        }
+        done.store(true, Ordering::Relaxed);
+        assert!(wrong.is_none(), "{wrong:?}");
+    });
+}
+
+#[test]
+fn a_handle_that_the_initialisation_keeps_is_a_handle() {
+    let name = Name::new("kept");
+    let mut kept = None;
+    let made = Segment::create_with(Place::named(&*name).unlink_on_drop(true), 64, |segment| {
+        kept = Some(segment.clone());
+        Ok(())
+    });
+    drop(made.unwrap());
+    assert!(Segment::open(&*name, 64).is_ok(), "a handle is left");
+    drop(kept);
+    assert!(matches!(
+        Segment::open(&*name, 64),
+        Err(Error::NotFound { .. })
+    ));
+}
+
+#[test]
+fn an_inherited_fifo_is_refused_without_waiting_for_a_writer() {
+    use std::os::fd::AsRawFd;
+    use std::os::unix::fs::OpenOptionsExt;
+    let _watchdog = shm_testing::watchdog();
+    let name = Name::new("fifo");
+    let mode = nix::sys::stat::Mode::S_IRWXU;
+    // Not in /dev/shm, where another test's sweep would open it for writing.
+    let path = std::env::temp_dir().join(&*name);
+    nix::unistd::mkfifo(&path, mode).unwrap();
+    let fifo = std::fs::OpenOptions::new()
+        .read(true)
+        .custom_flags(nix::libc::O_NONBLOCK)
+        .open(&path)
+        .unwrap();
+    std::fs::remove_file(&path).unwrap();
+    let error = Segment::open_read_only(Place::inherited(fifo.as_raw_fd()), 64).unwrap_err();
+    assert!(matches!(error, Error::NotASegment { .. }), "{error}");
+}
+
+#[test]
+fn an_alignment_that_cannot_be_kept_is_refused_and_leaves_nothing() {
+    #[repr(align(8192))]
+    struct Huge;
+    let name = Name::new("align");
+    let spec = || {
+        Spec::new(Kind(*b"TEST"), 1, 64)
+            .of_type::<Huge>()
+            .align(u32::MAX)
+    };
+    let error = Segment::create(&*name, spec()).unwrap_err();
+    assert!(
+        matches!(error, Error::Misaligned { align: 8192, .. }),
+        "{error}"
+    );
+    assert!(!name.path().exists());
+    let region = shm_core::Region::heap(8192).part(64, 4096).unwrap();
+    let error = Segment::create(region.clone(), Spec::bytes(64).align(256)).unwrap_err();
+    assert!(
+        matches!(error, Error::Misaligned { align: 256, .. }),
+        "{error}"
+    );
+    Segment::create(region, 64).unwrap();
+}

@@ -103,6 +103,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
     fn spec() -> Spec {
         Spec::new(Kind(*b"MUTX"), 1, Self::spec_size() as u64)
             .label("Mutex")
+            .locked()
             .of_type::<T>()
             .align(align_of::<T>() as u32)
     }

@@ -494,6 +494,10 @@ impl RawMutex {
                     if sleep.queued != 0 {
                         // The waiters' turn is taken. Relaxed: a hint.
                         self.starve.store(0, Ordering::Relaxed);
+                        if word == HANDED_OVER {
+                            // Of `take_unclaimed`: not since when this owner holds it.
+                            self.since.store(0, Ordering::Relaxed);
+                        }
                     }
                     return Ok(Taken::Released);
                 }
@@ -523,6 +527,9 @@ impl RawMutex {
             // Only here, with WAITERS set: a waiter that was woken and then gives up has thereby
             // passed the wake on to the next release (INV-M3).
             if deadline.is_some_and(Deadline::is_past) {
+                if word == HANDED_OVER && self.take_unclaimed(thread) {
+                    return Ok(Taken::Released);
+                }
                 return Err(RawLockError::Timeout);
             }
             self.sleep(word | WAITERS, deadline, &mut sleep);
@@ -545,11 +552,31 @@ impl RawMutex {
                 if self.take_orphan(word, thread, 0) {
                     return Ok(Taken::Orphaned);
                 }
+            } else if word == HANDED_OVER && self.take_unclaimed(thread) {
+                return Ok(Taken::Released);
             } else {
                 thread.end();
                 return Err(RawLockError::WouldBlock);
             }
         }
+    }
+
+    /// One attempt, for one who does not wait, to take a lock that is handed over. It succeeds
+    /// when no sleeper has come for the lock within [`HAND_OVER`]: the one woken may have been killed.
+    fn take_unclaimed(&self, thread: Thread) -> bool {
+        // Relaxed, all: hints. While the lock is handed over nobody owns it, and `since` is free to
+        // say since when it was seen so.
+        let (since, now) = (self.since.load(Ordering::Relaxed), deadline::now());
+        if since == 0 || since > now {
+            self.since.store(now, Ordering::Relaxed);
+        } else if now - since > HAND_OVER.as_nanos() as u64
+            // Others may sleep on it still (INV-M3).
+            && self.take(HANDED_OVER, thread.tid() | WAITERS)
+        {
+            self.since.store(0, Ordering::Relaxed);
+            return true;
+        }
+        false
     }
 
     /// One attempt to take a lock whose owner died.
@@ -730,7 +757,10 @@ impl RawMutex {
 
     /// Needs no fence against the section: until that is closed, a death is reported whatever `state` says.
     fn change_state(&self, change: impl FnOnce(u32) -> u32) {
-        debug_assert!(self.is_held_by_me(), "only the holder may change the state");
+        // A forked child's copy of a guard changes nothing.
+        if !self.is_held_by_me() {
+            return;
+        }
         // Relaxed: written by holders alone, who are ordered by the word (INV-M6).
         let state = self.state.load(Ordering::Relaxed);
         self.state.store(change(state), Ordering::Relaxed);

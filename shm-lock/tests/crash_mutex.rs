@@ -291,6 +291,31 @@ fn a_handle_dropped_while_its_lock_is_held_loses_no_lock() {
     ));
 }
 
+/// How often a name is mapped in this process.
+fn mappings(name: &str) -> usize {
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    maps.lines().filter(|line| line.contains(name)).count()
+}
+
+#[test]
+fn handles_that_go_while_the_lock_is_held_through_another_are_unmapped_later() {
+    let _watchdog = watchdog();
+    let (name, mutex) = create("parked");
+    let before = mappings(&name);
+    let guard = mutex.lock().unwrap();
+    for _ in 0..10 {
+        let other = Mutex::<[i64; 2]>::open(&*name).unwrap();
+        assert!(other.try_lock().is_err());
+    }
+    drop(guard);
+    // The next handle that goes takes them along; other tests of this process may be at it.
+    let unmapped = || {
+        drop(Mutex::<[i64; 2]>::open(&*name).unwrap());
+        mappings(&name) == before
+    };
+    assert!(shm_testing::wait_until(unmapped, Duration::from_secs(10)));
+}
+
 #[test]
 fn the_2001st_lock_of_a_thread_is_refused_and_the_2000_others_are_handed_over() {
     let _watchdog = watchdog();

@@ -166,3 +166,14 @@ fn types_of_high_alignment_are_placed_well_or_refused() {
         "{error}"
     );
 }
+
+#[test]
+fn plain_writes_do_not_reach_a_lock_and_its_data() {
+    let name = UniqueName::new("plain");
+    let mutex = Mutex::create(&*name, 1_u64).unwrap();
+    let guard = mutex.lock().unwrap();
+    for offset in [0, 24, 48] {
+        assert!(mutex.segment().write(offset, &[0x41; 8]).is_err());
+    }
+    assert_eq!(*guard, 1);
+}

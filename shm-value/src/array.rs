@@ -34,7 +34,7 @@ use crate::error::ValueError;
 ///
 /// # Peer death
 /// The kernel hands a dead owner's lock to the next one, who gets [`LockError::OwnerDied`] with the
-/// array in its hands. An element of 1, 2, 4 or 8 bytes is never torn.
+/// array in its hands. [`set`](Self::set) never tears an element of 1, 2, 4 or 8 bytes.
 ///
 /// # Examples
 /// ```
@@ -107,6 +107,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
         let size = elements.saturating_add(Self::ELEMENTS as u64);
         Spec::new(Kind(*b"ARRY"), 1, size)
             .label("Array")
+            .locked()
             .of_type::<T>()
             .align(Self::ALIGN as u32)
     }
@@ -225,8 +226,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     ///
     /// # Errors
     /// [`ValueError::OutOfRange`]; [`ValueError::NeedsRepair`] after somebody's death or panic;
-    /// [`ValueError::ReadOnly`] for elements of other sizes than 1, 2, 4 and 8 bytes on a read-only
-    /// attachment; [`ValueError::Deadlock`] and the others of [`lock`](Self::lock).
+    /// [`ValueError::ReadOnly`] on a read-only attachment, but for elements of 1, 2, 4 or 8 bytes
+    /// that are aligned to their size; [`ValueError::Deadlock`] and the others of [`lock`](Self::lock).
     #[inline]
     pub fn get(&self, index: usize) -> Result<T, ValueError> {
         let at = self.element(index)?;

@@ -304,9 +304,18 @@ macro_rules! atomic {
             #[inline]
             fn compare_exchange(cell: &$cell, current: Self, new: Self) -> Result<Self, Self> {
                 let (to, from): (fn($t) -> _, fn(_) -> $t) = ($to, $from);
-                cell.compare_exchange(to(current), to(new), Ordering::AcqRel, Ordering::Acquire)
-                    .map(from)
-                    .map_err(from)
+                let mut expected = to(current);
+                loop {
+                    let (success, failure) = (Ordering::AcqRel, Ordering::Acquire);
+                    match cell.compare_exchange(expected, to(new), success, failure) {
+                        Ok(old) => return Ok(from(old)),
+                        // Bits that no store of ours leaves (a `bool` of 2) stand for a value too.
+                        Err(seen) if seen != expected && to(from(seen)) == to(current) => {
+                            expected = seen;
+                        }
+                        Err(seen) => return Err(from(seen)),
+                    }
+                }
             }
         }
     };

@@ -39,6 +39,10 @@ use crate::error::ValueError;
 /// Looks that a reader takes before it makes the writers wait.
 const LOOKS: u32 = 64;
 
+/// How long a reader waits for its turn among the writers before it looks again: one of them may
+/// have been stopped with the lock.
+const TURN: Duration = Duration::from_millis(10);
+
 /// A value that processes share; a handle that is cheap to clone.
 ///
 /// Reading takes no lock: it gives the value of the last commit, also while somebody holds the
@@ -116,6 +120,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     fn spec() -> Spec {
         Spec::new(Kind(*b"VALU"), 1, Self::SIZE as u64)
             .label("Value")
+            .locked()
             .of_type::<T>()
             .align(Self::ALIGN as u32)
     }
@@ -198,14 +203,21 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
 
     #[cold]
     fn get_slow(&self) -> Result<T, ValueError> {
-        while self.segment.is_read_only() {
+        loop {
+            if self.segment.is_read_only() {
+                yield_now();
+            } else {
+                match self.take(TURN.into()) {
+                    Ok(held) => return Ok(held.copy()),
+                    // Whoever holds it for so long commits nothing meanwhile: look again.
+                    Err(ValueError::Timeout) => {}
+                    Err(error) => return Err(error),
+                }
+            }
             if let Some(value) = self.look() {
                 return Ok(value);
             }
-            yield_now();
         }
-        let held = self.take(Patience::Endless)?;
-        Ok(held.copy())
     }
 
     /// One validated copy; `None` if a writer came in between.
@@ -246,7 +258,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     }
 
     /// Reads, computes and writes with no other writer in between. If `change` panics, the value
-    /// stays as it was.
+    /// stays as it was; a child that it forks commits nothing.
     ///
     /// # Errors
     /// Those of [`lock`](Self::lock).
@@ -255,7 +267,10 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
         let held = self.take_writable(Patience::Endless)?;
         let mut copy = held.copy();
         let result = change(&mut copy);
-        held.commit(copy);
+        // Not in a child that `change` forked: the lock is its parent's.
+        if self.lock_word().is_held_by_me() {
+            held.commit(copy);
+        }
         Ok(result)
     }
 
@@ -478,5 +493,23 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + fmt::Debug + 'static> fmt::
 {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         (**self).fmt(f)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_reader_that_has_lost_patience_does_not_wait_for_a_guard() {
+        let value = Value::create(shm_core::Region::heap(4096), 1_u32).unwrap();
+        std::thread::scope(|s| {
+            let (send, receive) = std::sync::mpsc::channel();
+            let _guard = value.lock().unwrap();
+            let value = &value;
+            s.spawn(move || send.send(value.get_slow()));
+            let seen = receive.recv_timeout(Duration::from_secs(5));
+            assert_eq!(seen, Ok(Ok(1)));
+        });
     }
 }

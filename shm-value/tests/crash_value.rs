@@ -14,6 +14,7 @@ fn peer() {
         ("changes the value", changes_the_value as fn(&mut Peer)),
         ("changes the array", changes_the_array),
         ("writes without pause", writes_without_pause),
+        ("forks in an update", forks_in_an_update),
     ]);
 }
 
@@ -41,6 +42,40 @@ fn writes_without_pause(peer: &mut Peer) {
         value.set([n; 8]).unwrap();
         n += 1;
     }
+}
+
+fn forks_in_an_update(peer: &mut Peer) {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    let value = Value::<u32>::open(&peer.args()[0]).unwrap();
+    let mut in_child = false;
+    let updated = value.update(|v| {
+        // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                in_child = true;
+                *v = 666;
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+                assert_eq!(value.get(), Ok(1), "the child has not written");
+                *v = 2;
+            }
+        }
+    });
+    if in_child {
+        std::process::exit(0);
+    }
+    updated.unwrap();
+    peer.say("updated");
+}
+
+#[test]
+fn a_forked_child_does_not_commit_its_parents_update() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("fork");
+    let value = Value::create(&*name, 1_u32).unwrap();
+    Child::spawn("forks in an update", &[&name]).expect("updated");
+    assert_eq!(value.get(), Ok(2));
 }
 
 #[test]
@@ -189,4 +224,20 @@ fn an_array_of_another_length_is_told_apart() {
     }
     let error = Array::<u64>::zeroed(shm_core::Place::anonymous(), usize::MAX).unwrap_err();
     assert!(matches!(error, shm_core::Error::TooLarge { .. }), "{error}");
+}
+
+#[test]
+fn a_byte_that_is_no_bool_is_read_as_true_and_replaced() {
+    use std::os::unix::fs::FileExt;
+    let name = UniqueName::new("bool");
+    let flag = AtomicValue::create(&*name, false).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    file.write_all_at(&[2], 4096).unwrap();
+    assert!(flag.load());
+    assert_eq!(flag.compare_exchange(false, true), Err(true));
+    assert_eq!(flag.fetch_update(|old| Some(!old)), Ok(true));
+    assert!(!flag.load());
 }

@@ -9,6 +9,8 @@ use nix::errno::Errno;
 use super::header::{FLAG_UNLINK_ON_DROP, HEADER_SIZE, Header, Sizes};
 use super::place::Origin;
 use super::placement::Refused;
+use super::region::Extent;
+use super::spec::MAX_ALIGN;
 use super::{Backing, Inner, Participant, Place, Region, Segment, Spec, removal};
 use crate::error::Error;
 use crate::layout;
@@ -110,6 +112,15 @@ fn create(
     if spec.size == 0 {
         return Err(Error::ZeroSize { segment: name });
     }
+    if spec.type_align > MAX_ALIGN {
+        // A mapping starts at a page: where this would be aligned is chance.
+        let (offset, align) = (0, spec.type_align.into());
+        return Err(Error::Misaligned {
+            segment: name,
+            offset,
+            align,
+        });
+    }
     let here = identity::here().map_err(|source| Error::System {
         segment: name.clone(),
         call: "reading /proc/self/ns and boot_id",
@@ -164,18 +175,31 @@ fn with_path(
     if matches!(place.origin, Origin::File(_)) {
         file::require_local(&name, &file)?;
     }
-    let mut segment = in_file(name.clone(), file, place, spec, sizes, here, init)?;
+    let segment = in_file(
+        name.clone(),
+        file,
+        Some(&path),
+        place,
+        spec,
+        sizes,
+        here,
+        init,
+    )?;
     let publish = || file::publish(&name, backing_file(&segment), &path);
     match publish() {
         // A name that should have gone with its creator is in the way: take it away, once.
-        Err(Error::AlreadyExists { .. }) if removal::reclaim(&name, &path)? => publish()?,
+        Err(Error::AlreadyExists { .. }) if is_out_of_the_way(&name, &path)? => publish()?,
         other => other?,
     }
-    let inner = std::sync::Arc::get_mut(&mut segment.inner);
-    let inner = inner.ok_or(Error::Busy { segment: name })?;
-    inner.path = Some(path);
-    inner.owns_name = place.unlink_on_drop.then(crate::fork::stamp);
     Ok(segment)
+}
+
+/// Whether a name is gone: taken away here, or by somebody else meanwhile.
+fn is_out_of_the_way(name: &str, path: &std::path::Path) -> Result<bool, Error> {
+    match removal::reclaim(name, path) {
+        Err(Error::NotFound { .. }) => Ok(true),
+        other => other,
+    }
 }
 
 fn anonymous(
@@ -187,15 +211,20 @@ fn anonymous(
     init: impl FnOnce(&Segment) -> Result<(), Error>,
 ) -> Result<Segment, Error> {
     let file = file::anonymous(&name)?;
-    let segment = in_file(name.clone(), file, place, spec, sizes, here, init)?;
+    let segment = in_file(name.clone(), file, None, place, spec, sizes, here, init)?;
     file::seal(&name, backing_file(&segment))?;
     Ok(segment)
 }
 
-/// Sizes, reserves, maps and fills a file that has no name yet.
+/// Sizes, reserves, maps and fills a file that has no name yet, and that is to get `path`.
+#[expect(
+    clippy::too_many_arguments,
+    reason = "one for each thing that a creation decides"
+)]
 fn in_file(
     name: String,
     file: std::os::fd::OwnedFd,
+    path: Option<&std::path::Path>,
     place: &Place,
     spec: &Spec,
     sizes: Sizes,
@@ -217,7 +246,13 @@ fn in_file(
         0
     };
     let header = Header::new(spec, sizes, here, flags);
-    let segment = assemble(name, base, header, Backing::File { map, file, id });
+    let mut segment = assemble(name, base, header, Backing::File { map, file, id });
+    // Before `init`, which may keep a handle. Until the file has the name, an unlink by identity
+    // finds another file there, or none, and leaves it.
+    if let Some(inner) = std::sync::Arc::get_mut(&mut segment.inner) {
+        inner.path = path.map(std::path::Path::to_owned);
+        inner.owns_name = (path.is_some() && place.unlink_on_drop).then(crate::fork::stamp);
+    }
     segment.store_header();
     init(&segment)?;
     if sizes.participants > 0 {
@@ -235,13 +270,13 @@ fn in_region(
     here: &Identity,
     init: impl FnOnce(&Segment) -> Result<(), Error>,
 ) -> Result<Segment, Error> {
-    check_region(name, region, sizes.total)?;
+    check_region(name, region, sizes.total, spec.align)?;
     let header = Header::new(spec, sizes, here, 0);
     let segment = assemble(
         name.to_owned(),
         region.start(),
         header,
-        Backing::Region(region.clone()),
+        Backing::Region(occupy(name, region, sizes.total)?),
     );
     let may_live = |bits| ProcessId::from_bits(bits).is_some_and(ProcessId::may_live);
     let placement = segment.inner.placement();
@@ -277,7 +312,12 @@ impl Drop for Claim<'_> {
     }
 }
 
-pub(super) fn check_region(name: &str, region: &Region, need: u64) -> Result<(), Error> {
+pub(super) fn check_region(
+    name: &str,
+    region: &Region,
+    need: u64,
+    align: u32,
+) -> Result<(), Error> {
     let (segment, have) = (name.to_owned(), region.len() as u64);
     if have < need {
         return Err(Error::RegionTooSmall {
@@ -287,14 +327,25 @@ pub(super) fn check_region(name: &str, region: &Region, need: u64) -> Result<(),
         });
     }
     let offset = region.start().as_ptr().addr() as u64;
-    match offset % 64 {
+    let align = u64::from(align);
+    match offset % align {
         0 => Ok(()),
         _ => Err(Error::Misaligned {
             segment,
             offset,
-            align: 64,
+            align,
         }),
     }
+}
+
+/// Takes the bytes of a region for a segment.
+pub(super) fn occupy(name: &str, region: &Region, len: u64) -> Result<Extent, Error> {
+    region
+        .occupy(len as usize)
+        .ok_or_else(|| Error::Unsupported {
+            segment: name.to_owned(),
+            what: "a segment that overlaps another one in the same region",
+        })
 }
 
 pub(super) fn map(

@@ -9,7 +9,7 @@
 //! | 18 | 2 | `lock_abi` | 1: lock words laid out for glibc's robust list |
 //! | 20 | 4 | `kind` | four ASCII bytes: what lives in the payload |
 //! | 24 | 4 | `kind_version` | version of that kind's layout |
-//! | 28 | 4 | `flags` | bit 0: the name goes with its creator (`unlink_on_drop`) |
+//! | 28 | 4 | `flags` | bit 0: the name goes with its creator (`unlink_on_drop`); bit 1: a lock is in it |
 //! | 32 | 8 | `total_size` | bytes of the whole segment, this header included |
 //! | 40 | 8 | `payload_offset` | where the payload starts |
 //! | 48 | 8 | `payload_size` | bytes of the payload |
@@ -52,6 +52,8 @@ const BYTE_ORDER: u32 = 0x0A0B_0C0D;
 const WORD_SIZE: u16 = 8;
 const LOCK_ABI_GLIBC: u16 = 1;
 pub(crate) const FLAG_UNLINK_ON_DROP: u32 = 1;
+/// A lock is in the payload, and says who may write to it.
+pub(crate) const FLAG_LOCKED: u32 = 2;
 
 /// A private copy of a header, or one about to be stored.
 #[derive(Debug, Clone, FromBytes, IntoBytes, KnownLayout, Immutable)]
@@ -105,7 +107,7 @@ impl Header {
             lock_abi: LOCK_ABI_GLIBC,
             kind: spec.kind.0,
             kind_version: spec.kind_version,
-            flags,
+            flags: flags | if spec.locked { FLAG_LOCKED } else { 0 },
             total_size: sizes.total,
             payload_offset: sizes.payload_offset,
             payload_size: spec.size,

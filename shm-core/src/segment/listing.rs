@@ -1,11 +1,13 @@
 //! What exists: the named segments of this machine.
 
+use std::os::fd::OwnedFd;
+use std::ptr::NonNull;
 use std::time::Duration;
 
-use super::header::{FLAG_UNLINK_ON_DROP, Kind};
+use super::header::{FLAG_UNLINK_ON_DROP, Header, Kind};
 use super::open::read_header;
 use super::place::path_of;
-use super::{Backing, create, removal};
+use super::{Backing, Segment, create, removal};
 use crate::error::Error;
 use crate::participant::ProcessId;
 use crate::sys::{file, identity};
@@ -80,14 +82,27 @@ fn look(name: &str) -> Result<Option<SegmentInfo>, Error> {
     };
     let comparable = identity::here().is_ok_and(|here| header.check_origin(name, &here).is_ok());
     if comparable {
-        let (map, id) = create::map(name, &file, header.total_size, true)?;
-        let Some(base) = std::ptr::NonNull::new(map.as_mut_ptr()) else {
-            return Ok(None);
-        };
-        let backing = Backing::File { map, file, id };
-        info.participants = create::assemble(name.to_owned(), base, header, backing).participants();
+        info.participants = look_into(name, &file, &header)?.participants();
         info.participants.sort_unstable_by_key(|id| id.pid());
         info.participants.dedup();
     }
     Ok(Some(info))
+}
+
+/// A read-only mapping of a segment whose header was checked, to look at its participants.
+pub(super) fn look_into(name: &str, file: &OwnedFd, header: &Header) -> Result<Segment, Error> {
+    let (map, id) = create::map(name, file, header.total_size, true)?;
+    let base = NonNull::new(map.as_mut_ptr()).ok_or_else(|| create::null_mapping(name))?;
+    let file = file.try_clone().map_err(|source| Error::System {
+        segment: name.to_owned(),
+        call: "dup",
+        source,
+    })?;
+    let backing = Backing::File { map, file, id };
+    Ok(create::assemble(
+        name.to_owned(),
+        base,
+        header.clone(),
+        backing,
+    ))
 }

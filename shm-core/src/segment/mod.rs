@@ -10,6 +10,7 @@
 //! | `open.rs` | find, check, attach |
 //! | `placement.rs` | the same question in a region that everybody sees from the start |
 //! | `region.rs` | memory of the caller's own |
+//! | `parking.rs` | memory that a held lock keeps from being unmapped |
 //! | `removal.rs` | `unlink`, `sweep`: by identity, under the inode's lock |
 //! | `listing.rs` | what exists |
 //! | `scope.rs` | names that end with a scope |
@@ -21,6 +22,7 @@ mod header;
 mod listing;
 mod name;
 mod open;
+mod parking;
 mod place;
 #[doc(hidden)]
 pub mod placement;
@@ -49,8 +51,7 @@ pub use spec::Spec;
 use crate::error::Error;
 use crate::layout;
 use crate::participant::{ProcessId, Slot, Table};
-use crate::robust::TID_MASK;
-use crate::sync::{AtomicU32, AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::file::{self, FileId};
 use header::{Header, PARTICIPANT_SIZE};
 
@@ -107,7 +108,7 @@ enum Backing {
         file: OwnedFd,
         id: FileId,
     },
-    Region(#[expect(dead_code, reason = "keeps the caller's memory")] Region),
+    Region(#[expect(dead_code, reason = "keeps the caller's memory")] region::Extent),
 }
 
 /// The slot through which this mapping is registered, and in which process.
@@ -196,7 +197,8 @@ impl Segment {
 
     /// The living processes that are attached and registered, each as often as it is attached.
     ///
-    /// Read-only attachments and forked children that did nothing yet are not among them.
+    /// Read-only attachments are not among them, nor are forked children that use an inherited
+    /// handle: one that may outlive its parent opens the segment itself.
     #[must_use]
     pub fn participants(&self) -> Vec<ProcessId> {
         self.table().living().collect()
@@ -219,12 +221,21 @@ impl Segment {
     /// Copies bytes into the payload, word by word.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::ReadOnly`].
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] in the segment of a
+    /// mutex, value or array, whose bytes are written under its lock.
     ///
     /// # Peer death
     /// A writer killed on the way leaves some words new and some old.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         self.require_writable()?;
+        let locked = self.inner.header.flags & header::FLAG_LOCKED != 0;
+        // While it is being made, nobody has the lock.
+        if locked && self.inner.placement().is_ready() {
+            return Err(Error::Unsupported {
+                segment: self.inner.name.clone(),
+                what: "plain writes to a segment with a lock in it",
+            });
+        }
         let to = self.at(offset, from.len())?;
         // SAFETY:
         // - in bounds: `at` checked it; mapped as long as `self`, and writable;
@@ -424,24 +435,6 @@ impl Inner {
             }),
         }
     }
-
-    /// Whether a thread of this process holds one of the locks in the mapping.
-    fn holds_a_lock(&mut self) -> bool {
-        let payload = self.header.payload_offset as usize;
-        let words = self
-            .lock_words
-            .get_mut()
-            .unwrap_or_else(PoisonError::into_inner);
-        words.iter().any(|&offset| {
-            // SAFETY: the offset was a checked view's, inside the payload.
-            let at = unsafe { self.base.add(payload + offset) }.cast::<AtomicU32>();
-            // SAFETY: aligned and mapped, as it was for that view; an atomic word.
-            let word = unsafe { at.as_ref() };
-            // Relaxed: what our own threads stored is visible, since this is the last handle.
-            let tid = word.load(Ordering::Relaxed) & TID_MASK;
-            tid != 0 && Path::new(&format!("/proc/self/task/{tid}")).exists()
-        })
-    }
 }
 
 impl Drop for Inner {
@@ -456,10 +449,19 @@ impl Drop for Inner {
         if slot != 0 && self.participant.stamp.load(Ordering::Relaxed) == stamp {
             self.table().release(slot - 1, ProcessId::current());
         }
-        if !self.holds_a_lock() {
-            // SAFETY: dropped once, here; nothing refers to it any more.
-            unsafe { ManuallyDrop::drop(&mut self.backing) };
-        }
+        let payload = self.header.payload_offset as usize;
+        let offsets = self
+            .lock_words
+            .get_mut()
+            .unwrap_or_else(PoisonError::into_inner);
+        let word = |offset: usize| {
+            // SAFETY: the offset was a checked view's, inside the payload.
+            unsafe { self.base.add(payload + offset) }.cast()
+        };
+        let words = offsets.drain(..).map(word).collect();
+        // SAFETY: taken once, here; nothing uses it any more.
+        let backing = unsafe { ManuallyDrop::take(&mut self.backing) };
+        parking::let_go(parking::Mapping { words, backing });
     }
 }
 

@@ -4,16 +4,15 @@ use std::os::fd::OwnedFd;
 use std::ptr::NonNull;
 use std::sync::Arc;
 
-use super::create::{assemble, check_region, map, null_mapping};
-use super::header::{FLAG_UNLINK_ON_DROP, HEADER_SIZE, Header, mismatch};
+use super::create::{assemble, check_region, map, null_mapping, occupy};
+use super::header::{CLAIM_OFFSET, FLAG_UNLINK_ON_DROP, HEADER_SIZE, Header, mismatch};
 use super::place::Origin;
+use super::placement::Placement;
 use super::{Backing, Place, Region, Segment, Spec};
-use zerocopy::FromBytes;
-
 use crate::error::{Error, Field};
 use crate::layout;
 use crate::participant::ProcessId;
-use crate::sync::Ordering;
+use crate::sync::{AtomicU64, Ordering};
 use crate::sys::file;
 use crate::sys::identity;
 
@@ -155,31 +154,15 @@ fn open_region(
     spec: &Spec,
     read_only: bool,
 ) -> Result<Segment, Error> {
-    check_region(name, region, HEADER_SIZE as u64)?;
-    let first =
-        Header::read_from_bytes(&copy_header(region)[..]).map_err(|_| Error::Truncated {
-            segment: name.to_owned(),
-            size: 0,
-            needed: 256,
-        })?;
-    let backing = Backing::Region(region.clone());
-    let probe = assemble(
-        name.to_owned(),
-        region.start(),
-        Header {
-            participants: 0,
-            ..first
-        },
-        backing,
-    );
-    if !probe.inner.placement().is_ready() {
-        return Err(not_ready(name, &probe));
+    check_region(name, region, HEADER_SIZE as u64, 64)?;
+    if !placement(region).is_ready() {
+        return Err(not_ready(name, placement(region)));
     }
-    // Again: after `is_ready` the creator's bytes are visible.
+    // After `is_ready` the creator's bytes are visible.
     let bytes = copy_header(region);
     let header = Header::parse(name, &bytes)?;
     check(name, &header, spec, region.len() as u64)?;
-    let backing = Backing::Region(region.clone());
+    let backing = Backing::Region(occupy(name, region, header.total_size)?);
     let mut segment = assemble(name.to_owned(), region.start(), header, backing);
     if let Some(inner) = Arc::get_mut(&mut segment.inner) {
         inner.read_only = read_only;
@@ -198,9 +181,22 @@ fn copy_header(region: &Region) -> [u8; HEADER_SIZE] {
     bytes
 }
 
+/// The two words that creators and openers of a region share.
+fn placement(region: &Region) -> Placement<'_> {
+    let word = |offset: usize| {
+        // SAFETY: `check_region` found HEADER_SIZE bytes there.
+        let at = unsafe { region.start().add(offset) }.cast::<AtomicU64>();
+        // SAFETY: aligned, as the region is to 64; alive as long as the region; an atomic word.
+        unsafe { at.as_ref() }
+    };
+    Placement {
+        magic: word(0),
+        claim: word(CLAIM_OFFSET),
+    }
+}
+
 /// What stands in a region where the magic should be: nothing yet, or something foreign.
-fn not_ready(name: &str, probe: &Segment) -> Error {
-    let placement = probe.inner.placement();
+fn not_ready(name: &str, placement: Placement<'_>) -> Error {
     // Relaxed: for the error's text only.
     let magic = placement.magic.load(Ordering::Relaxed);
     let claim = placement.claim.load(Ordering::Relaxed);

@@ -109,7 +109,7 @@ impl Place {
     ///
     /// If the creator dies instead, the name goes as soon as somebody meets it ([`sweep`],
     /// [`list`], a `create` of the same name) and no living process is attached. A forked child's
-    /// drop leaves the name alone.
+    /// drop leaves the name alone, and its inherited handles do not keep it.
     ///
     /// [`sweep`]: crate::sweep
     /// [`list`]: crate::list

@@ -3,7 +3,7 @@
 use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
 /// Memory that the caller mapped: a `shared_memory::Shmem`, a memmap2 map, or plain process memory.
 ///
@@ -26,11 +26,41 @@ use std::sync::Arc;
 pub struct Region {
     start: NonNull<u8>,
     len: usize,
-    keep: Arc<dyn Any + Send + Sync>,
+    shared: Arc<Shared>,
+}
+
+/// What a region and all its parts have in common.
+struct Shared {
+    /// Start and end of every segment that this process has attached in them, once a handle.
+    /// INV-E1: two of them are the same or do not overlap, so that what one protects no other reaches.
+    extents: Mutex<Vec<(usize, usize)>>,
+    #[expect(dead_code, reason = "keeps the memory")]
+    keep: Box<dyn Any + Send + Sync>,
+}
+
+/// The bytes of a region that a segment is in; given back when it is dropped.
+pub(super) struct Extent {
+    region: Region,
+    bytes: (usize, usize),
+}
+
+impl Drop for Extent {
+    fn drop(&mut self) {
+        let mut extents = self.region.extents();
+        if let Some(at) = extents.iter().position(|extent| *extent == self.bytes) {
+            extents.swap_remove(at);
+        }
+    }
+}
+
+impl fmt::Debug for Extent {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_tuple("Extent").field(&self.region).finish()
+    }
 }
 
 // SAFETY:
-// - a Region is an address range that lives as long as `keep`, which is Send and Sync itself;
+// - a Region is an address range that lives as long as `shared`, which is Send and Sync itself;
 // - the bytes are only touched through atomics or under a lock that lives in them.
 unsafe impl Send for Region {}
 // SAFETY: as for Send.
@@ -43,10 +73,11 @@ impl Region {
     /// `start` is valid for reads and writes of `len` bytes for as long as `keep` lives, in
     /// whichever thread; nobody, in any process, touches these bytes but through this family.
     pub unsafe fn new(start: NonNull<u8>, len: usize, keep: impl Any + Send + Sync) -> Self {
+        let (extents, keep) = (Mutex::default(), Box::new(keep));
         Self {
             start,
             len,
-            keep: Arc::new(keep),
+            shared: Arc::new(Shared { extents, keep }),
         }
     }
 
@@ -107,7 +138,8 @@ impl Region {
 
     /// A part of this region, for one primitive beside another. `None` if it is not inside.
     ///
-    /// The offset must be a multiple of 64, or creating in it will say so.
+    /// The offset must be a multiple of 64, or creating in it will say so. Parts may overlap, but a
+    /// segment that would overlap another one in them is refused.
     #[must_use]
     pub fn part(&self, offset: usize, len: usize) -> Option<Self> {
         let end = offset.checked_add(len)?;
@@ -119,7 +151,7 @@ impl Region {
         Some(Self {
             start,
             len,
-            keep: Arc::clone(&self.keep),
+            shared: Arc::clone(&self.shared),
         })
     }
 
@@ -133,6 +165,29 @@ impl Region {
     #[must_use]
     pub fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// Takes the first `len` bytes for a segment; `None` if they overlap another one's.
+    pub(super) fn occupy(&self, len: usize) -> Option<Extent> {
+        let start = self.start.as_ptr().addr();
+        let bytes = (start, start.saturating_add(len));
+        let mut extents = self.extents();
+        let apart = |other: &(usize, usize)| bytes.1 <= other.0 || other.1 <= bytes.0;
+        if !extents.iter().all(|other| *other == bytes || apart(other)) {
+            return None;
+        }
+        extents.push(bytes);
+        Some(Extent {
+            region: self.clone(),
+            bytes,
+        })
+    }
+
+    fn extents(&self) -> std::sync::MutexGuard<'_, Vec<(usize, usize)>> {
+        self.shared
+            .extents
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {

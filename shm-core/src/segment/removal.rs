@@ -5,12 +5,15 @@
 //! means, and compares it with what the name refers to. A foreign `rm` knows no such lock; it can
 //! still race.
 
+use std::os::fd::OwnedFd;
 use std::path::Path;
 
-use super::header::{FLAG_UNLINK_ON_DROP, MAGIC};
+use nix::sys::stat::FileStat;
+
+use super::header::{FLAG_UNLINK_ON_DROP, Header, MAGIC};
+use super::listing;
 use super::open::read_header;
 use super::place::{DIRECTORY, path_of};
-use super::{Backing, create};
 use crate::error::Error;
 use crate::participant::ProcessId;
 use crate::sys::file::{self, FileId};
@@ -108,35 +111,40 @@ pub(super) fn reclaim(name: &str, path: &Path) -> Result<bool, Error> {
     if !mine || header.flags & FLAG_UNLINK_ON_DROP == 0 {
         return Ok(false);
     }
-    let id = FileId::from(&stat);
-    let _lock = file::lock_inode(name, file::open(name, path, true)?)?;
-    if file::id_at(name, path)? != Some(id) {
+    // Twice: a name that is in use is passed over without a lock, which its users may want.
+    if !is_abandoned(name, &file, &stat, &header)? {
         return Ok(false);
     }
-    let here = identity::here();
-    let same_boot = here
-        .as_ref()
-        .is_ok_and(|here| header.check_origin(name, here).is_ok());
-    if same_boot && header.check_sizes(name, stat.st_size as u64).is_ok() {
-        let (map, id) = create::map(name, &file, header.total_size, true)?;
-        let Some(base) = std::ptr::NonNull::new(map.as_mut_ptr()) else {
-            return Ok(false);
-        };
-        let backing = Backing::File { map, file, id };
-        let segment = create::assemble(name.to_owned(), base, header, backing);
-        // Without a table, the creator stands for all.
-        let untracked = segment.inner.header.participants == 0;
-        if segment.table().living().next().is_some()
-            || untracked && segment.creator().is_some_and(ProcessId::may_live)
-        {
-            return Ok(false);
-        }
-    } else if !matches!(
-        here.map(|here| header.check_origin(name, &here)),
-        Ok(Err(Error::OtherBoot { .. }))
-    ) {
-        // Another namespace's processes cannot be judged from here.
+    let id = FileId::from(&stat);
+    let _lock = file::lock_inode(name, file::open(name, path, true)?)?;
+    if file::id_at(name, path)? != Some(id) || !is_abandoned(name, &file, &stat, &header)? {
         return Ok(false);
     }
     file::unlink(name, path).map(|()| true)
+}
+
+/// Whether nobody alive can be attached: of another boot, or without a living participant.
+fn is_abandoned(
+    name: &str,
+    file: &OwnedFd,
+    stat: &FileStat,
+    header: &Header,
+) -> Result<bool, Error> {
+    // Another namespace's processes cannot be judged from here.
+    let Ok(here) = identity::here() else {
+        return Ok(false);
+    };
+    match header.check_origin(name, &here) {
+        Ok(()) => {}
+        Err(Error::OtherBoot { .. }) => return Ok(true),
+        Err(_) => return Ok(false),
+    }
+    if header.check_sizes(name, stat.st_size as u64).is_err() {
+        return Ok(false);
+    }
+    let segment = listing::look_into(name, file, header)?;
+    // Without a table, the creator stands for all.
+    let untracked = header.participants == 0;
+    let creator_lives = || segment.creator().is_some_and(ProcessId::may_live);
+    Ok(segment.table().living().next().is_none() && !(untracked && creator_lives()))
 }

@@ -4,6 +4,9 @@ use std::mem::{align_of, size_of};
 
 use super::header::Kind;
 
+/// The most that a payload, and so the type in it, can be aligned to: a page.
+pub(super) const MAX_ALIGN: u32 = 4096;
+
 /// What a segment holds; `create` writes it down, `open` compares it.
 ///
 /// A number of bytes converts into one: `Segment::create("frames", 4096)`.
@@ -22,6 +25,7 @@ pub struct Spec {
     pub(crate) label: String,
     /// Participant slots that the contents need even in a region.
     pub(crate) participants: u32,
+    pub(crate) locked: bool,
 }
 
 impl Spec {
@@ -45,6 +49,7 @@ impl Spec {
             type_tag: 0,
             label: kind.to_string(),
             participants: 0,
+            locked: false,
         }
     }
 
@@ -68,7 +73,7 @@ impl Spec {
     /// Alignment of the payload, a power of two from 64 to 4096.
     #[must_use]
     pub fn align(mut self, align: u32) -> Self {
-        self.align = align.next_power_of_two().clamp(64, 4096);
+        self.align = align.clamp(64, MAX_ALIGN).next_power_of_two();
         self
     }
 
@@ -84,6 +89,15 @@ impl Spec {
     #[must_use]
     pub fn participants(mut self, slots: u32) -> Self {
         self.participants = slots;
+        self
+    }
+
+    /// Says that a lock is in it: [`Segment::write`](crate::Segment::write) is refused once it is
+    /// published, since it knows nothing of who holds the lock.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn locked(mut self) -> Self {
+        self.locked = true;
         self
     }
 

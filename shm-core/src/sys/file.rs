@@ -113,14 +113,14 @@ pub(crate) fn open_inherited(segment: &str, number: i32, read_only: bool) -> Res
         OFlag::O_RDWR
     };
     let path = format!("/proc/self/fd/{number}");
-    nix::fcntl::open(path.as_str(), access | OFlag::O_CLOEXEC, Mode::empty()).map_err(|errno| {
-        match errno {
-            Errno::ENOENT => Error::NotFound {
-                segment: segment.to_owned(),
-            },
-            Errno::ENXIO => not_a_segment(segment, "it is not a regular file"),
-            errno => Error::from_errno(segment, "open", errno),
-        }
+    // O_NONBLOCK: as in `open`.
+    let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
+    nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
+        Errno::ENOENT => Error::NotFound {
+            segment: segment.to_owned(),
+        },
+        Errno::ENXIO => not_a_segment(segment, "it is not a regular file"),
+        errno => Error::from_errno(segment, "open", errno),
     })
 }
 

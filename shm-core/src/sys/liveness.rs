@@ -25,13 +25,7 @@ pub(crate) fn is_alive(pid: u32, start_time: u64) -> io::Result<bool> {
     match start_time_of(pid) {
         Ok(now) => Ok(now == start_time),
         // It ended between the two looks, or /proc hides it.
-        Err(e) if has_ended(&pidfd)? => {
-            debug_assert!(matches!(
-                e.raw_os_error(),
-                Some(libc::ENOENT | libc::ESRCH) | None
-            ));
-            Ok(false)
-        }
+        Err(_) if has_ended(&pidfd)? => Ok(false),
         Err(e) => Err(e),
     }
 }

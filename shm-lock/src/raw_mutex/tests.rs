@@ -247,6 +247,23 @@ fn a_thread_that_ends_with_the_lock_hands_it_over_with_a_report() {
 }
 
 #[test]
+fn a_lock_handed_to_a_waiter_that_died_is_free_for_those_who_do_not_wait() {
+    let mutex = RawMutex::new();
+    let limit = Deadline::after(Duration::from_secs(10));
+    for patience in [crate::Patience::None, Duration::ZERO.into()] {
+        // As the owner's unlock left it, before the woken waiter was killed.
+        mutex.word.store(HANDED_OVER, Ordering::Relaxed);
+        // SAFETY: the mutex outlives the section.
+        while unsafe { mutex.acquire(patience) }.is_err() {
+            assert!(!limit.is_past(), "{patience:?} never gets it");
+            thread::yield_now();
+        }
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+    }
+}
+
+#[test]
 fn one_thread_cannot_hold_more_than_the_kernel_would_release() {
     let mutexes: Vec<RawMutex> = (0..=robust::LIMIT).map(|_| RawMutex::new()).collect();
     let (last, held) = mutexes.split_last().expect("there are some");
