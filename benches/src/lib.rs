@@ -1,1 +1,41 @@
-//! Instruments of the benches.
+//! What the shm family costs, beside its rivals, measured on real processes.
+//!
+//! Two benches stand on this crate:
+//!
+//! - `cargo bench -p shm-benches --bench counter`: four tables. One counter decremented by one, two and four processes; fairness with
+//!   long critical sections; the time from the death of a holder until a sleeping waiter owns the lock; and the life of a small segment.
+//! - `cargo bench -p shm-benches --bench uncontended`: lock and unlock by a single thread, with criterion.
+//!
+//! Every figure is meant to be read as a ratio inside one run: the variants take turns in short slices, each ratio is taken within its
+//! round, and what is printed is the median over the rounds. No figure is asserted. What is asserted is correctness: a lock that loses
+//! an update, or a robust lock that is not handed over, makes the bench fail.
+//!
+//! # How it is built
+//!
+//! | Module | What it does |
+//! |---|---|
+//! | [`options`], [`counter`] | the command line, and the order of the parts |
+//! | [`arena`], [`control`], [`clock`] | the memory that the processes of one run share, orders and answers in it, and one clock for all |
+//! | [`process`], [`crew`], [`worker`] | child processes by re-execution of the bench, their parent's side and their own |
+//! | [`variants`] | one file for each contender |
+//! | [`part`] | one file for each table |
+//! | [`statistics`], [`table`], [`machine`] | medians, the printed table, what the run ran on |
+//!
+//! # What is left behind
+//!
+//! Nothing. Children die with their parent, and a janitor process that outlives it removes the run's names from `/dev/shm`, also when
+//! the parent was killed.
+
+pub mod arena;
+pub mod clock;
+pub mod control;
+pub mod counter;
+pub mod crew;
+pub mod machine;
+pub mod options;
+pub mod part;
+pub mod process;
+pub mod statistics;
+pub mod table;
+pub mod variants;
+pub mod worker;

@@ -1,1 +1,51 @@
-//! Under construction.
+//! Locks for processes that share memory. A killed owner hands its lock over, with a report.
+//!
+//! [`Mutex<T>`] is a lock with the data it protects, in a segment that any process opens by name,
+//! by a descriptor, or in memory of its own. Its word stands in the list that the C library keeps
+//! for the kernel (the robust list): when a thread dies in whatever way, the kernel itself frees
+//! what it held and wakes a waiter.
+//!
+//! # What is promised
+//! Any process may be killed between any two instructions, and the others go on. Who gets the lock
+//! next is told ([`LockError::OwnerDied`]), holds it, and repairs the data; a repairer that dies
+//! leaves the same report to the next.
+//!
+//! # What is not
+//! All processes that attach run as one user and trust each other not to attack (the list's nodes
+//! are pointers in shared memory). A thread holds 2000 locks at most ([`LockError::TooManyLocks`]).
+//! Signal handlers must not lock. A guard that crosses a `fork` stays the parent's.
+//!
+//! # Platform
+//! Linux 5.14 or later, 64-bit, glibc; elsewhere locking gives [`LockError::Unsupported`].
+//!
+//! # Examples
+//! See [`Mutex`], and `examples/` of this crate.
+
+mod error;
+#[cfg(not(loom))]
+mod mutex;
+mod patience;
+mod raw_mutex;
+mod recover;
+
+#[doc(hidden)]
+pub use error::Guarded;
+pub use error::{Cause, LockError, LockFailure};
+#[cfg(not(loom))]
+pub use mutex::{Guard, LockResult, Mutex};
+#[doc(hidden)]
+pub use patience::Patience;
+pub use raw_mutex::RawInspect as Inspection;
+#[cfg(loom)]
+pub use raw_mutex::fault::Fault;
+#[doc(hidden)]
+pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+pub use recover::Recover;
+pub use shm_core::ProcessId;
+#[cfg(not(loom))]
+pub use shm_core::{Error, Place, Region, Segment};
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -9,6 +9,7 @@
 //! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
 //! | death at every instruction of an operation | [`step_killer`] |
 //! | random deaths under load, with an exact account | [`storm`] |
+//! | a judgement on what several processes saw | [`linearizability`] |
 //! | a failure of every system call of an operation | [`faults`] |
 //! | a signal into every blocking call | [`Alarms`] |
 //!
@@ -30,6 +31,7 @@ mod child;
 mod command;
 pub mod faults;
 mod limit;
+pub mod linearizability;
 mod peer;
 mod procfs;
 mod spawn;

@@ -1,0 +1,9 @@
+#!/usr/bin/env bash
+# Kills a process at every instruction of every operation, in every mode, or at a sample of them
+# (the default, under four minutes). Ends with `points=N violations=V controls_caught=C/M`; fails if
+# a violation was found, a control missed, or tracing is not permitted. `--full` takes all points;
+# other options as `shm-kill --help` says. What is killed is the optimised code that users run.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+cargo build --release --quiet -p shm-kill
+exec "${CARGO_TARGET_DIR:-target}/release/shm-kill" "${@:---points=20}"

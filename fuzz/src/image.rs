@@ -1,0 +1,105 @@
+//! Segments that are in order, as bytes; and any bytes as a segment.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
+use std::sync::LazyLock;
+
+use arbitrary::Arbitrary;
+use shm_core::{HEADER_SIZE, Place, Segment};
+use shm_lock::Mutex;
+use shm_value::{Array, AtomicValue, Value};
+
+use crate::backing::Backing;
+use crate::probe::{self, ELEMENTS};
+
+/// What lives in a segment.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
+pub(crate) enum Content {
+    Bytes,
+    Mutex,
+    Value,
+    AtomicValue,
+    Array,
+}
+
+impl Content {
+    pub(crate) const ALL: [Self; 5] = [
+        Self::Bytes,
+        Self::Mutex,
+        Self::Value,
+        Self::AtomicValue,
+        Self::Array,
+    ];
+
+    /// A segment of this content as its creator leaves it.
+    pub(crate) fn image(self) -> &'static [u8] {
+        static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| Content::ALL.map(make));
+        &IMAGES[self as usize]
+    }
+}
+
+/// Makes a segment and copies its bytes. Two participants, so that the payload is near.
+fn make(content: Content) -> Vec<u8> {
+    let place = Place::anonymous().participants(2);
+    match content {
+        Content::Bytes => bytes_of(&Segment::create(place, 64).expect("a segment")),
+        Content::Mutex => bytes_of(Mutex::create(place, 7_u64).expect("a mutex").segment()),
+        Content::Value => bytes_of(Value::create(place, [7; 24]).expect("a value").segment()),
+        Content::AtomicValue => bytes_of(
+            AtomicValue::create(place, 7_i64)
+                .expect("a number")
+                .segment(),
+        ),
+        Content::Array => bytes_of(Array::create(place, &ELEMENTS).expect("an array").segment()),
+    }
+}
+
+fn bytes_of(segment: &Segment) -> Vec<u8> {
+    let fd = segment
+        .as_fd()
+        .expect("an anonymous segment has a descriptor");
+    let file = File::from(fd.try_clone_to_owned().expect("a descriptor"));
+    let len = file.metadata().expect("its size").len() as usize;
+    let mut bytes = vec![0; len];
+    file.read_exact_at(&mut bytes, 0).expect("its bytes");
+    bytes
+}
+
+/// Where boot id and namespaces stand, which no fuzzer guesses.
+const ORIGIN: std::ops::Range<usize> = 88..112;
+
+/// Opens any bytes as a segment, and uses what opens.
+///
+/// The first byte says how:
+///
+/// | bits | |
+/// |---:|---|
+/// | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
+/// | 1 | 1: attached to read only |
+/// | 2.. | modulo 5: opened as this content; divided by 5, modulo 3: in memory, in a file, under a name |
+pub fn segment_image(data: &[u8]) {
+    let Some((&mode, rest)) = data.split_first() else {
+        return;
+    };
+    let (read_only, mode, choice) = (mode & 2 != 0, mode & 1, usize::from(mode >> 2));
+    let content = Content::ALL[choice % 5];
+    let mut bytes = rest.to_vec();
+    if mode == 0 {
+        if let Some(origin) = bytes.get_mut(ORIGIN) {
+            origin.copy_from_slice(&content.image()[ORIGIN]);
+        }
+    } else {
+        let whole = content.image();
+        bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
+        bytes.resize(bytes.len().max(whole.len()), 0);
+    }
+    let backing = match choice / 5 % 3 {
+        0 => Backing::memory(&bytes),
+        1 => Backing::file(&bytes),
+        _ => Backing::named(&bytes),
+    };
+    probe::attach_and_use(&backing, content, read_only, &[]);
+    if let Backing::Named { name, .. } = &backing {
+        probe::meet_the_name(name, bytes.len());
+    }
+}

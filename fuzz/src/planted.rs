@@ -1,0 +1,58 @@
+//! Faults of the kinds that the targets look for. SHM_FUZZ_PLANTED names the one that is active.
+
+use std::sync::LazyLock;
+
+use shm_core::sync::{AtomicU64, Ordering};
+use shm_lock::{LockError, Mutex};
+use shm_value::{Array, Value};
+
+fn active(fault: &str) -> bool {
+    static CHOSEN: LazyLock<Option<String>> =
+        LazyLock::new(|| std::env::var("SHM_FUZZ_PLANTED").ok());
+    CHOSEN.as_deref() == Some(fault)
+}
+
+pub(crate) fn in_mutex(mutex: &Mutex<u64>) {
+    if active("panic") {
+        // "It is either free or held."
+        assert!(matches!(
+            mutex.try_lock(),
+            Ok(_) | Err(LockError::WouldBlock)
+        ));
+    }
+    if active("hang") {
+        // "Whoever holds it will release it."
+        while matches!(mutex.try_lock(), Err(LockError::WouldBlock)) {}
+    }
+}
+
+pub(crate) fn in_array(array: &Array<u32>) {
+    let word = array
+        .segment()
+        .view::<AtomicU64>(48)
+        .expect("the length word");
+    // "It was checked when the array was attached."
+    let len = word.load(Ordering::Relaxed) as usize;
+    if active("length") && len > 0 {
+        let first = array
+            .segment()
+            .at(56, 4)
+            .expect("the first element")
+            .cast::<u32>()
+            .as_ptr();
+        let last = first.wrapping_add(len - 1);
+        // SAFETY: none: this is the fault, a length that is read again and not checked again.
+        std::hint::black_box(unsafe { last.read_volatile() });
+    }
+    if active("allocation") {
+        std::hint::black_box(Vec::<u32>::with_capacity(len % (1 << 28)));
+    }
+    if active("descriptor") && array.segment().participants().len() != 2 {
+        std::mem::forget(array.segment().as_fd().map(|fd| fd.try_clone_to_owned()));
+    }
+}
+
+/// Whether a guard that is to be discarded is.
+pub(crate) fn discards(value: &Value<[u8; 24]>) -> bool {
+    !active("discard") || value.get().is_ok_and(|bytes| bytes[0] == 0)
+}

@@ -1,0 +1,383 @@
+//! Operations through two handles of one region each, against models in ordinary memory.
+
+use std::time::{Duration, Instant};
+
+use arbitrary::Arbitrary;
+use shm_core::{Error, Region};
+use shm_lock::LockError;
+use shm_value::{Array, AtomicValue, Value, ValueError};
+
+/// A value, a number, a float and an array, and what is done with them.
+#[derive(Debug, Arbitrary)]
+pub struct Script {
+    value: [u8; 24],
+    number: i64,
+    float: f64,
+    elements: Vec<u32>,
+    steps: Vec<Step>,
+}
+
+/// One operation; `second` says through which of the two handles.
+#[derive(Debug, Arbitrary)]
+struct Step {
+    second: bool,
+    operation: Operation,
+}
+
+#[derive(Debug, Arbitrary)]
+enum Operation {
+    /// Drops the handle and opens another one.
+    Reopen,
+    Value(OnValue),
+    Number(OnNumber),
+    Float(OnFloat),
+    Array(OnArray),
+}
+
+#[derive(Debug, Arbitrary)]
+enum OnValue {
+    Get,
+    Set([u8; 24]),
+    Update {
+        at: u8,
+        by: u8,
+    },
+    Commit {
+        at: u8,
+        to: u8,
+    },
+    Discard {
+        at: u8,
+        to: u8,
+    },
+    Untouched,
+    /// Through both handles at once: the other one reads the last commit and gets no lock.
+    Held {
+        at: u8,
+        to: u8,
+    },
+}
+
+#[derive(Debug, Arbitrary)]
+enum OnNumber {
+    Load,
+    Store(i64),
+    Swap(i64),
+    Exchange {
+        expect_right: bool,
+        current: i64,
+        new: i64,
+    },
+    Add(i64),
+    Subtract(i64),
+    Halve,
+}
+
+#[derive(Debug, Arbitrary)]
+enum OnFloat {
+    Store(f64),
+    Add(f64),
+    Subtract(f64),
+    Exchange {
+        expect_right: bool,
+        current: f64,
+        new: f64,
+    },
+}
+
+#[derive(Debug, Arbitrary)]
+enum OnArray {
+    Get(u8),
+    Set(u8, u32),
+    Fill {
+        start: u8,
+        len: u8,
+        with: u32,
+    },
+    Rotate(u8),
+    /// Through both handles at once: the other one gets nothing.
+    Held {
+        at: u8,
+        to: u32,
+    },
+}
+
+/// Two handles to each, and the models.
+struct Pair {
+    regions: [Region; 4],
+    value: [Value<[u8; 24]>; 2],
+    number: [AtomicValue<i64>; 2],
+    float: [AtomicValue<f64>; 2],
+    array: [Array<u32>; 2],
+    model: Model,
+}
+
+struct Model {
+    value: [u8; 24],
+    number: i64,
+    float: f64,
+    elements: Vec<u32>,
+}
+
+/// Runs a script.
+///
+/// # Panics
+/// If an operation gives anything but what the model says.
+pub fn value_ops(script: &Script) {
+    let mut pair = Pair::new(script).expect("heap regions are large enough");
+    for step in script.steps.iter().take(200) {
+        pair.run(usize::from(step.second), &step.operation);
+        pair.compare();
+    }
+}
+
+impl Pair {
+    fn new(script: &Script) -> Result<Self, Error> {
+        let elements = script.elements[..script.elements.len().min(64)].to_vec();
+        let page = Region::heap(4096);
+        let sizes = [
+            Value::<[u8; 24]>::REGION_SIZE,
+            AtomicValue::<i64>::REGION_SIZE,
+            AtomicValue::<f64>::REGION_SIZE,
+            Array::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
+        ];
+        let mut end = 0;
+        let regions = sizes.map(|size| {
+            let start = end;
+            end += size.next_multiple_of(64);
+            page.part(start, size).expect("a page holds all four")
+        });
+        let [value, number, float, array] = &regions;
+        Ok(Self {
+            value: [
+                Value::create(value.clone(), script.value)?,
+                Value::open(value.clone())?,
+            ],
+            number: [
+                AtomicValue::create(number.clone(), script.number)?,
+                AtomicValue::open(number.clone())?,
+            ],
+            float: [
+                AtomicValue::create(float.clone(), script.float)?,
+                AtomicValue::open(float.clone())?,
+            ],
+            array: [
+                Array::create(array.clone(), &elements)?,
+                Array::open(array.clone())?,
+            ],
+            model: Model {
+                value: script.value,
+                number: script.number,
+                float: script.float,
+                elements,
+            },
+            regions,
+        })
+    }
+
+    fn run(&mut self, which: usize, operation: &Operation) {
+        match operation {
+            Operation::Reopen => self.reopen(which).expect("what was created is there"),
+            Operation::Value(operation) => self.on_value(which, operation),
+            Operation::Number(operation) => self.on_number(which, operation),
+            Operation::Float(operation) => self.on_float(which, operation),
+            Operation::Array(operation) => self.on_array(which, operation),
+        }
+    }
+
+    fn reopen(&mut self, which: usize) -> Result<(), Error> {
+        let [value, number, float, array] = self.regions.clone();
+        self.value[which] = Value::open(value)?;
+        self.number[which] = AtomicValue::open(number)?;
+        self.float[which] = AtomicValue::open(float)?;
+        self.array[which] = Array::open(array)?;
+        Ok(())
+    }
+
+    fn on_value(&mut self, which: usize, operation: &OnValue) {
+        let (value, other, model) = (
+            &self.value[which],
+            &self.value[1 - which],
+            &mut self.model.value,
+        );
+        match *operation {
+            OnValue::Get => assert_eq!(value.get(), Ok(*model)),
+            OnValue::Set(bytes) => {
+                assert_eq!(value.set(bytes), Ok(()));
+                *model = bytes;
+            }
+            OnValue::Update { at, by } => {
+                let at = usize::from(at) % 24;
+                let old = value.update(|bytes| {
+                    let old = bytes[at];
+                    bytes[at] = old.wrapping_add(by);
+                    old
+                });
+                assert_eq!(old, Ok(model[at]));
+                model[at] = model[at].wrapping_add(by);
+            }
+            OnValue::Commit { at, to } => {
+                let at = usize::from(at) % 24;
+                value.lock().expect("free")[at] = to;
+                model[at] = to;
+            }
+            OnValue::Discard { at, to } => {
+                let mut guard = value.try_lock().expect("free");
+                guard[usize::from(at) % 24] = to;
+                #[cfg(feature = "planted")]
+                if !crate::planted::discards(other) {
+                    return;
+                }
+                guard.discard();
+            }
+            OnValue::Untouched => drop(value.lock_timeout(Duration::ZERO).expect("free")),
+            OnValue::Held { at, to } => {
+                let at = usize::from(at) % 24;
+                let mut guard = value.lock().expect("free");
+                assert_eq!(*guard, *model);
+                guard[at] = to;
+                assert_eq!(other.get(), Ok(*model), "a change that is not committed");
+                assert_eq!(other.try_lock().err(), Some(ValueError::WouldBlock));
+                assert_eq!(
+                    other.lock_deadline(Instant::now()).err(),
+                    Some(ValueError::Deadlock)
+                );
+                assert_eq!(other.set(*model), Err(ValueError::Deadlock));
+                drop(guard);
+                model[at] = to;
+            }
+        }
+    }
+
+    fn on_number(&mut self, which: usize, operation: &OnNumber) {
+        let (number, model) = (&self.number[which], &mut self.model.number);
+        let old = *model;
+        match *operation {
+            OnNumber::Load => assert_eq!(number.load(), old),
+            OnNumber::Store(new) => {
+                number.store(new);
+                *model = new;
+            }
+            OnNumber::Swap(new) => {
+                assert_eq!(number.swap(new), old);
+                *model = new;
+            }
+            OnNumber::Exchange {
+                expect_right,
+                current,
+                new,
+            } => {
+                let current = if expect_right { old } else { current };
+                let result = number.compare_exchange(current, new);
+                assert_eq!(result, if current == old { Ok(old) } else { Err(old) });
+                *model = if current == old { new } else { old };
+            }
+            OnNumber::Add(by) => {
+                assert_eq!(number.fetch_add(by), old);
+                *model = old.wrapping_add(by);
+            }
+            OnNumber::Subtract(by) => {
+                assert_eq!(number.fetch_sub(by), old);
+                *model = old.wrapping_sub(by);
+            }
+            OnNumber::Halve => {
+                let half = |n: i64| (n % 2 == 0).then_some(n / 2);
+                let result = number.fetch_update(half);
+                assert_eq!(result, half(old).map(|_| old).ok_or(old));
+                *model = half(old).unwrap_or(old);
+            }
+        }
+    }
+
+    fn on_float(&mut self, which: usize, operation: &OnFloat) {
+        let (float, model) = (&self.float[which], &mut self.model.float);
+        let old = *model;
+        match *operation {
+            OnFloat::Store(new) => {
+                float.store(new);
+                *model = new;
+            }
+            OnFloat::Add(by) => {
+                assert_eq!(float.fetch_add(by).to_bits(), old.to_bits());
+                *model = old + by;
+            }
+            OnFloat::Subtract(by) => {
+                assert_eq!(float.fetch_sub(by).to_bits(), old.to_bits());
+                *model = old - by;
+            }
+            OnFloat::Exchange {
+                expect_right,
+                current,
+                new,
+            } => {
+                let current = if expect_right { old } else { current };
+                let same = current.to_bits() == old.to_bits();
+                let result = float.compare_exchange(current, new);
+                assert_eq!(result.is_ok(), same);
+                *model = if same { new } else { old };
+            }
+        }
+    }
+
+    fn on_array(&mut self, which: usize, operation: &OnArray) {
+        let (array, other, model) = (
+            &self.array[which],
+            &self.array[1 - which],
+            &mut self.model.elements,
+        );
+        let out_of_range = |index| ValueError::OutOfRange {
+            index,
+            len: array.len(),
+        };
+        match *operation {
+            OnArray::Get(index) => {
+                let index = usize::from(index);
+                let expected = model.get(index).copied().ok_or(out_of_range(index));
+                assert_eq!(array.get(index), expected);
+            }
+            OnArray::Set(index, to) => {
+                let index = usize::from(index);
+                let expected = model.get_mut(index).map(|element| *element = to);
+                assert_eq!(array.set(index, to), expected.ok_or(out_of_range(index)));
+            }
+            OnArray::Fill { start, len, with } => {
+                let start = usize::from(start).min(model.len());
+                let end = (start + usize::from(len)).min(model.len());
+                array.lock().expect("free")[start..end].fill(with);
+                model[start..end].fill(with);
+            }
+            OnArray::Rotate(by) => {
+                let by = usize::from(by).min(model.len());
+                array.try_lock().expect("free").rotate_left(by);
+                model.rotate_left(by);
+            }
+            OnArray::Held { at, to } => {
+                let mut guard = array.lock_timeout(Duration::ZERO).expect("free");
+                assert!(matches!(other.try_lock(), Err(LockError::WouldBlock)));
+                let late = other.lock_deadline(Instant::now());
+                assert!(matches!(late, Err(LockError::Deadlock)));
+                if let Some(element) = guard.get_mut(usize::from(at)) {
+                    *element = to;
+                    assert_eq!(other.get(usize::from(at)), Err(ValueError::Deadlock));
+                    model[usize::from(at)] = to;
+                }
+            }
+        }
+    }
+
+    /// Both handles show what the models say.
+    fn compare(&self) {
+        for which in 0..2 {
+            assert_eq!(self.value[which].get(), Ok(self.model.value));
+            assert_eq!(self.number[which].load(), self.model.number);
+            let (float, model) = (self.float[which].load(), self.model.float);
+            // The bits of a NaN that a sum makes are not defined.
+            assert!(float.to_bits() == model.to_bits() || float.is_nan() && model.is_nan());
+            assert_eq!(self.array[which].len(), self.model.elements.len());
+            assert_eq!(
+                *self.array[which].lock().expect("free"),
+                self.model.elements[..]
+            );
+        }
+    }
+}

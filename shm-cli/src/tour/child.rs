@@ -1,0 +1,168 @@
+//! A process of the tour, from its own side: what it is to do, and what it says.
+
+use std::io::{self, Read, Write};
+use std::process::ExitCode;
+use std::time::Duration;
+
+use clap::Args;
+use nix::sys::prctl;
+use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
+use nix::unistd::getppid;
+use serde::{Deserialize, Serialize};
+
+use super::{counter, death, tickets, value};
+
+/// How the tour starts a child.
+#[derive(Debug, Args)]
+pub(crate) struct ChildOptions {
+    /// The tour's process id
+    parent: i32,
+    /// The child's number
+    number: usize,
+    /// The role, as JSON
+    #[arg(value_parser = parse_role)]
+    role: Role,
+}
+
+fn parse_role(text: &str) -> Result<Role, serde_json::Error> {
+    serde_json::from_str(text)
+}
+
+/// What a child is to do.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Role {
+    /// Counts the number `name` down, `times` times.
+    Count {
+        how: counter::How,
+        name: String,
+        times: u64,
+    },
+    /// Buys a ticket in the hall `name`, as buyer number `buyer`.
+    Buy { name: String, buyer: u32 },
+    /// Sets the number and negates the array.
+    Write { number: String, array: String },
+    /// Locks the pair `name`, takes `amount` off one side, and waits for its death.
+    Hold { name: String, amount: i64 },
+    /// Waits for the lock of the pair `name`, and repairs it.
+    Wait { name: String },
+}
+
+impl Role {
+    /// What people call it.
+    pub(super) fn name(&self) -> &'static str {
+        match self {
+            Self::Count { .. } => "counting",
+            Self::Buy { .. } => "buying",
+            Self::Write { .. } => "writing",
+            Self::Hold { .. } => "holding the lock",
+            Self::Wait { .. } => "waiting for the lock",
+        }
+    }
+}
+
+/// What a child says. Times are [`now`].
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub(super) enum Said {
+    /// It is at the start line.
+    Ready,
+    /// It counted.
+    Counted { began: u64, ended: u64 },
+    /// It got a ticket, or none.
+    Served {
+        ticket: Option<u32>,
+        began: u64,
+        ended: u64,
+    },
+    /// It wrote the value and the array.
+    Written,
+    /// It holds the lock, in the middle of a change.
+    Holding,
+    /// It is about to wait for the lock.
+    Waiting,
+    /// It has the lock.
+    Took(death::Taking),
+    /// It could not do its part.
+    Failed { why: String },
+}
+
+impl Said {
+    /// Whether it ends after saying so.
+    pub(super) fn is_last(&self) -> bool {
+        !matches!(self, Self::Ready | Self::Holding | Self::Waiting)
+    }
+}
+
+/// A line from a child.
+#[derive(Debug, Serialize, Deserialize)]
+pub(super) struct Line {
+    pub(super) from: usize,
+    pub(super) said: Said,
+}
+
+/// What a role may fail with.
+pub(super) type Failure = Box<dyn std::error::Error>;
+
+/// The child, to its role.
+#[derive(Debug)]
+pub(super) struct Actor {
+    number: usize,
+}
+
+impl Actor {
+    /// Tells the tour.
+    pub(super) fn say(&self, said: Said) -> Result<(), Failure> {
+        let from = self.number;
+        let mut line = serde_json::to_string(&Line { from, said })?;
+        line.push('\n');
+        // One write of less than PIPE_BUF: lines of several children do not mix.
+        io::stdout().write_all(line.as_bytes())?;
+        Ok(())
+    }
+
+    /// Says that it is ready, and waits until the tour lets all go.
+    pub(super) fn wait_for_start(&self) -> Result<(), Failure> {
+        self.say(Said::Ready)?;
+        self.wait_for_gate()
+    }
+
+    /// Sleeps until the start line is closed; nothing is ever written to it.
+    pub(super) fn wait_for_gate(&self) -> Result<(), Failure> {
+        io::stdin().read_exact(&mut [0]).or_else(|error| {
+            let closed = error.kind() == io::ErrorKind::UnexpectedEof;
+            if closed { Ok(()) } else { Err(error.into()) }
+        })
+    }
+}
+
+/// Plays a role.
+pub(crate) fn run_child(options: &ChildOptions) -> ExitCode {
+    // First of all: not to outlive the tour. If it died before the first line, the second sees it.
+    let bound = prctl::set_pdeathsig(Signal::SIGKILL);
+    if bound.is_err() || getppid().as_raw() != options.parent {
+        eprintln!("shm: tour-child is started by `shm tour` only");
+        return ExitCode::FAILURE;
+    }
+    let actor = Actor {
+        number: options.number,
+    };
+    let done = match &options.role {
+        Role::Count { how, name, times } => counter::count(&actor, *how, name, *times),
+        Role::Buy { name, buyer } => tickets::buy(&actor, name, *buyer),
+        Role::Write { number, array } => value::write(&actor, number, array),
+        Role::Hold { name, amount } => death::hold(&actor, name, *amount),
+        Role::Wait { name } => death::wait(&actor, name),
+    };
+    let Err(error) = done else {
+        return ExitCode::SUCCESS;
+    };
+    let why = error.to_string();
+    // If nobody hears it, nobody is left to care.
+    let _ = actor.say(Said::Failed { why });
+    ExitCode::FAILURE
+}
+
+/// CLOCK_MONOTONIC in nanoseconds: the same for all processes, whatever the wall clock does.
+pub(super) fn now() -> u64 {
+    clock_gettime(ClockId::CLOCK_MONOTONIC).map_or(0, |time| Duration::from(time).as_nanos() as u64)
+}

@@ -1,0 +1,169 @@
+//! Tells a forked child from its parent at the price of one load.
+//!
+//! A child inherits every byte of its parent's private memory: thread-local caches of thread ids,
+//! guards of locks that it does not hold, handles that would unlink a name it does not own. One page is
+//! different: `MADV_WIPEONFORK` has the kernel hand the child a zeroed copy. The page holds the
+//! process's stamp; a cache that remembers the stamp it was filled under knows whether it was copied.
+//!
+//! - INV-F1: two processes of which one descends from the other by `fork`, `_Fork` or `clone` without
+//!   `CLONE_VM`, never have equal stamps: the counter that numbers them is ordinary memory, so a
+//!   child's starts where its parent's stood.
+//! - INV-F2: a stamp never changes during a process's life, and never is zero.
+//!
+//! A child of `vfork` or `clone(CLONE_VM)` shares its parent's memory and therefore its stamp: it must
+//! not use the family's types before it has called `exec`.
+//!
+//! Sources: madvise(2), `MADV_WIPEONFORK` (Linux 4.14).
+
+use core::ptr;
+use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+
+// The page and the counter are this process's own memory, not a protocol between threads of a model:
+// they are `core` atomics in loom builds too.
+
+/// Stands in for the page until there is one.
+static NO_PAGE: AtomicU64 = AtomicU64::new(0);
+
+/// The wipe-on-fork page, or [`NO_PAGE`]; never dangling.
+static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(no_page());
+
+/// The last stamp that this process, or any process it was forked from, has handed out.
+static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Set in the stamps of a process that could not get the page: the rest is its process id.
+const WITHOUT_PAGE: u64 = 1 << 63;
+
+const fn no_page() -> *mut AtomicU64 {
+    ptr::from_ref(&NO_PAGE).cast_mut()
+}
+
+/// This process's stamp: the same in all its threads and for its whole life, different in a forked child.
+///
+/// Two loads, after the first call in a process.
+#[inline]
+#[must_use]
+pub fn stamp() -> u64 {
+    match peek() {
+        0 => stamp_slow(),
+        stamp => stamp,
+    }
+}
+
+/// This process's stamp, or 0 while nobody has asked for it: two loads, no branch. A cache that was
+/// filled under a [`stamp`] is this process's own if it equals; otherwise ask [`stamp`].
+#[inline]
+#[must_use]
+pub fn peek() -> u64 {
+    // Relaxed: the stamp is a number on its own.
+    page().load(Ordering::Relaxed)
+}
+
+#[inline]
+fn page() -> &'static AtomicU64 {
+    // PAIR fork-page: Acquire sees the page as `install` left it.
+    let page = PAGE.load(Ordering::Acquire);
+    // SAFETY:
+    // - in bounds, aligned, mapped: a static, or the start of a page that is never unmapped;
+    // - other writers use atomics too; the kernel's wipe happens before the child's first step;
+    // - any bytes are a value: an `AtomicU64`.
+    unsafe { &*page }
+}
+
+#[cold]
+#[inline(never)]
+fn stamp_slow() -> u64 {
+    if PAGE.load(Ordering::Acquire) == no_page() && !install() {
+        return WITHOUT_PAGE | u64::from(std::process::id());
+    }
+    // Relaxed: numbers on their own. A thread that loses the race wastes a number.
+    let mine = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+    match page().compare_exchange(0, mine, Ordering::Relaxed, Ordering::Relaxed) {
+        Ok(_) => mine,
+        Err(theirs) => theirs,
+    }
+}
+
+/// Maps the page; `false` if the system refuses.
+fn install() -> bool {
+    let length = 4096;
+    // SAFETY: a new private mapping at an address of the kernel's choice replaces nothing.
+    let address = unsafe {
+        libc::mmap(
+            ptr::null_mut(),
+            length,
+            libc::PROT_READ | libc::PROT_WRITE,
+            libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
+            -1,
+            0,
+        )
+    };
+    if address == libc::MAP_FAILED {
+        return false;
+    }
+    // SAFETY: `address` is the mapping just made, and nobody else knows it yet.
+    let wiped = unsafe { libc::madvise(address, length, libc::MADV_WIPEONFORK) } == 0;
+    let page = address.cast::<AtomicU64>();
+    // PAIR fork-page: Release hands the advised page to the Acquire in `page`.
+    if wiped
+        && PAGE
+            .compare_exchange(no_page(), page, Ordering::Release, Ordering::Relaxed)
+            .is_ok()
+    {
+        return true;
+    }
+    // SAFETY: the mapping just made; its address was not published.
+    unsafe { libc::munmap(address, length) };
+    // Another thread was first, or the kernel refused the advice.
+    PAGE.load(Ordering::Relaxed) != no_page()
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_stamp_stays_within_a_process_and_its_threads() {
+        let mine = stamp();
+        assert_ne!(mine, 0);
+        assert_eq!(stamp(), mine);
+        let theirs = std::thread::spawn(stamp).join().expect("no panic");
+        assert_eq!(theirs, mine);
+    }
+
+    #[test]
+    fn a_child_and_a_grandchild_have_stamps_of_their_own() {
+        let mine = stamp();
+        // The children do nothing but load, store and exit, which is allowed after a fork of a
+        // process with threads.
+        let status = in_child(|| {
+            let child = stamp();
+            if child == mine || child != stamp() {
+                return 1;
+            }
+            let below = in_child(|| i32::from(stamp() == child || stamp() == mine));
+            if below != 0 { 2 } else { 0 }
+        });
+        assert_eq!(status, 0);
+        assert_eq!(stamp(), mine, "a fork must not change its parent");
+    }
+
+    fn in_child(body: impl FnOnce() -> i32) -> i32 {
+        // SAFETY: the child calls only `body`, which touches memory alone, and `_exit`.
+        match unsafe { libc::fork() } {
+            -1 => panic!("fork: {}", std::io::Error::last_os_error()),
+            0 => {
+                let code = body();
+                // SAFETY: ends the child at once; no destructor of the copied process runs.
+                unsafe { libc::_exit(code) }
+            }
+            child => {
+                let mut status = 0;
+                // SAFETY: `child` is ours and not yet waited for; `status` is a live local.
+                let waited = unsafe { libc::waitpid(child, &raw mut status, 0) };
+                assert_eq!(waited, child);
+                assert!(libc::WIFEXITED(status), "status {status:#x}");
+                libc::WEXITSTATUS(status)
+            }
+        }
+    }
+}

@@ -1,0 +1,203 @@
+//! A full disk, no descriptors, no permission, no directory, another namespace: each an error that
+//! names it. Each in a peer of its own, which first makes itself the bad day.
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::resource::{Resource, setrlimit};
+use shm_core::{Error, Field, Place, Segment, Spec};
+use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+
+#[test]
+fn peer() {
+    peer_main(&[
+        ("full", full as fn(&mut Peer)),
+        ("no descriptors", no_descriptors),
+        ("another user", another_user),
+        ("no directory", no_directory),
+        ("another PID namespace", another_pid_namespace),
+    ]);
+}
+
+/// Mounts a tmpfs over a directory, seen by this thread and its children alone; says whether it may.
+fn private_tmpfs(over: &str, options: &str) -> bool {
+    let none = None::<&str>;
+    unshare(CloneFlags::CLONE_NEWNS).is_ok()
+        && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
+        && mount(
+            Some("tmpfs"),
+            over,
+            Some("tmpfs"),
+            MsFlags::empty(),
+            Some(options),
+        )
+        .is_ok()
+}
+
+fn full(peer: &mut Peer) {
+    if !private_tmpfs("/dev/shm", "size=64k") {
+        return peer.say("not permitted");
+    }
+    let error = Segment::create("big", 100_000).unwrap_err();
+    assert!(
+        matches!(error, Error::StorageFull { need, .. } if need >= 100_000),
+        "{error}"
+    );
+    let kept = Segment::create("kept", 16_384).unwrap();
+    let error = Segment::create("second", 60_000).unwrap_err();
+    assert!(
+        matches!(error, Error::StorageFull { free, .. } if free < 60_000),
+        "{error}"
+    );
+    let sparse = Segment::create("sparse", Spec::bytes(1 << 20).reserve(4096)).unwrap();
+    let error = sparse.allocate(0, 1 << 20).unwrap_err();
+    assert!(matches!(error, Error::StorageFull { .. }), "{error}");
+    kept.write(16_000, b"no SIGBUS").unwrap();
+    assert_eq!(
+        shm_core::list().unwrap().len(),
+        2,
+        "failed creations left nothing"
+    );
+    drop(sparse);
+    shm_core::unlink("sparse").unwrap();
+    Segment::create("small", 16_384).unwrap();
+    peer.say("done");
+}
+
+fn no_descriptors(peer: &mut Peer) {
+    let name = peer.args()[0].clone();
+    let first = Segment::create(&name, 64).unwrap();
+    let open = std::fs::read_dir("/proc/self/fd").unwrap().count() as u64;
+    let mut limit = open + 20;
+    loop {
+        setrlimit(Resource::RLIMIT_NOFILE, limit, limit).unwrap();
+        match Segment::open(&name, 64) {
+            Ok(_) => limit -= 1,
+            Err(Error::TooManyDescriptors { .. }) => break,
+            Err(other) => panic!("{other}"),
+        }
+    }
+    let error = Segment::create(Place::anonymous(), 64).unwrap_err();
+    assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
+    first.write(0, b"what is attached goes on").unwrap();
+    peer.say("done");
+}
+
+fn another_user(peer: &mut Peer) {
+    let [private, public] = [&peer.args()[0].clone(), &peer.args()[1].clone()];
+    if !nix::unistd::geteuid().is_root() {
+        return peer.say("not permitted");
+    }
+    let nobody = 65_534;
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(nobody)).unwrap();
+    let error = Segment::open(private, 64).unwrap_err();
+    assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
+    let error = Segment::open(public, 64).unwrap_err();
+    assert!(
+        matches!(
+            error,
+            Error::ForeignOwner {
+                owner: 0,
+                trusted: 65_534,
+                ..
+            }
+        ),
+        "{error}"
+    );
+    Segment::open(Place::named(public).trust_owner(0), 64).unwrap();
+    let error = shm_core::unlink(public).unwrap_err();
+    assert!(matches!(error, Error::ForeignOwner { .. }), "{error}");
+    peer.say("done");
+}
+
+fn no_directory(peer: &mut Peer) {
+    if !private_tmpfs("/dev", "size=64k") {
+        return peer.say("not permitted");
+    }
+    let missing = |result: Result<Segment, Error>| {
+        let error = result.unwrap_err();
+        assert!(matches!(error, Error::DirectoryMissing { .. }), "{error}");
+    };
+    missing(Segment::create("x", 64));
+    missing(Segment::open("x", 64));
+    missing(Segment::open_or_create("x", 64));
+    assert!(matches!(
+        shm_core::list(),
+        Err(Error::DirectoryMissing { .. })
+    ));
+    Segment::create(Place::anonymous(), 64).unwrap();
+    peer.say("done");
+}
+
+fn another_pid_namespace(peer: &mut Peer) {
+    let name = peer.args()[0].clone();
+    if unshare(CloneFlags::CLONE_NEWPID).is_err() {
+        return peer.say("not permitted");
+    }
+    // The next child is the first process of the new namespace; /proc still shows the old one, so
+    // the kernel's own link tells which namespace it is.
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            let error = Segment::open(&name, 64).unwrap_err();
+            let right = matches!(
+                error,
+                Error::Mismatch {
+                    field: Field::PidNamespace,
+                    ..
+                }
+            );
+            eprintln!("{error}");
+            std::process::exit(i32::from(!right));
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            assert!(
+                matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
+                "{status:?}"
+            );
+        }
+    }
+    peer.say("done");
+}
+
+/// Runs a bad day; where the machine does not permit to make it (containers without privileges),
+/// says so by name.
+fn run(role: &str, args: &[&str]) {
+    let _watchdog = watchdog();
+    let mut child = Child::spawn(role, args);
+    match child.hear().as_str() {
+        "done" => {}
+        "not permitted" => eprintln!("NOT TESTED, needs privileges: {role}"),
+        other => panic!("{other}"),
+    }
+}
+
+#[test]
+fn a_full_dev_shm_is_storage_full_and_never_sigbus() {
+    run("full", &[]);
+}
+
+#[test]
+fn exhausted_descriptors_are_named() {
+    run("no descriptors", &[&UniqueName::new("fds")]);
+}
+
+#[test]
+fn other_users_are_kept_out_unless_trusted() {
+    let (private, public) = (UniqueName::new("private"), UniqueName::new("public"));
+    let _private = Segment::create(&*private, 64).unwrap();
+    let _public = Segment::create(Place::named(&*public).mode(0o666), 64).unwrap();
+    run("another user", &[&private, &public]);
+}
+
+#[test]
+fn a_missing_dev_shm_is_named() {
+    run("no directory", &[]);
+}
+
+#[test]
+fn another_pid_namespace_is_refused() {
+    let name = UniqueName::new("pidns");
+    let _segment = Segment::create(&*name, 64).unwrap();
+    run("another PID namespace", &[&name]);
+}

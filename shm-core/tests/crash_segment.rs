@@ -1,0 +1,246 @@
+//! What a killed process leaves of a segment: one test for each row of docs/peer-death.md.
+
+use std::os::fd::AsRawFd;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+
+use shm_core::{Error, Place, Segment, recv_fd, send_fd};
+use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+
+#[test]
+fn peer() {
+    peer_main(&[
+        (
+            "stops in the middle of a creation",
+            stops_in_creation as fn(&mut Peer),
+        ),
+        ("creates", creates),
+        ("opens", opens),
+        ("opens inherited", opens_inherited),
+        ("opens received", opens_received),
+        ("forks a child that drops", forks_a_child_that_drops),
+        (
+            "forks a child that takes part",
+            forks_a_child_that_takes_part,
+        ),
+    ]);
+}
+
+fn stops_in_creation(peer: &mut Peer) {
+    let name = peer.args()[0].clone();
+    Segment::create_with(&name, 4096, |_| {
+        peer.say("building");
+        peer.hear();
+        Ok(())
+    })
+    .unwrap();
+}
+
+fn creates(peer: &mut Peer) {
+    let place = Place::named(&peer.args()[0]).unlink_on_drop(true);
+    let _segment = Segment::create(place, 4096).unwrap();
+    peer.say("created");
+    peer.hear();
+}
+
+fn opens(peer: &mut Peer) {
+    let _segment = Segment::open(&peer.args()[0], 64).unwrap();
+    peer.say("opened");
+    peer.hear();
+}
+
+fn read_word(segment: &Segment) -> String {
+    let mut word = [0; 5];
+    segment.read(0, &mut word).unwrap();
+    String::from_utf8(word.to_vec()).unwrap()
+}
+
+fn opens_inherited(peer: &mut Peer) {
+    let number = peer.args()[0].parse().unwrap();
+    let segment = Segment::open(Place::inherited(number), 64).unwrap();
+    peer.say(&read_word(&segment));
+}
+
+fn opens_received(peer: &mut Peer) {
+    let socket = UnixStream::connect(&peer.args()[0]).unwrap();
+    let segment = Segment::open(recv_fd(&socket).unwrap(), 64).unwrap();
+    peer.say(&read_word(&segment));
+}
+
+/// Forks, runs `child` in the child, and gives its exit code.
+fn in_fork(child: impl FnOnce() -> i32) -> i32 {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => std::process::exit(child()),
+        nix::unistd::ForkResult::Parent { child } => match waitpid(child, None).unwrap() {
+            WaitStatus::Exited(_, code) => code,
+            other => panic!("{other:?}"),
+        },
+    }
+}
+
+fn forks_a_child_that_drops(peer: &mut Peer) {
+    let place = Place::named(&peer.args()[0]).unlink_on_drop(true);
+    let segment = Segment::create(place, 64).unwrap();
+    let code = in_fork(|| {
+        drop(segment.clone());
+        // SAFETY: the child's copy of the handle, dropped in the child; the parent's stays.
+        drop(unsafe { std::ptr::read(&raw const segment) });
+        0
+    });
+    assert_eq!(code, 0);
+    assert_eq!(
+        segment.participants().len(),
+        1,
+        "the parent's slot is the parent's"
+    );
+    peer.say("forked");
+    peer.hear();
+}
+
+fn forks_a_child_that_takes_part(peer: &mut Peer) {
+    let segment = Segment::create(&peer.args()[0], 64).unwrap();
+    let (parents_slot, _) = segment.participant().unwrap();
+    let code = in_fork(|| {
+        let (slot, _) = segment.participant().unwrap();
+        i32::from(slot == parents_slot || segment.participants().len() != 2)
+    });
+    assert_eq!(code, 0, "the child has a slot of its own");
+    assert_eq!(segment.participants().len(), 1, "the child is gone");
+    peer.say("forked");
+    peer.hear();
+}
+
+#[test]
+fn a_creator_killed_before_publication_leaves_nothing() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("half");
+    let mut child = Child::spawn("stops in the middle of a creation", &[&name]);
+    child.expect("building");
+    assert!(
+        matches!(Segment::open(&*name, 1), Err(Error::NotFound { .. })),
+        "not seen half-made"
+    );
+    child.kill();
+    assert!(!Path::new("/dev/shm").join(&*name).exists());
+    Segment::create(&*name, 64).unwrap();
+}
+
+#[test]
+fn the_name_of_a_killed_owner_is_reclaimed_by_whoever_meets_it() {
+    let _watchdog = watchdog();
+    for meet in ["create", "list", "sweep"] {
+        let name = UniqueName::new(meet);
+        let mut child = Child::spawn("creates", &[&name]);
+        child.expect("created");
+        assert!(matches!(
+            Segment::create(&*name, 64),
+            Err(Error::AlreadyExists { .. })
+        ));
+        assert!(
+            !shm_core::sweep().unwrap().contains(&name.to_string()),
+            "its owner lives"
+        );
+        child.kill_unreaped();
+        match meet {
+            "create" => drop(Segment::create(&*name, 64).unwrap()),
+            "list" => assert!(
+                !shm_core::list()
+                    .unwrap()
+                    .iter()
+                    .any(|info| info.name == *name)
+            ),
+            _ => {
+                // Another test's sweep may have been first.
+                shm_core::sweep().unwrap();
+            }
+        }
+        let exists = Path::new("/dev/shm").join(&*name).exists();
+        assert_eq!(exists, meet == "create", "{meet}");
+    }
+}
+
+#[test]
+fn the_name_of_a_killed_owner_stays_while_another_process_lives_in_it() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("guest");
+    let mut owner = Child::spawn("creates", &[&name]);
+    owner.expect("created");
+    let mut guest = Child::spawn("opens", &[&name]);
+    guest.expect("opened");
+    owner.kill();
+    shm_core::sweep().unwrap();
+    assert!(matches!(
+        Segment::create(&*name, 64),
+        Err(Error::AlreadyExists { .. })
+    ));
+    let info = shm_core::list()
+        .unwrap()
+        .into_iter()
+        .find(|info| info.name == *name)
+        .unwrap();
+    assert_eq!(
+        info.participants
+            .iter()
+            .map(|id| id.pid())
+            .collect::<Vec<_>>(),
+        [guest.pid()]
+    );
+    guest.kill();
+    Segment::create(&*name, 64).unwrap();
+}
+
+#[test]
+fn the_slot_of_a_killed_participant_is_taken_again() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("slot");
+    let segment = Segment::create(Place::named(&*name).participants(2), 64).unwrap();
+    let mut child = Child::spawn("opens", &[&name]);
+    child.expect("opened");
+    assert!(matches!(
+        Segment::open(&*name, 64),
+        Err(Error::TooManyParticipants { .. })
+    ));
+    child.kill_unreaped();
+    Segment::open(&*name, 64).unwrap();
+    assert_eq!(segment.participants().len(), 1);
+}
+
+#[test]
+fn a_forked_child_leaves_the_name_and_the_slot_to_its_parent() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("fork");
+    let mut child = Child::spawn("forks a child that drops", &[&name]);
+    child.expect("forked");
+    Segment::open(&*name, 64).unwrap();
+    let other = UniqueName::new("fork-slot");
+    Child::spawn("forks a child that takes part", &[&other]).expect("forked");
+}
+
+#[test]
+fn descriptors_reach_other_processes_by_inheritance_and_over_a_socket() {
+    let _watchdog = watchdog();
+    let segment = Segment::create(Place::anonymous(), 64).unwrap();
+    segment.write(0, b"hello").unwrap();
+    let fd = segment.inheritable_fd().unwrap();
+    Child::spawn("opens inherited", &[&fd.as_raw_fd().to_string()]).expect("hello");
+
+    let name = UniqueName::new("socket");
+    let path = Path::new("/dev/shm").join(&*name);
+    let listener = UnixListener::bind(&path).unwrap();
+    let mut child = Child::spawn("opens received", &[path.to_str().unwrap()]);
+    let (socket, _) = listener.accept().unwrap();
+    send_fd(&socket, &segment).unwrap();
+    child.expect("hello");
+}
+
+#[test]
+fn a_message_that_is_no_descriptor_is_told_apart() {
+    use std::io::Write;
+    let (mut here, there) = UnixStream::pair().unwrap();
+    here.write_all(b"12345678").unwrap();
+    assert!(matches!(recv_fd(&there), Err(Error::NotASegment { .. })));
+    drop(here);
+    assert!(matches!(recv_fd(&there), Err(Error::NotASegment { .. })));
+}

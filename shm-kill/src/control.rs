@@ -1,0 +1,40 @@
+//! Negative controls: each has one well-known fault, and a run in which it is not found has shown
+//! nothing.
+
+use std::time::Duration;
+
+use shm_testing::step_killer::{Case, Mode, Outcomes};
+
+pub(crate) fn cases() -> Vec<Case> {
+    let switch = || Outcomes::switch("0", "1");
+    vec![
+        // Two stores, and no recovery.
+        control("torn", "idle").killed(switch()),
+        // The owner is stored after the flag that says "locked".
+        control("flag", "idle").killed(switch()),
+        // A recovery that cannot be repeated, killed itself.
+        control("early", "orphan")
+            .orphaned()
+            .mode(Mode::Kill, switch()),
+        // A corpse that nobody reaped is taken for alive: kill(pid, 0).
+        control("kill0", "idle").mode(Mode::KillUnreaped, switch()),
+        // A living process whose first thread ended is taken for dead: the state letter.
+        control("letter", "idle")
+            .while_held("lock-second-thread")
+            .killed(switch()),
+        // A stopped process is taken for dead: a timer.
+        control("timer", "idle").frozen("timer", Outcomes::always("1")),
+        // A sleeper that never looks again.
+        control("forever", "idle").killed_under_waiter("forever", switch()),
+        // A waiter that dies with its ticket.
+        control("ticket", "idle")
+            .while_held("ticket")
+            .mode(Mode::Kill, switch()),
+    ]
+}
+
+fn control(operation: &str, state: &str) -> Case {
+    Case::new(operation, state)
+        .limit(Duration::from_millis(400))
+        .control()
+}

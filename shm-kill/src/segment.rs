@@ -1,0 +1,288 @@
+//! Segments: a name is there whole or not at all, and what a dead owner left can be taken away.
+
+use std::fs::OpenOptions;
+use std::path::Path;
+use std::ptr::NonNull;
+
+use shm_core::{Error, Place, Region, Segment};
+use shm_testing::Commands;
+use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
+
+const SIZE: usize = 100;
+
+/// Operation and start state of each case, with the outcomes in the order of the steps.
+pub(crate) fn cases() -> Vec<Case> {
+    let made = || Outcomes::switch("absent", "present");
+    let gone = || Outcomes::switch("present", "absent");
+    vec![
+        Case::new("create", "nothing")
+            .checked_by("name")
+            .killed(made())
+            .frozen("create", both()),
+        Case::new("open_or_create", "nothing")
+            .checked_by("name")
+            .killed(made())
+            .frozen("create", both()),
+        Case::new("open_or_create", "segment")
+            .checked_by("name")
+            .killed(Outcomes::always("present")),
+        Case::new("open", "segment")
+            .checked_by("name")
+            .killed(Outcomes::always("present")),
+        Case::new("open", "temporary")
+            .checked_by("name")
+            .killed(Outcomes::always("left")),
+        Case::new("open_read_only", "segment")
+            .checked_by("name")
+            .killed(Outcomes::always("present")),
+        Case::new("unlink", "segment")
+            .checked_by("name")
+            .killed(gone())
+            .frozen("unlink", Outcomes::always("absent")),
+        Case::new("drop", "nothing")
+            .checked_by("name")
+            .killed(Outcomes::switch("left", "absent")),
+        Case::new("sweep", "left")
+            .orphaned()
+            .checked_by("name")
+            // Every victim sweeps for all: a point visited meanwhile may find its work done.
+            .killed(Outcomes::any(&["left", "absent"]))
+            .frozen("sweep", Outcomes::always("absent")),
+        Case::new("create", "left")
+            .orphaned()
+            .checked_by("name")
+            .killed(Outcomes::phases(&["left", "absent", "present"])),
+        Case::new("create_in_region", "zeroes")
+            .checked_by("region")
+            .killed(Outcomes::switch("empty", "ready")),
+        Case::new("create_in_region", "claimed")
+            .orphaned()
+            .checked_by("region")
+            .killed(Outcomes::switch("empty", "ready"))
+            .killed_after("create_in_region", Outcomes::rising(&["empty", "ready"])),
+        Case::new("open_region", "ready region")
+            .checked_by("region")
+            .killed(Outcomes::always("ready")),
+    ]
+}
+
+/// The victim creates, and so does the one who acts: one of them did, the other was told.
+fn both() -> Outcomes {
+    Outcomes::any(&["present"])
+}
+
+pub(crate) fn commands() -> Commands {
+    setups(victims(Commands::new()))
+        .act("create", |name| match Segment::create(name, SIZE) {
+            Ok(_) => "made",
+            Err(Error::AlreadyExists { .. }) => "was there",
+            Err(other) => panic!("{other}"),
+        })
+        .act("unlink", |name| match shm_core::unlink(name) {
+            Ok(()) | Err(Error::NotFound { .. } | Error::Busy { .. }) => "tried",
+            Err(other) => panic!("{other}"),
+        })
+        .act("sweep", |_| {
+            shm_core::sweep()
+                .map(|_| "swept")
+                .expect("a directory to sweep")
+        })
+        .check("name", |name, _| check_name(name))
+        .check("region", |name, _| check_region(name))
+}
+
+fn setups(commands: Commands) -> Commands {
+    commands
+        .setup("nothing", |_| {})
+        .setup("segment", |name| drop(create(name)))
+        .setup("temporary", |name| {
+            // Its owner is gone, somebody else still lives in it when the victim comes.
+            let place = Place::named(name).unlink_on_drop(true).participants(4);
+            std::mem::forget(Segment::create(place, SIZE).expect("a new segment"));
+        })
+        .setup("left", |name| {
+            let place = Place::named(name).unlink_on_drop(true);
+            std::mem::forget(Segment::create(place, SIZE).expect("a new segment"));
+            die();
+        })
+        .setup("zeroes", |name| drop(region(name)))
+        .setup("claimed", |name| {
+            let _ = Segment::create_with(region(name), SIZE, |segment| {
+                segment.write(0, &[0xEE; SIZE])?;
+                die();
+            });
+        })
+        .setup("ready region", |name| {
+            Segment::create(region(name), SIZE).expect("a new segment");
+        })
+}
+
+fn victims(commands: Commands) -> Commands {
+    commands
+        .victim("create", |name| {
+            warm_up();
+            mark_start();
+            let made = Segment::create(name, SIZE);
+            mark_end();
+            assert!(
+                matches!(made, Ok(_) | Err(Error::AlreadyExists { .. })),
+                "{made:?}"
+            );
+        })
+        .victim("open_or_create", |name| {
+            warm_up();
+            mark_start();
+            let segment = Segment::open_or_create(name, SIZE);
+            mark_end();
+            segment.expect("one of the two");
+        })
+        .victim("open", |name| {
+            warm_up();
+            mark_start();
+            let segment = Segment::open(name, SIZE);
+            mark_end();
+            drop(segment);
+        })
+        .victim("open_read_only", |name| {
+            warm_up();
+            mark_start();
+            let segment = Segment::open_read_only(name, SIZE);
+            mark_end();
+            segment.expect("it exists");
+        })
+        .victim("unlink", |name| {
+            warm_up();
+            mark_start();
+            let result = shm_core::unlink(name);
+            mark_end();
+            assert!(
+                matches!(result, Ok(()) | Err(Error::NotFound { .. })),
+                "{result:?}"
+            );
+        })
+        .victim("drop", |name| {
+            let place = Place::named(name).unlink_on_drop(true);
+            let segment = Segment::create(place, SIZE).expect("a new segment");
+            mark_start();
+            drop(segment);
+            mark_end();
+        })
+        .victim("sweep", |_| {
+            warm_up();
+            mark_start();
+            let swept = shm_core::sweep();
+            mark_end();
+            swept.expect("a directory to sweep");
+        })
+        .victim("create_in_region", |name| {
+            warm_up();
+            let region = region(name);
+            mark_start();
+            let segment = Segment::create(region, SIZE);
+            mark_end();
+            drop(segment);
+        })
+        .victim("open_region", |name| {
+            warm_up();
+            let region = region(name);
+            mark_start();
+            let segment = Segment::open(region, SIZE);
+            mark_end();
+            segment.expect("it is ready");
+        })
+}
+
+fn create(name: &str) -> Segment {
+    Segment::create(name, SIZE).expect("a new segment")
+}
+
+/// What the name is now; then it must be possible to use and to remove it, or to create it anew.
+fn check_name(name: &str) -> &'static str {
+    let path = Path::new("/dev/shm").join(name);
+    if !path.exists() {
+        create(name).unlink().expect("it was just created");
+        return "absent";
+    }
+    let left = match Segment::open(name, SIZE) {
+        Ok(segment) => {
+            let mine = std::process::id();
+            let others = segment
+                .participants()
+                .iter()
+                .filter(|id| id.pid() != mine)
+                .count();
+            assert_eq!(others, 0, "the dead do not take part");
+            segment.write(0, &[7; SIZE]).expect("it can be used");
+            let mut bytes = [0; SIZE];
+            segment.read(0, &mut bytes).expect("it can be used");
+            assert_eq!(bytes, [7; SIZE]);
+            let temporary = is_temporary(name);
+            drop(segment);
+            temporary
+        }
+        Err(other) => panic!("a name is there, but: {other}"),
+    };
+    if left {
+        // Nobody alive is attached: whoever creates the name takes the old one away.
+        create(name);
+    }
+    shm_core::unlink(name).expect("it was there");
+    if left { "left" } else { "present" }
+}
+
+/// Whether the name should have gone with a creator who is gone.
+fn is_temporary(name: &str) -> bool {
+    let header = std::fs::read(Path::new("/dev/shm").join(name)).expect("it is there");
+    header[28] & 1 != 0
+}
+
+fn check_region(name: &str) -> &'static str {
+    let outcome = match Segment::open(region(name), SIZE) {
+        Ok(segment) => {
+            let mut bytes = [1; SIZE];
+            segment.read(0, &mut bytes).expect("it is in bounds");
+            assert_eq!(bytes, [0; SIZE], "nothing of a dead creator shows");
+            "ready"
+        }
+        Err(Error::NotReady { creator: None, .. }) => {
+            Segment::create(region(name), SIZE).expect("the claim of the dead is free");
+            Segment::open(region(name), SIZE).expect("it was just created");
+            "empty"
+        }
+        Err(other) => panic!("{other}"),
+    };
+    std::fs::remove_file(Path::new("/dev/shm").join(name)).expect("the region's file");
+    outcome
+}
+
+/// A mapping that is nobody's segment, shared by way of a file.
+fn region(name: &str) -> Region {
+    let path = Path::new("/dev/shm").join(name);
+    let mut options = OpenOptions::new();
+    let file = options
+        .read(true)
+        .write(true)
+        .create(true)
+        .truncate(false)
+        .open(path);
+    let file = file.expect("a file");
+    file.set_len(4096).expect("room for a page");
+    let map = memmap2::MmapOptions::new()
+        .map_raw(&file)
+        .expect("a mapping");
+    let start = NonNull::new(map.as_mut_ptr()).expect("not at address 0");
+    // SAFETY: the region keeps the mapping; its bytes are used through the family alone.
+    unsafe { Region::new(start, map.len(), map) }
+}
+
+/// Has this process read what it reads once only: who and where it is. That way is long, private to
+/// the process, and leaves nothing.
+pub(crate) fn warm_up() {
+    Segment::create(Place::anonymous(), SIZE).expect("a segment without a name");
+}
+
+/// Ends this process as SIGKILL does.
+pub(crate) fn die() -> ! {
+    nix::sys::signal::raise(nix::sys::signal::Signal::SIGKILL).expect("permitted");
+    unreachable!("SIGKILL cannot be survived")
+}
