@@ -13,7 +13,7 @@
 //! # What is not
 //! All processes that attach run as one user and trust each other not to attack (the list's nodes
 //! are pointers in shared memory). A thread holds 2000 locks at most ([`LockError::TooManyLocks`]).
-//! Signal handlers must not lock. A guard that crosses a `fork` stays the parent's.
+//! Signal handlers must not lock. A guard that crosses a `fork` stays the parent's: in the child it unlocks nothing and must not be used.
 //!
 //! # Platform
 //! Linux 5.14 or later, 64-bit, glibc; elsewhere locking gives [`LockError::Unsupported`].

@@ -273,7 +273,8 @@ impl<T> fmt::Debug for Mutex<T> {
 /// The lock, held: gives access to the data; dropping it unlocks.
 ///
 /// It belongs to its thread, as the kernel's list of held locks does, and is not `Send`. Dropped
-/// while its thread panics, it poisons the mutex. In a forked child it is inert.
+/// while its thread panics, it poisons the mutex. In a forked child it
+/// unlocks nothing, and the child must not use it: the parent still writes.
 #[must_use = "dropping the guard unlocks"]
 pub struct Guard<'a, T> {
     mutex: &'a Mutex<T>,

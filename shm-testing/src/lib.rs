@@ -9,9 +9,9 @@
 //! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
 //! | death at every instruction of an operation | [`step_killer`] |
 //! | random deaths under load, with an exact account | [`storm`] |
+//! | a judgement on what several processes saw | [`linearizability`] |
 //! | a failure of every system call of an operation | [`faults`] |
 //! | a signal into every blocking call | [`Alarms`] |
-//! | judging what several processes saw | [`linearizability`] |
 //!
 //! The step killer and the fault driver work on *victims*: sub-commands of an ordinary program,
 //! declared by [`Commands`], which a person can run as well.

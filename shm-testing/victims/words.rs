@@ -1,13 +1,13 @@
 //! The shared words of all toys, in a mapped file in /dev/shm.
 
 use std::fs::{self, File, OpenOptions};
-use std::num::NonZeroUsize;
+use std::mem::ManuallyDrop;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::AtomicU32;
 use std::time::Duration;
 
+use memmap2::MmapOptions;
 use nix::libc;
-use nix::sys::mman::{MapFlags, ProtFlags, mmap};
 
 /// What the toys keep. Every access of theirs is SeqCst: they show deaths, not orderings.
 #[derive(Debug, Default)]
@@ -64,15 +64,13 @@ pub(crate) fn remove(name: &str) {
 }
 
 fn map(file: &File) -> &'static Words {
-    let size = NonZeroUsize::new(size_of::<Words>()).expect("some words");
-    let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-    // SAFETY: the kernel chooses the address, so nothing is mapped over.
-    let at = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }.expect("a mapping");
+    let map = MmapOptions::new().map_raw(file).expect("a mapping");
+    let words = ManuallyDrop::new(map).as_ptr().cast::<Words>();
     // SAFETY:
     // - in bounds, aligned, mapped: a page holds the words, and it is never unmapped;
     // - no other writer but through atomics: every toy maps it by this function;
     // - any bytes are a value of atomic integers.
-    unsafe { at.cast::<Words>().as_ref() }
+    unsafe { &*words }
 }
 
 /// Sleeps while `word` is `value`, at most for `limit`; may return early.

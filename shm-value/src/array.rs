@@ -408,7 +408,8 @@ impl<T> fmt::Debug for Array<T> {
 /// The lock, held: the elements in place, as a slice; dropping it unlocks.
 ///
 /// It belongs to its thread and is not `Send`. Dropped while its thread panics, it poisons the
-/// array. In a forked child it is inert.
+/// array. In a forked child it
+/// unlocks nothing, and the child must not use it: the parent still writes.
 #[must_use = "dropping the guard unlocks"]
 pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,

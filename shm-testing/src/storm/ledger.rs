@@ -16,22 +16,19 @@
 use std::fmt;
 use std::fs::{File, OpenOptions};
 use std::io;
-use std::num::NonZeroUsize;
 use std::ops::RangeInclusive;
 use std::path::Path;
-use std::ptr::NonNull;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
-use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
+use memmap2::{MmapOptions, MmapRaw};
 
 const HEADER: usize = 8;
 const SEAT_HEADER: usize = 4;
 
 /// A mapped ledger.
 pub struct Ledger {
-    words: NonNull<AtomicU64>,
-    count: usize,
+    map: MmapRaw,
 }
 
 /// One recorded operation.
@@ -52,11 +49,6 @@ pub(super) struct Seat<'a> {
     records: &'a [AtomicU64],
 }
 
-// SAFETY: the words are atomics in a mapping that lives as long as the ledger.
-unsafe impl Send for Ledger {}
-// SAFETY: as above; all access goes through atomics.
-unsafe impl Sync for Ledger {}
-
 impl Ledger {
     pub(super) fn create(path: &Path, seats: usize, records: usize) -> io::Result<Self> {
         let count = HEADER + seats * (SEAT_HEADER + 2 * records);
@@ -67,7 +59,7 @@ impl Ledger {
             .open(path)?;
         // Sparse: what is not written takes no room.
         file.set_len((count * size_of::<u64>()) as u64)?;
-        let ledger = Self::map(&file, count)?;
+        let ledger = Self::map(&file)?;
         ledger.words()[1].store(seats as u64, SeqCst);
         ledger.words()[2].store(records as u64, SeqCst);
         Ok(ledger)
@@ -75,28 +67,21 @@ impl Ledger {
 
     pub(super) fn open(path: &Path) -> io::Result<Self> {
         let file = OpenOptions::new().read(true).write(true).open(path)?;
-        let count = file.metadata()?.len() as usize / size_of::<u64>();
-        Self::map(&file, count)
+        Self::map(&file)
     }
 
-    fn map(file: &File, count: usize) -> io::Result<Self> {
-        let size = NonZeroUsize::new(count * size_of::<u64>())
-            .ok_or(io::Error::other("an empty ledger"))?;
-        let access = ProtFlags::PROT_READ | ProtFlags::PROT_WRITE;
-        // SAFETY: the kernel chooses the address, so nothing is mapped over.
-        let at = unsafe { mmap(None, size, access, MapFlags::MAP_SHARED, file, 0) }?;
-        Ok(Self {
-            words: at.cast(),
-            count,
-        })
+    fn map(file: &File) -> io::Result<Self> {
+        let map = MmapOptions::new().map_raw(file)?;
+        Ok(Self { map })
     }
 
     fn words(&self) -> &[AtomicU64] {
+        let words = self.map.as_ptr().cast::<AtomicU64>();
         // SAFETY:
-        // - in bounds, aligned, mapped: `count` words were mapped at a page's start, until the drop;
+        // - in bounds, aligned, mapped: whole words from a page's start, for as long as `self`;
         // - no other writer but through atomics: both sides use this type only;
         // - any bytes are a value of an atomic integer.
-        unsafe { std::slice::from_raw_parts(self.words.as_ptr(), self.count) }
+        unsafe { std::slice::from_raw_parts(words, self.map.len() / size_of::<AtomicU64>()) }
     }
 
     /// Tells the workers to stop.
@@ -189,13 +174,6 @@ impl Ledger {
             0 => Ok(()),
             n => Err(format!("{n} items: {}, ..", wrong[..n.min(5)].join(", "))),
         }
-    }
-}
-
-impl Drop for Ledger {
-    fn drop(&mut self) {
-        // SAFETY: the mapping is ours, and every borrow of it ends before the ledger.
-        let _ = unsafe { munmap(self.words.cast(), self.count * size_of::<u64>()) };
     }
 }
 

@@ -44,6 +44,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::Signal;
+use nix::time::{ClockId, clock_gettime};
 
 pub use ledger::{Ledger, Record};
 
@@ -116,7 +117,7 @@ impl Storm {
     /// Unless told otherwise: two workers more than processors, 1000 kills, 3 ms apart on average,
     /// stops of up to 200 ms.
     pub fn new(role: &str, args: &[&str]) -> Self {
-        use std::hash::{BuildHasher, Hasher, RandomState};
+        let now = clock_gettime(ClockId::CLOCK_BOOTTIME).expect("CLOCK_BOOTTIME exists");
         Self {
             path: "peer".to_owned(),
             role: role.to_owned(),
@@ -127,7 +128,7 @@ impl Storm {
             longest_stop: Duration::from_millis(200),
             records: 1 << 20,
             patience: Duration::from_secs(20),
-            seed: RandomState::new().build_hasher().finish(),
+            seed: now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64,
         }
     }
 
