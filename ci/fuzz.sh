@@ -40,6 +40,10 @@ if ! cargo +nightly --version >/dev/null 2>&1; then
     echo 'To go without it, set SHM_CI_NO_NIGHTLY=1.' >&2
     exit 1
 fi
+# libFuzzer is C++.
+if ! command -v c++ >/dev/null; then
+    apt-get update --quiet && apt-get install --quiet --yes g++
+fi
 if ! cargo fuzz --version >/dev/null 2>&1; then
     cargo install cargo-fuzz --version "$cargo_fuzz_version" --locked
 fi

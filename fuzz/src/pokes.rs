@@ -1,7 +1,7 @@
 //! A segment that was in order, and an attacker who changes bytes of it.
 
 use arbitrary::Arbitrary;
-use shm_core::HEADER_SIZE;
+use shm_core::{HEADER_SIZE, ProcessId};
 
 use crate::backing::Backing;
 use crate::image::Content;
@@ -48,6 +48,15 @@ pub(crate) enum Poke {
         at: At,
         value: u8,
     },
+    /// This thread, as a lock word names its owner.
+    OwnThread {
+        at: At,
+        flags: u8,
+    },
+    /// This process, as slots and locks name theirs.
+    OwnProcess {
+        at: At,
+    },
 }
 
 /// Where: in the header and what follows it, or in the payload.
@@ -66,6 +75,15 @@ impl Poke {
             Self::Long { at, value } => backing.poke(at.offset(backing), &value.to_ne_bytes()),
             Self::Small { at, value } => {
                 backing.poke(at.offset(backing), &u64::from(value).to_ne_bytes());
+            }
+            Self::OwnThread { at, flags } => {
+                let thread = nix::unistd::gettid().as_raw().unsigned_abs();
+                let word = thread | u32::from(flags & 3) << 30;
+                backing.poke(at.offset(backing), &word.to_ne_bytes());
+            }
+            Self::OwnProcess { at } => {
+                let process = ProcessId::current().to_bits();
+                backing.poke(at.offset(backing), &process.to_ne_bytes());
             }
         }
     }
