@@ -21,13 +21,26 @@
 //! # Examples
 //! See [`Mutex`], and `examples/` of this crate.
 
+#[cfg(not(loom))]
+mod bounded_semaphore;
+#[cfg(not(loom))]
+mod create_error;
 mod error;
+#[cfg(not(loom))]
+mod mapped;
 #[cfg(not(loom))]
 mod mutex;
 mod patience;
 mod raw_mutex;
+mod raw_semaphore;
 mod recover;
+#[cfg(not(loom))]
+mod semaphore;
 
+#[cfg(not(loom))]
+pub use bounded_semaphore::BoundedSemaphore;
+#[cfg(not(loom))]
+pub use create_error::CreateError;
 #[doc(hidden)]
 pub use error::Guarded;
 pub use error::{Cause, LockError, LockFailure};
@@ -40,4 +53,9 @@ pub use raw_mutex::RawInspect as Inspection;
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+pub use raw_semaphore::{AcquireError, ReleaseError, SemaphoreInspection};
+#[doc(hidden)]
+pub use raw_semaphore::{RawSemaphore, SemaphoreFault};
 pub use recover::Recover;
+#[cfg(not(loom))]
+pub use semaphore::{Permit, Semaphore};

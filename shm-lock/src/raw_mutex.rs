@@ -770,13 +770,13 @@ impl RawMutex {
 }
 
 /// How far a waiter is with spinning.
-struct Spin {
+pub(crate) struct Spin {
     round: u32,
     rounds: u32,
 }
 
 impl Spin {
-    fn new() -> Self {
+    pub(crate) fn new() -> Self {
         // On one processor the owner runs only if we do not.
         let rounds = if futex::processors() > 1 {
             PAUSES + YIELDS
@@ -787,7 +787,7 @@ impl Spin {
     }
 
     /// Waits a little; `false` when it is time to sleep.
-    fn again(&mut self) -> bool {
+    pub(crate) fn again(&mut self) -> bool {
         if self.round == self.rounds {
             return false;
         }
