@@ -27,10 +27,13 @@ mod bounded_semaphore;
 mod create_error;
 mod error;
 #[cfg(not(loom))]
+mod event;
+#[cfg(not(loom))]
 mod mapped;
 #[cfg(not(loom))]
 mod mutex;
 mod patience;
+mod raw_event;
 mod raw_mutex;
 mod raw_semaphore;
 mod recover;
@@ -45,9 +48,14 @@ pub use create_error::CreateError;
 pub use error::Guarded;
 pub use error::{Cause, LockError, LockFailure};
 #[cfg(not(loom))]
+pub use event::Event;
+#[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
+pub use raw_event::EventInspection;
+#[doc(hidden)]
+pub use raw_event::{EventFault, RawEvent};
 pub use raw_mutex::RawInspect as Inspection;
 #[doc(hidden)]
 pub use raw_mutex::fault::Fault;
