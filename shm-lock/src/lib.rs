@@ -24,6 +24,8 @@
 #[cfg(not(loom))]
 mod bounded_semaphore;
 #[cfg(not(loom))]
+mod condvar;
+#[cfg(not(loom))]
 mod create_error;
 mod error;
 #[cfg(not(loom))]
@@ -33,6 +35,7 @@ mod mapped;
 #[cfg(not(loom))]
 mod mutex;
 mod patience;
+mod raw_condvar;
 mod raw_event;
 mod raw_mutex;
 mod raw_semaphore;
@@ -42,6 +45,8 @@ mod semaphore;
 
 #[cfg(not(loom))]
 pub use bounded_semaphore::BoundedSemaphore;
+#[cfg(not(loom))]
+pub use condvar::{Condvar, Data, WaitTimeout, WaitTimeoutResult};
 #[cfg(not(loom))]
 pub use create_error::CreateError;
 #[doc(hidden)]
@@ -53,6 +58,9 @@ pub use event::Event;
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
+pub use raw_condvar::CondvarInspection;
+#[doc(hidden)]
+pub use raw_condvar::{CondvarFault, OtherMutex, RawCondvar};
 pub use raw_event::EventInspection;
 #[doc(hidden)]
 pub use raw_event::{EventFault, RawEvent};
