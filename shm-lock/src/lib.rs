@@ -5,6 +5,9 @@
 //! for the kernel (the robust list): when a thread dies in whatever way, the kernel itself frees
 //! what it held and wakes a waiter.
 //!
+//! Beside it: [`Semaphore`], [`BoundedSemaphore`], [`Condvar`], [`Event`], [`Barrier`]. None of them is
+//! held up by a process that was killed while it waited; each says what the death of a party leaves.
+//!
 //! # What is promised
 //! Any process may be killed between any two instructions, and the others go on. Who gets the lock
 //! next is told ([`LockError::OwnerDied`]), holds it, and repairs the data; a repairer that dies
@@ -22,6 +25,8 @@
 //! See [`Mutex`], and `examples/` of this crate.
 
 #[cfg(not(loom))]
+mod barrier;
+#[cfg(not(loom))]
 mod bounded_semaphore;
 #[cfg(not(loom))]
 mod condvar;
@@ -35,6 +40,7 @@ mod mapped;
 #[cfg(not(loom))]
 mod mutex;
 mod patience;
+mod raw_barrier;
 mod raw_condvar;
 mod raw_event;
 mod raw_mutex;
@@ -43,6 +49,8 @@ mod recover;
 #[cfg(not(loom))]
 mod semaphore;
 
+#[cfg(not(loom))]
+pub use barrier::{AllRegistered, Barrier, BarrierWaitResult, Party};
 #[cfg(not(loom))]
 pub use bounded_semaphore::BoundedSemaphore;
 #[cfg(not(loom))]
@@ -58,6 +66,9 @@ pub use event::Event;
 pub use mutex::{Guard, LockResult, Mutex};
 #[doc(hidden)]
 pub use patience::Patience;
+#[doc(hidden)]
+pub use raw_barrier::{BarrierFault, Party as RawParty, RawBarrier, Standing};
+pub use raw_barrier::{BarrierInspection, BrokenBarrier};
 pub use raw_condvar::CondvarInspection;
 #[doc(hidden)]
 pub use raw_condvar::{CondvarFault, OtherMutex, RawCondvar};
