@@ -27,6 +27,8 @@ mod mutex;
 mod patience;
 mod raw_mutex;
 mod recover;
+#[cfg(not(loom))]
+mod reentrant_mutex;
 
 #[doc(hidden)]
 pub use error::Guarded;
@@ -41,3 +43,5 @@ pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 pub use recover::Recover;
+#[cfg(not(loom))]
+pub use reentrant_mutex::{ReentrantGuard, ReentrantMutex};
