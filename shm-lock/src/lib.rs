@@ -26,9 +26,15 @@ mod error;
 mod mutex;
 mod patience;
 mod raw_mutex;
+mod raw_rwlock;
 mod recover;
 #[cfg(not(loom))]
 mod reentrant_mutex;
+#[cfg(not(loom))]
+mod rwlock;
+mod slot;
+#[cfg(not(loom))]
+mod slots_error;
 
 #[doc(hidden)]
 pub use error::Guarded;
@@ -42,6 +48,14 @@ pub use raw_mutex::RawInspect as Inspection;
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+#[doc(hidden)]
+pub use raw_rwlock::{RawRwLock, RwFault, RwHead};
 pub use recover::Recover;
 #[cfg(not(loom))]
 pub use reentrant_mutex::{ReentrantGuard, ReentrantMutex};
+#[cfg(not(loom))]
+pub use rwlock::{RwLock, RwLockInspection, RwLockReadGuard, RwLockWriteGuard};
+#[doc(hidden)]
+pub use slot::Slot;
+#[cfg(not(loom))]
+pub use slots_error::SlotsError;
