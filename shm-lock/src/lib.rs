@@ -26,10 +26,13 @@ mod error;
 mod mutex;
 mod patience;
 mod raw_mutex;
+mod raw_robust_semaphore;
 mod raw_rwlock;
 mod recover;
 #[cfg(not(loom))]
 mod reentrant_mutex;
+#[cfg(not(loom))]
+mod robust_semaphore;
 #[cfg(not(loom))]
 mod rwlock;
 mod slot;
@@ -49,10 +52,14 @@ pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 #[doc(hidden)]
+pub use raw_robust_semaphore::{RawRobustSemaphore, RobustSemaphoreFault, SemaphoreHead};
+#[doc(hidden)]
 pub use raw_rwlock::{RawRwLock, RwFault, RwHead};
 pub use recover::Recover;
 #[cfg(not(loom))]
 pub use reentrant_mutex::{ReentrantGuard, ReentrantMutex};
+#[cfg(not(loom))]
+pub use robust_semaphore::{RobustPermit, RobustSemaphore, RobustSemaphoreInspection};
 #[cfg(not(loom))]
 pub use rwlock::{RwLock, RwLockInspection, RwLockReadGuard, RwLockWriteGuard};
 #[doc(hidden)]

@@ -102,6 +102,7 @@ pub struct RwHead {
     writer: AtomicU64,
     state: AtomicU32,
     /// For the handle; the algorithm has its slots as a slice.
+    #[cfg(not(loom))]
     readers: AtomicU32,
     #[cfg(loom)]
     fault: Option<RwFault>,
@@ -131,7 +132,6 @@ impl RwHead {
             gate: RawMutex::new(),
             writer: AtomicU64::new(0),
             state: AtomicU32::new(0),
-            readers: AtomicU32::new(0),
             fault,
         }
     }

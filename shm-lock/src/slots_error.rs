@@ -2,7 +2,7 @@
 
 use shm_core::Error;
 
-/// A [`RwLock`](crate::RwLock) of a chosen size that
+/// A [`RwLock`](crate::RwLock) of a chosen size or a [`RobustSemaphore`](crate::RobustSemaphore) that
 /// was not created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
