@@ -24,8 +24,11 @@
 mod error;
 #[cfg(not(loom))]
 mod mutex;
+#[cfg(not(loom))]
+mod once;
 mod patience;
 mod raw_mutex;
+mod raw_once;
 mod raw_robust_semaphore;
 mod raw_rwlock;
 mod recover;
@@ -44,6 +47,8 @@ pub use error::Guarded;
 pub use error::{Cause, LockError, LockFailure};
 #[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
+#[cfg(not(loom))]
+pub use once::{Once, OnceValue};
 #[doc(hidden)]
 pub use patience::Patience;
 pub use raw_mutex::RawInspect as Inspection;
@@ -51,6 +56,8 @@ pub use raw_mutex::RawInspect as Inspection;
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+#[doc(hidden)]
+pub use raw_once::{OnceFault, RawOnce};
 #[doc(hidden)]
 pub use raw_robust_semaphore::{RawRobustSemaphore, RobustSemaphoreFault, SemaphoreHead};
 #[doc(hidden)]
