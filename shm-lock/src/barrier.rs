@@ -100,7 +100,9 @@ impl Barrier {
     pub const MAX_PARTIES: u32 = RawBarrier::MAX_PARTIES;
 
     fn spec() -> Spec {
-        Spec::new(Kind(*b"BARR"), 1, size_of::<RawBarrier>() as u64).label("Barrier")
+        Spec::new(Kind(*b"BARR"), 1, size_of::<RawBarrier>() as u64)
+            .label("Barrier")
+            .locked()
     }
 
     /// Creates a barrier for `parties`.

@@ -54,7 +54,9 @@ impl BoundedSemaphore {
     pub const MAX_PERMITS: u32 = RawSemaphore::MAX;
 
     fn spec() -> Spec {
-        Spec::new(Kind(*b"BSEM"), 1, size_of::<RawSemaphore>() as u64).label("BoundedSemaphore")
+        Spec::new(Kind(*b"BSEM"), 1, size_of::<RawSemaphore>() as u64)
+            .label("BoundedSemaphore")
+            .locked()
     }
 
     /// Creates a semaphore of `permits`, which is also the most it will ever have.

@@ -88,7 +88,9 @@ impl Condvar {
     pub const REGION_SIZE: usize = size_of::<RawCondvar>() + shm_core::HEADER_SIZE;
 
     fn spec() -> Spec {
-        Spec::new(Kind(*b"COND"), 1, size_of::<RawCondvar>() as u64).label("Condvar")
+        Spec::new(Kind(*b"COND"), 1, size_of::<RawCondvar>() as u64)
+            .label("Condvar")
+            .locked()
     }
 
     /// Creates a condition variable that nobody waits for.

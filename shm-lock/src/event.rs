@@ -55,7 +55,9 @@ impl Event {
     pub const REGION_SIZE: usize = size_of::<RawEvent>() + shm_core::HEADER_SIZE;
 
     fn spec() -> Spec {
-        Spec::new(Kind(*b"EVNT"), 1, size_of::<RawEvent>() as u64).label("Event")
+        Spec::new(Kind(*b"EVNT"), 1, size_of::<RawEvent>() as u64)
+            .label("Event")
+            .locked()
     }
 
     /// Creates an event that is not set.

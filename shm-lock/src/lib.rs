@@ -39,15 +39,29 @@ mod event;
 mod mapped;
 #[cfg(not(loom))]
 mod mutex;
+#[cfg(not(loom))]
+mod once;
 mod patience;
 mod raw_barrier;
 mod raw_condvar;
 mod raw_event;
 mod raw_mutex;
+mod raw_once;
+mod raw_robust_semaphore;
+mod raw_rwlock;
 mod raw_semaphore;
 mod recover;
 #[cfg(not(loom))]
+mod reentrant_mutex;
+#[cfg(not(loom))]
+mod robust_semaphore;
+#[cfg(not(loom))]
+mod rwlock;
+#[cfg(not(loom))]
 mod semaphore;
+mod slot;
+#[cfg(not(loom))]
+mod slots_error;
 mod spin;
 
 #[cfg(not(loom))]
@@ -65,6 +79,8 @@ pub use error::{Cause, LockError, LockFailure};
 pub use event::Event;
 #[cfg(not(loom))]
 pub use mutex::{Guard, LockResult, Mutex};
+#[cfg(not(loom))]
+pub use once::{Once, OnceValue};
 #[doc(hidden)]
 pub use patience::Patience;
 #[doc(hidden)]
@@ -81,15 +97,31 @@ pub use raw_mutex::RawInspect as Inspection;
 pub use raw_mutex::fault::Fault;
 #[doc(hidden)]
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
+#[doc(hidden)]
+pub use raw_once::{OnceFault, RawOnce};
+#[doc(hidden)]
+pub use raw_robust_semaphore::{RawRobustSemaphore, RobustSemaphoreFault, SemaphoreHead};
+#[doc(hidden)]
+pub use raw_rwlock::{RawRwLock, RwFault, RwHead};
 pub use raw_semaphore::{AcquireError, ReleaseError, SemaphoreInspection};
 #[doc(hidden)]
 pub use raw_semaphore::{RawSemaphore, SemaphoreFault};
 pub use recover::Recover;
 #[cfg(not(loom))]
+pub use reentrant_mutex::{ReentrantGuard, ReentrantMutex};
+#[cfg(not(loom))]
+pub use robust_semaphore::{RobustPermit, RobustSemaphore, RobustSemaphoreInspection};
+#[cfg(not(loom))]
+pub use rwlock::{RwLock, RwLockInspection, RwLockReadGuard, RwLockWriteGuard};
+#[cfg(not(loom))]
 pub use semaphore::{Permit, Semaphore};
 pub use shm_core::ProcessId;
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, Region, Segment};
+#[doc(hidden)]
+pub use slot::Slot;
+#[cfg(not(loom))]
+pub use slots_error::SlotsError;
 
 /// The examples of the README, run with those of the documentation.
 #[cfg(doctest)]

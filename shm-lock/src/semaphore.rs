@@ -64,7 +64,9 @@ impl Semaphore {
     pub const MAX_PERMITS: u32 = RawSemaphore::MAX;
 
     fn spec() -> Spec {
-        Spec::new(Kind(*b"SEMA"), 1, size_of::<RawSemaphore>() as u64).label("Semaphore")
+        Spec::new(Kind(*b"SEMA"), 1, size_of::<RawSemaphore>() as u64)
+            .label("Semaphore")
+            .locked()
     }
 
     /// Creates a semaphore of `permits`; with 0, the first acquirer waits for a release.
