@@ -153,8 +153,9 @@ fn a_number_of_permits_is_checked() {
     drop(permits);
     assert_eq!(largest.available(), most);
     for wrong in [0_u32, most + 1, u32::MAX] {
-        largest.segment().write(60, &wrong.to_ne_bytes()).unwrap();
         let fd = largest.segment().inheritable_fd().unwrap();
+        let file = std::fs::File::from(fd.try_clone().unwrap());
+        std::os::unix::fs::FileExt::write_all_at(&file, &wrong.to_ne_bytes(), 4096 + 60).unwrap();
         let error = RobustSemaphore::open(fd).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
     }

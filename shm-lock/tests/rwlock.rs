@@ -271,9 +271,13 @@ fn a_number_of_slots_is_checked() {
 #[test]
 fn a_number_of_slots_that_cannot_be_is_corrupt() {
     let name = UniqueName::new("corrupt-slots");
-    let lock = RwLock::create(&*name, 0_u32).unwrap();
+    let _lock = RwLock::create(&*name, 0_u32).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
     for wrong in [0_u32, 65, 1025, u32::MAX] {
-        lock.segment().write(60, &wrong.to_ne_bytes()).unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &wrong.to_ne_bytes(), 4096 + 60).unwrap();
         let error = RwLock::<u32>::open(&*name).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
     }
