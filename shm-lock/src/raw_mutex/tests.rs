@@ -188,12 +188,12 @@ fn data_given_up_refuses_every_waiter() {
 #[test]
 fn a_starving_waiter_gets_the_lock_from_a_greedy_owner() {
     let mutex = RawMutex::new();
-    let done = std::sync::atomic::AtomicBool::new(false);
+    let done = AtomicU32::new(0);
     thread::scope(|scope| {
         let mutex = &mutex;
         let done = &done;
         scope.spawn(move || {
-            while !done.load(std::sync::atomic::Ordering::Relaxed) {
+            while done.load(Ordering::Relaxed) == 0 {
                 // SAFETY: the mutex outlives the section.
                 unsafe { mutex.lock(None) }.expect("it becomes free");
                 thread::sleep(Duration::from_micros(200));
@@ -209,7 +209,7 @@ fn a_starving_waiter_gets_the_lock_from_a_greedy_owner() {
             unsafe { mutex.unlock() };
             thread::sleep(Duration::from_micros(500));
         }
-        done.store(true, std::sync::atomic::Ordering::Relaxed);
+        done.store(1, Ordering::Relaxed);
     });
 }
 
