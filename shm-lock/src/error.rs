@@ -28,6 +28,8 @@ pub enum LockError<G: Guarded> {
     Deadlock,
     /// This thread holds as many locks as the kernel would release at its death (2000).
     TooManyLocks,
+    /// Somebody waits for the condition variable with another mutex; here is the guard, still locked.
+    OtherMutex(G),
     /// The segment is attached read-only.
     ReadOnly,
     /// The C library's robust list cannot be used in this process.
@@ -94,6 +96,7 @@ impl<G: Guarded> LockError<G> {
             Self::Timeout => LockFailure::Timeout,
             Self::Deadlock => LockFailure::Deadlock,
             Self::TooManyLocks => LockFailure::TooManyLocks,
+            Self::OtherMutex(_) => LockFailure::OtherMutex,
             Self::ReadOnly => LockFailure::ReadOnly,
             Self::Unsupported => LockFailure::Unsupported,
         }
@@ -122,6 +125,9 @@ pub enum LockFailure {
     /// This thread holds as many locks as the kernel would release at its death (2000).
     #[error("this thread holds too many locks")]
     TooManyLocks,
+    /// Somebody waits for the condition variable with another mutex.
+    #[error("somebody waits for the condition variable with another mutex")]
+    OtherMutex,
     /// The segment is attached read-only.
     #[error("the segment is attached read-only")]
     ReadOnly,

@@ -283,6 +283,13 @@ pub struct Guard<'a, T> {
     not_send: PhantomData<*const ()>,
 }
 
+impl<'a, T> Guard<'a, T> {
+    /// The mutex that is held.
+    pub(crate) fn mutex_of(guard: &Self) -> &'a Mutex<T> {
+        guard.mutex
+    }
+}
+
 // SAFETY: a shared guard gives shared access to the data only.
 unsafe impl<T: Sync> Sync for Guard<'_, T> {}
 

@@ -6,7 +6,7 @@
 //!      4    4 state   bit 0 inconsistent, bit 1 poisoned, bit 2 not recoverable; bits 8.. deaths, wrapping
 //!      8    8 owner   ProcessId of the owner; 0: no section is open
 //!     16    4 starve  1: a waiter has slept for longer than STARVATION
-//!     20    4 depth   reserved for a reentrant mutex
+//!     20    4 depth   sections of the owner inside this one, where nesting is allowed; 0 in a plain mutex
 //!     24    8 prev  } node of the owner's robust list, valid in the owner's address space alone
 //!     32    8 next  }
 //!     40    8 since   CLOCK_MONOTONIC ns at which a sleeping waiter first saw this owner; 0: none did
@@ -211,7 +211,7 @@ pub struct RawMutex {
     state: AtomicU32,
     owner: AtomicU64,
     starve: AtomicU32,
-    _depth: AtomicU32,
+    depth: AtomicU32,
     node: Node,
     since: AtomicU64,
     #[cfg(loom)]
@@ -224,7 +224,7 @@ const _: () = {
     assert!(size_of::<RawMutex>() == 48 && align_of::<RawMutex>() == 16);
     assert!(offset_of!(RawMutex, word) == 0 && offset_of!(RawMutex, state) == 4);
     assert!(offset_of!(RawMutex, owner) == 8 && offset_of!(RawMutex, starve) == 16);
-    assert!(offset_of!(RawMutex, _depth) == 20 && offset_of!(RawMutex, since) == 40);
+    assert!(offset_of!(RawMutex, depth) == 20 && offset_of!(RawMutex, since) == 40);
     // The kernel's node is the second word of `Node`.
     assert!(offset_of!(RawMutex, node) as isize + 8 + robust::WORD_OFFSET == 0);
 };
@@ -259,7 +259,7 @@ impl RawMutex {
             state: AtomicU32::new(0),
             owner: AtomicU64::new(0),
             starve: AtomicU32::new(0),
-            _depth: AtomicU32::new(0),
+            depth: AtomicU32::new(0),
             node: Node::new(),
             since: AtomicU64::new(0),
         }
@@ -293,7 +293,7 @@ impl RawMutex {
             state: AtomicU32::new(0),
             owner: AtomicU64::new(0),
             starve: AtomicU32::new(u32::from(starved)),
-            _depth: AtomicU32::new(0),
+            depth: AtomicU32::new(0),
             node: Node::new(),
             since: AtomicU64::new(0),
             fault,
@@ -764,6 +764,21 @@ impl RawMutex {
         // Relaxed: written by holders alone, who are ordered by the word (INV-M6).
         let state = self.state.load(Ordering::Relaxed);
         self.state.store(change(state), Ordering::Relaxed);
+    }
+
+    /// How deep the holder is nested in its own section. For the holder, who sets it anew whenever it
+    /// takes the lock: what a dead owner left means nothing.
+    #[inline]
+    pub(crate) fn depth(&self) -> u32 {
+        // Relaxed: written by holders alone, who are ordered by the word (INV-M6).
+        self.depth.load(Ordering::Relaxed)
+    }
+
+    /// Notes how deep the holder is nested. For the holder.
+    #[inline]
+    pub(crate) fn set_depth(&self, depth: u32) {
+        // Relaxed: as in `depth`.
+        self.depth.store(depth, Ordering::Relaxed);
     }
 
     // ---- for observers ----------------------------------------------------------------------

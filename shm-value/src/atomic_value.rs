@@ -1,16 +1,34 @@
 //! A number that every process changes by one instruction, without a lock.
 //!
-//! Payload, kind `ATOM`, version 1: the number at offset 0, in as many bytes as its type has.
+//! Payload, kind `ATOM`, version 1:
 //!
-//! Peer death: each operation is one instruction; it happened or it did not.
+//! | offset | size | field |
+//! |---:|---:|---|
+//! | 0 | 1 to 8 | the number, in as many bytes as its type has |
+//! | 8 | 4 | `changes`: futex; one more with each notification |
+//!
+//! PAIR atomic-changes: a notifier adds to `changes` with Release after its store of the number; a waiter
+//! loads `changes` with Acquire before it looks at the number, and sleeps only while `changes` is what it
+//! saw.
+//! Peer death: each operation is one instruction; it happened or it did not. One who is killed
+//! between its store and its notification, or woken in another's stead and killed, delays the
+//! waiters by one slice (100 ms) at most: then they look by themselves.
 
 use std::fmt;
 use std::ptr::NonNull;
+use std::time::{Duration, Instant};
 
 use shm_core::sync::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
-use shm_core::{Error, Kind, Place, Segment, Shared, Spec};
+use shm_core::{Deadline, Error, Kind, Place, Segment, Shared, Spec, futex};
+
+use crate::error::ValueError;
+
+/// Where `changes` lies.
+const CHANGES: usize = 8;
+/// Bytes of the payload.
+const SIZE: usize = 12;
 
 /// An atomic number or flag that processes share; a handle that is cheap to clone.
 ///
@@ -20,8 +38,14 @@ use shm_core::{Error, Kind, Place, Segment, Shared, Spec};
 /// Loads acquire, stores release, and operations that read and write do both: what a process wrote
 /// before a store is seen by whoever loads the stored number.
 ///
+/// # Waiting
+/// [`wait`](Self::wait) sleeps until the number is another one; whoever changes it says so with
+/// [`notify_one`](Self::notify_one) or [`notify_all`](Self::notify_all). A number that is changed without a
+/// notification is noticed within 100 ms.
+///
 /// # Peer death
-/// Nothing can be left half done.
+/// Nothing can be left half done. Who dies between a change and its notification delays the waiters by
+/// 100 ms at most.
 ///
 /// # Examples
 /// ```
@@ -43,6 +67,7 @@ pub struct AtomicValue<T: Atomic> {
 pub struct AtomicReader<T: Atomic> {
     segment: Segment,
     cell: NonNull<T::Cell>,
+    changes: NonNull<AtomicU32>,
 }
 
 // SAFETY: the cell is an atomic in the segment, which the handle keeps mapped.
@@ -55,6 +80,7 @@ impl<T: Atomic> Clone for AtomicReader<T> {
         Self {
             segment: self.segment.clone(),
             cell: self.cell,
+            changes: self.changes,
         }
     }
 }
@@ -70,7 +96,12 @@ impl<T: Atomic> Clone for AtomicValue<T> {
 impl<T: Atomic> AtomicReader<T> {
     fn attach(segment: Segment) -> Result<Self, Error> {
         let cell = NonNull::from(segment.view::<T::Cell>(0)?);
-        Ok(Self { segment, cell })
+        let changes = NonNull::from(segment.view::<AtomicU32>(CHANGES)?);
+        Ok(Self {
+            segment,
+            cell,
+            changes,
+        })
     }
 
     /// The number now (Acquire).
@@ -78,6 +109,60 @@ impl<T: Atomic> AtomicReader<T> {
     #[inline]
     pub fn load(&self) -> T {
         T::load(self.cell())
+    }
+
+    /// Blocks while the number is `old`, bit by bit, and gives the other one. May be overtaken: the
+    /// number it gives may have changed again, and one that was `old` again by then is waited for.
+    pub fn wait(&self, old: T) -> T {
+        loop {
+            if let Some(new) = self.wait_once(old, None) {
+                return new;
+            }
+        }
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// [`ValueError::Timeout`].
+    pub fn wait_timeout(&self, old: T, timeout: Duration) -> Result<T, ValueError> {
+        self.wait_until(old, Deadline::after(timeout))
+    }
+
+    /// As [`wait`](Self::wait), until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`ValueError::Timeout`].
+    pub fn wait_deadline(&self, old: T, deadline: Instant) -> Result<T, ValueError> {
+        self.wait_until(old, Deadline::at(deadline))
+    }
+
+    fn wait_until(&self, old: T, deadline: Deadline) -> Result<T, ValueError> {
+        loop {
+            if let Some(new) = self.wait_once(old, Some(deadline)) {
+                return Ok(new);
+            }
+            if deadline.is_past() {
+                return Err(ValueError::Timeout);
+            }
+        }
+    }
+
+    /// One look, and one sleep if the number is still `old`.
+    fn wait_once(&self, old: T, deadline: Option<Deadline>) -> Option<T> {
+        // PAIR atomic-changes: Acquire, before the look.
+        let seen = self.changes().load(Ordering::Acquire);
+        let now = self.load();
+        if !T::same(now, old) {
+            return Some(now);
+        }
+        let _ = futex::wait_slice(self.changes(), seen, deadline);
+        None
+    }
+
+    fn changes(&self) -> &AtomicU32 {
+        // SAFETY: as for `cell`.
+        unsafe { self.changes.as_ref() }
     }
 
     /// The segment it lives in.
@@ -97,11 +182,10 @@ impl<T: Atomic> AtomicReader<T> {
 
 impl<T: Atomic> AtomicValue<T> {
     /// Bytes that a region must have for it.
-    pub const REGION_SIZE: usize = shm_core::HEADER_SIZE + size_of::<T>();
+    pub const REGION_SIZE: usize = shm_core::HEADER_SIZE + SIZE;
 
     fn spec() -> Spec {
-        let size = size_of::<T>() as u64;
-        Spec::new(Kind(*b"ATOM"), 1, size)
+        Spec::new(Kind(*b"ATOM"), 1, SIZE as u64)
             .label("AtomicValue")
             .of_type::<T>()
     }
@@ -111,7 +195,7 @@ impl<T: Atomic> AtomicValue<T> {
     /// # Errors
     /// As [`Segment::create`].
     pub fn create(place: impl Into<Place>, value: T) -> Result<Self, Error> {
-        let init = |segment: &Segment| T::init(segment, value);
+        let init = |segment: &Segment| T::init(segment, 0, value);
         let segment = Segment::create_with(place, Self::spec(), init)?;
         Ok(Self {
             reader: AtomicReader::attach(segment)?,
@@ -134,7 +218,7 @@ impl<T: Atomic> AtomicValue<T> {
     /// # Errors
     /// As [`Segment::open_or_create`].
     pub fn open_or_create(place: impl Into<Place>, value: T) -> Result<Self, Error> {
-        let init = |segment: &Segment| T::init(segment, value);
+        let init = |segment: &Segment| T::init(segment, 0, value);
         let segment = Segment::open_or_create_with(place, Self::spec(), init)?;
         Ok(Self {
             reader: AtomicReader::attach(segment)?,
@@ -206,6 +290,65 @@ impl<T: Atomic> AtomicValue<T> {
         }
     }
 
+    /// Blocks while the number is `old`, bit by bit, and gives the other one. May be overtaken: the
+    /// number it gives may have changed again, and one that was `old` again by then is waited for.
+    ///
+    /// # Examples
+    /// ```
+    /// # use {shm_core::Region, shm_value::AtomicValue};
+    /// let stage = AtomicValue::create(Region::heap(4096), 0_u32)?;
+    /// std::thread::scope(|s| {
+    ///     s.spawn(|| {
+    ///         stage.store(1);
+    ///         stage.notify_all();
+    ///     });
+    ///     assert_eq!(stage.wait(0), 1);
+    /// });
+    /// # Ok::<(), shm_core::Error>(())
+    /// ```
+    pub fn wait(&self, old: T) -> T {
+        self.reader.wait(old)
+    }
+
+    /// As [`wait`](Self::wait), for at most `timeout` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// [`ValueError::Timeout`].
+    pub fn wait_timeout(&self, old: T, timeout: Duration) -> Result<T, ValueError> {
+        self.reader.wait_timeout(old, timeout)
+    }
+
+    /// As [`wait`](Self::wait), until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`ValueError::Timeout`].
+    pub fn wait_deadline(&self, old: T, deadline: Instant) -> Result<T, ValueError> {
+        self.reader.wait_deadline(old, deadline)
+    }
+
+    /// Has one who waits look again, after a change; gives whether there was one. One system call.
+    pub fn notify_one(&self) -> bool {
+        self.notify(1) != 0
+    }
+
+    /// Has all who wait look again, after a change; gives how many there were. One system call.
+    pub fn notify_all(&self) -> usize {
+        self.notify(u32::MAX)
+    }
+
+    fn notify(&self, count: u32) -> usize {
+        let changes = self.reader.changes();
+        // PAIR atomic-changes: Release, after the change of the number.
+        changes.fetch_add(1, Ordering::Release);
+        futex::wake(changes, count)
+    }
+
+    /// How many wait: for people; it may be over when it is read.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        futex::waiters(self.reader.changes())
+    }
+
     /// Removes the name, as [`Segment::unlink`].
     ///
     /// # Errors
@@ -252,7 +395,9 @@ pub trait Atomic: Copy + Send + Sync + 'static + sealed::Sealed {
     #[doc(hidden)]
     type Cell: Shared;
     #[doc(hidden)]
-    fn init(segment: &Segment, value: Self) -> Result<(), Error>;
+    fn init(segment: &Segment, offset: usize, value: Self) -> Result<(), Error>;
+    #[doc(hidden)]
+    fn same(one: Self, other: Self) -> bool;
     #[doc(hidden)]
     fn load(cell: &Self::Cell) -> Self;
     #[doc(hidden)]
@@ -281,9 +426,13 @@ macro_rules! atomic {
         impl sealed::Sealed for $t {}
         impl Atomic for $t {
             type Cell = $cell;
-            fn init(segment: &Segment, value: Self) -> Result<(), Error> {
+            fn init(segment: &Segment, offset: usize, value: Self) -> Result<(), Error> {
                 let to: fn($t) -> _ = $to;
-                segment.write(0, &to(value).to_ne_bytes())
+                segment.write(offset, &to(value).to_ne_bytes())
+            }
+            fn same(one: Self, other: Self) -> bool {
+                let to: fn($t) -> _ = $to;
+                to(one) == to(other)
             }
             // PAIR atomic-value: Acquire in loads, Release in stores, both in the rest.
             #[inline]

@@ -3,6 +3,7 @@
 //! | type | for | reading | a killed writer leaves |
 //! |---|---|---|---|
 //! | [`AtomicValue`] | numbers and flags up to 64 bits | one load | old or new |
+//! | [`AtomicArray`] | many of them | one load each | each old or new |
 //! | [`Value`] | any plain type | no lock, a validated copy | old or new |
 //! | [`Array`] | many elements, changed in place | the lock | what it wrote so far; the next owner is told |
 //!
@@ -14,11 +15,13 @@
 //! See the types, and `examples/` of this crate.
 
 mod array;
+mod atomic_array;
 mod atomic_value;
 mod error;
 mod value;
 
 pub use array::{Array, ArrayGuard};
+pub use atomic_array::{AtomicArray, AtomicArrayReader, AtomicElement};
 pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
 pub use error::ValueError;
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};

@@ -1,0 +1,150 @@
+//! Something that is done once, by whoever comes first and lives to finish it.
+//!
+//! ```text
+//! offset size field   meaning (all zero: not done, nobody at it)
+//!      0   48 lock    RawMutex of whoever is doing it
+//!     48    4 state   0: not done; 1: done
+//!     52   12 reserved, 0
+//!     64      the value
+//! ```
+//!
+//! - INV-O1: `state` goes from 0 to 1 once, by one store under the lock, after the value is written; the
+//!   value is not written again. So the value is whole exactly if `state` is 1.
+//! - PAIR once-done: that store releases the value to whoever loads `state` with Acquire.
+//!
+//! Peer death: killed before the store, the initialiser leaves `state` 0 and a lock that the kernel hands on,
+//! and whatever it wrote is written anew; killed after it, the value. There is nothing to report.
+//!
+//! Source: Rust's `std::sync::Once`, with a robust mutex in place of the states "running" and
+//! "poisoned".
+//!
+//! Shown by `tests/loom_once.rs`, with broken twins.
+
+use shm_core::sync::{AtomicU32, Ordering};
+
+use crate::patience::Patience;
+use crate::raw_mutex::{RawInspect, RawLockError, RawMutex};
+
+const DONE: u32 = 1;
+
+/// Ways to break it, so that a model can show that it would notice.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what its variant does")]
+pub enum OnceFault {
+    DoneBeforeTheValue,
+    PublishesWithRelaxed,
+    DoesNotLookAgain,
+}
+
+/// The lock and the state.
+#[derive(Debug)]
+#[repr(C, align(16))]
+pub struct RawOnce {
+    lock: RawMutex,
+    state: AtomicU32,
+    #[cfg(not(loom))]
+    _reserved: [AtomicU32; 3],
+    #[cfg(loom)]
+    fault: Option<OnceFault>,
+}
+
+#[cfg(not(loom))]
+const _: () = assert!(size_of::<RawOnce>() == 64 && core::mem::offset_of!(RawOnce, state) == 48);
+
+#[cfg(not(loom))]
+// SAFETY: every field is an atomic, or a raw mutex of atomics.
+unsafe impl shm_core::Shared for RawOnce {}
+
+impl RawOnce {
+    /// One that does one thing wrong, or none.
+    #[cfg(loom)]
+    #[must_use]
+    pub fn new(fault: Option<OnceFault>) -> Self {
+        Self {
+            lock: RawMutex::new(),
+            state: AtomicU32::new(0),
+            fault,
+        }
+    }
+
+    #[cfg(loom)]
+    fn broken(&self, fault: OnceFault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    const fn broken(&self, _: OnceFault) -> bool {
+        false
+    }
+
+    /// Whether it is done. After `true` the value can be read, and stays.
+    #[inline]
+    #[must_use]
+    pub fn is_done(&self) -> bool {
+        // PAIR once-done: Acquire.
+        self.state.load(Ordering::Acquire) == DONE
+    }
+
+    /// Has it done: returns when it is. `write` makes the value; it runs in one thread of one process
+    /// at a time, and not again once it has returned `Ok`.
+    ///
+    /// # Errors
+    /// What `write` gives, with nothing done; those of [`RawMutex::lock`] and [`RawMutex::try_lock`], of which
+    /// [`Deadlock`](RawLockError::Deadlock) says that `write` itself asked.
+    ///
+    /// # Safety
+    /// As [`RawMutex::lock`].
+    pub unsafe fn call<E: From<RawLockError>>(
+        &self,
+        patience: Patience,
+        write: impl FnOnce() -> Result<(), E>,
+    ) -> Result<(), E> {
+        if self.is_done() {
+            return Ok(());
+        }
+        // SAFETY: the caller's promise.
+        let acquired = match unsafe { self.lock.acquire(patience) } {
+            // Whoever holds it may have finished since.
+            Err(_) if self.is_done() => return Ok(()),
+            acquired => acquired?,
+        };
+        let _locked = Locked(&self.lock);
+        if !acquired.is_clean() {
+            // A dead initialiser left nothing that counts (INV-O1).
+            self.lock.mark_consistent();
+        }
+        // Relaxed: ordered by the lock.
+        if self.state.load(Ordering::Relaxed) == DONE && !self.broken(OnceFault::DoesNotLookAgain) {
+            return Ok(());
+        }
+        if self.broken(OnceFault::DoneBeforeTheValue) {
+            self.state.store(DONE, Ordering::Release);
+        }
+        write()?;
+        let publish = if self.broken(OnceFault::PublishesWithRelaxed) {
+            Ordering::Relaxed
+        } else {
+            // PAIR once-done: Release.
+            Ordering::Release
+        };
+        self.state.store(DONE, publish);
+        Ok(())
+    }
+
+    /// Who is doing it, since when, and how many wait.
+    #[must_use]
+    pub fn inspect(&self) -> RawInspect {
+        self.lock.inspect()
+    }
+}
+
+/// The lock, held, also through a panic of the initialiser.
+struct Locked<'a>(&'a RawMutex);
+
+impl Drop for Locked<'_> {
+    fn drop(&mut self) {
+        // SAFETY: made when the lock had been taken, by the thread that drops it: it never leaves `call`.
+        unsafe { self.0.unlock() };
+    }
+}

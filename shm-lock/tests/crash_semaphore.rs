@@ -1,0 +1,153 @@
+//! What the death of a process leaves of a semaphore: one test for each row of docs/peer-death.md.
+
+use std::time::{Duration, Instant};
+
+use shm_lock::{AcquireError, BoundedSemaphore, Semaphore};
+use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
+
+#[test]
+fn peer() {
+    peer_main(&[
+        ("holds", holds as fn(&mut Peer)),
+        ("waits", waits),
+        ("churns", churns),
+        ("forks with a permit", forks_with_a_permit),
+    ]);
+}
+
+fn open(peer: &Peer) -> BoundedSemaphore {
+    BoundedSemaphore::open(&peer.args()[0]).unwrap()
+}
+
+fn holds(peer: &mut Peer) {
+    let semaphore = open(peer);
+    let _permit = semaphore.acquire();
+    peer.say("holding");
+    peer.hear();
+}
+
+fn waits(peer: &mut Peer) {
+    let semaphore = open(peer);
+    peer.say("waiting");
+    semaphore.acquire().forget();
+    peer.say("acquired");
+}
+
+/// Takes two permits and gives them back, until it is killed.
+fn churns(peer: &mut Peer) {
+    let semaphore = Semaphore::open(&peer.args()[0]).unwrap();
+    peer.say("churning");
+    loop {
+        let _permit = semaphore.acquire();
+    }
+}
+
+fn forks_with_a_permit(peer: &mut Peer) {
+    let semaphore = open(peer);
+    let permit = semaphore.acquire();
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            drop(permit);
+            std::process::exit(i32::from(semaphore.inspect().permits != 0));
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            let status = nix::sys::wait::waitpid(child, None).unwrap();
+            let exited = nix::sys::wait::WaitStatus::Exited(child, 0);
+            assert_eq!(status, exited, "the child gave its parent's permit back");
+        }
+    }
+    drop(permit);
+    assert_eq!(semaphore.inspect().permits, 1);
+    peer.say("done");
+}
+
+fn asleep(name: &str) -> Child {
+    let mut waiter = Child::spawn("waits", &[name]);
+    waiter.expect("waiting");
+    let tid = waiter.tid();
+    until_thread_asleep_in_futex(waiter.pid(), tid);
+    waiter
+}
+
+#[test]
+fn the_permit_of_a_killed_holder_is_lost_until_it_is_released_for_it() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("lost");
+    let semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
+    let mut holder = Child::spawn("holds", &[&name]);
+    holder.expect("holding");
+    holder.kill();
+    let timeout = Duration::from_millis(250);
+    let none = semaphore.acquire_timeout(timeout).unwrap_err();
+    assert_eq!(none, AcquireError::Timeout);
+    semaphore.release(1).unwrap();
+    assert!(semaphore.try_acquire().is_ok());
+    assert!(semaphore.release(1).is_err(), "there was one");
+}
+
+#[test]
+fn a_killed_waiter_harms_nobody() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("waiter");
+    let semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
+    let permit = semaphore.acquire();
+    let mut doomed = asleep(&name);
+    let mut other = asleep(&name);
+    doomed.kill();
+    assert_eq!(semaphore.inspect().waiters, 1, "the dead are not counted");
+    drop(permit);
+    other.expect("acquired");
+}
+
+/// A stopped process is woken and cannot run, which is as good as one killed when it was woken.
+#[test]
+fn a_wake_spent_on_the_dead_reaches_another_within_a_slice() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("woken");
+    let semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
+    let permit = semaphore.acquire();
+    let mut first = asleep(&name);
+    let mut second = asleep(&name);
+    first.stop();
+    let begin = Instant::now();
+    drop(permit);
+    second.expect("acquired");
+    assert!(begin.elapsed() < Duration::from_secs(10));
+    first.kill();
+}
+
+#[test]
+fn a_forked_childs_permit_is_inert() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("fork");
+    let _semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
+    Child::spawn("forks with a permit", &[&name]).expect("done");
+}
+
+/// Processes are killed while they take and give: each costs at most the one permit it held, the others
+/// go on, and in the end the sum is right.
+#[test]
+fn a_kill_storm_costs_at_most_a_permit_each() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("storm");
+    let semaphore = Semaphore::create(&*name, 2).unwrap();
+    let mut lost = 0;
+    for round in 0..40 {
+        let mut peers: Vec<_> = (0..3).map(|_| Child::spawn("churns", &[&name])).collect();
+        peers.iter_mut().for_each(|peer| peer.expect("churning"));
+        std::thread::sleep(Duration::from_micros(137 * (round % 7)));
+        peers.iter_mut().for_each(Child::kill);
+        let left = semaphore.inspect().permits;
+        assert!(left <= 2, "more permits than there were");
+        lost += 2 - left;
+        if left < 2 {
+            semaphore.release(2 - left).unwrap();
+        }
+    }
+    assert_eq!(semaphore.inspect().permits, 2);
+    assert!(lost <= 80);
+    let (one, two) = (semaphore.acquire(), semaphore.acquire());
+    assert!(semaphore.try_acquire().is_err());
+    drop((one, two));
+}
