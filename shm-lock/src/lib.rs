@@ -5,8 +5,9 @@
 //! for the kernel (the robust list): when a thread dies in whatever way, the kernel itself frees
 //! what it held and wakes a waiter.
 //!
-//! Beside it: [`Semaphore`], [`BoundedSemaphore`], [`Condvar`], [`Event`], [`Barrier`]. None of them is
-//! held up by a process that was killed while it waited; each says what the death of a party leaves.
+//! Beside it: [`ReentrantMutex`], [`RwLock`], [`Semaphore`], [`BoundedSemaphore`], [`RobustSemaphore`]
+//! (the permits of the dead come back), [`Condvar`], [`Event`], [`Barrier`] and [`Once`]. None of them is held up by a
+//! process that was killed while it waited; each says what the death of a party leaves.
 //!
 //! # What is promised
 //! Any process may be killed between any two instructions, and the others go on. Who gets the lock
