@@ -5,5 +5,6 @@
 # other options as `shm-kill --help` says. What is killed is the optimised code that users run.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
+[ $# -gt 0 ] || set -- --points 20
 cargo build --release --quiet -p shm-kill
-exec "${CARGO_TARGET_DIR:-target}/release/shm-kill" "${@:---points=20}"
+exec "${CARGO_TARGET_DIR:-target}/release/shm-kill" "$@"
