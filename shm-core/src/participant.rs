@@ -191,6 +191,36 @@ mod table {
             }
         }
 
+        /// Whether the slot is taken by a living process, in a use that `is_use` means.
+        pub(crate) fn is_attached(self, index: usize, is_use: impl Fn(u64) -> bool) -> bool {
+            self.0.get(index).is_some_and(|slot| {
+                // PAIR participant: Acquire, as the taker's Release.
+                let id = ProcessId::from_bits(slot.process.load(Ordering::Acquire));
+                // Relaxed: a taker that has not yet counted itself has left nothing anywhere.
+                is_use(slot.uses.load(Ordering::Relaxed)) && id.is_some_and(ProcessId::may_live)
+            })
+        }
+
+        /// The living participants, with their slots and uses.
+        pub(crate) fn attached(self) -> impl Iterator<Item = (usize, u64, ProcessId)> {
+            self.0.iter().enumerate().filter_map(|(index, slot)| {
+                // PAIR participant: Acquire, as the taker's Release.
+                let id = ProcessId::from_bits(slot.process.load(Ordering::Acquire))?;
+                // Relaxed: ordered by the process.
+                let uses = slot.uses.load(Ordering::Relaxed);
+                id.may_live().then_some((index, uses, id))
+            })
+        }
+
+        /// The slots of the dead.
+        pub(crate) fn dead(self) -> impl Iterator<Item = (usize, ProcessId)> {
+            self.0.iter().enumerate().filter_map(|(index, slot)| {
+                // PAIR participant: Acquire, as the taker's Release.
+                let id = ProcessId::from_bits(slot.process.load(Ordering::Acquire))?;
+                (!id.may_live()).then_some((index, id))
+            })
+        }
+
         /// The living processes that are attached, each as often as it is.
         pub(crate) fn living(self) -> impl Iterator<Item = ProcessId> {
             self.0
@@ -231,6 +261,22 @@ mod table {
                 "the second use of that slot"
             );
             assert_eq!(table.living().count(), 3);
+        }
+
+        #[test]
+        fn the_dead_are_found_and_buried_once() {
+            let me = ProcessId::current();
+            let gone = ProcessId::from_bits(me.to_bits() + (1 << 22)).unwrap();
+            let rows = table(&[me.to_bits(), gone.to_bits(), 0]);
+            let table = Table(&rows);
+            assert!(table.is_attached(0, |uses| uses == 0));
+            assert!(!table.is_attached(0, |uses| uses == 1), "another use");
+            assert!(!table.is_attached(1, |_| true), "dead");
+            assert!(!table.is_attached(2, |_| true), "free");
+            assert!(!table.is_attached(3, |_| true), "there is none");
+            assert_eq!(table.dead().collect::<Vec<_>>(), [(1, gone)]);
+            table.release(1, gone);
+            assert_eq!(table.dead().count(), 0);
         }
 
         #[test]

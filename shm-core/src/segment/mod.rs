@@ -295,6 +295,26 @@ impl Segment {
         Ok(unsafe { at.as_ref() })
     }
 
+    /// As [`view`](Self::view), `count` of them in a row.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::Misaligned`].
+    #[doc(hidden)]
+    pub fn view_slice<T: Shared>(&self, offset: usize, count: usize) -> Result<&[T], Error> {
+        let len = count.saturating_mul(size_of::<T>());
+        let at = self.at(offset, len)?.cast::<T>();
+        if !at.is_aligned() {
+            let (offset, align) = (offset as u64, align_of::<T>() as u64);
+            return Err(Error::Misaligned {
+                segment: self.inner.name.clone(),
+                offset,
+                align,
+            });
+        }
+        // SAFETY: as for `view`; `at` checked all `count` of them.
+        Ok(unsafe { std::slice::from_raw_parts(at.as_ptr(), count) })
+    }
+
     /// The address of a checked range of the payload.
     ///
     /// # Errors
@@ -347,6 +367,33 @@ impl Segment {
         // Relaxed: ordered by the stamp.
         let slot = mine.slot.load(Ordering::Relaxed);
         Ok((slot - 1, mine.uses.load(Ordering::Relaxed)))
+    }
+
+    /// Whether a slot is taken by a living process, for the use of which `is_use` says that it is meant.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn is_attached(&self, slot: usize, is_use: impl Fn(u64) -> bool) -> bool {
+        self.table().is_attached(slot, is_use)
+    }
+
+    /// The living participants with their slots and the count of those slots' uses.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn attached(&self) -> Vec<(usize, u64, ProcessId)> {
+        self.table().attached().collect()
+    }
+
+    /// The slots of participants that are dead, until somebody [buries](Self::bury) them.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn dead_participants(&self) -> Vec<(usize, ProcessId)> {
+        self.table().dead().collect()
+    }
+
+    /// Frees the slot of a dead participant, after all that it left in the contents was settled.
+    #[doc(hidden)]
+    pub fn bury(&self, slot: usize, dead: ProcessId) {
+        self.table().release(slot, dead);
     }
 
     fn register(&self) -> Result<(), Error> {

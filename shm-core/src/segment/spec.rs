@@ -63,6 +63,13 @@ impl Spec {
         self
     }
 
+    /// Says in words which element type is in it, where its size is not its values' size.
+    #[doc(hidden)]
+    #[must_use]
+    pub fn of_type_named(self, name: &str) -> Self {
+        self.tagged(Some(name))
+    }
+
     /// What people call it; the first 64 bytes are kept.
     #[must_use]
     pub fn label(mut self, label: impl Into<String>) -> Self {

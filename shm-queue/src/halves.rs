@@ -1,0 +1,168 @@
+//! Senders and receivers, counted, so that the last sender's end closes the queue.
+//!
+//! One word for each participant slot, written by that participant alone:
+//!
+//! | bits | field |
+//! |---:|---|
+//! | 0..24 | senders |
+//! | 24..48 | receivers |
+//! | 48..64 | use of the slot, lowest bits; the counts of another use are nobody's |
+//!
+//! Peer death: the word stays and is nobody's, since its participant is not alive. Whoever sleeps looks for
+//! that in each slice and closes the queue, if it had senders and has none.
+
+use std::sync::Arc;
+
+use shm_core::fork;
+use shm_core::sync::{AtomicU64, Ordering};
+use shm_lock::Patience;
+
+use crate::error::QueueError;
+use crate::inner::Inner;
+use crate::raw::{Control, PutSide};
+
+const SENDER: u64 = 1;
+const RECEIVER: u64 = 1 << 24;
+const COUNT: u64 = (1 << 24) - 1;
+const USE_SHIFT: u32 = 48;
+
+/// Which half.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Half {
+    Sender,
+    Receiver,
+}
+
+impl Half {
+    fn one(self) -> u64 {
+        match self {
+            Self::Sender => SENDER,
+            Self::Receiver => RECEIVER,
+        }
+    }
+}
+
+/// A half that is counted as long as it lives.
+#[derive(Debug)]
+pub(crate) struct Counted {
+    inner: Arc<Inner>,
+    half: Half,
+    /// The process that is counted: a forked child's copy is not.
+    stamp: u64,
+}
+
+impl Counted {
+    /// Counts one half more.
+    pub(crate) fn new(inner: &Arc<Inner>, half: Half) -> Result<Self, QueueError> {
+        let (slot, uses) = inner.segment.participant()?;
+        let word = inner.halves.get(slot).ok_or(QueueError::TooManyParticipants)?;
+        let side = inner.put_side(Patience::Endless)?;
+        if half == Half::Sender {
+            if inner.raw.is_closed() {
+                return Err(QueueError::Closed);
+            }
+            // Relaxed: under the put lock.
+            let state = &inner.raw.control.state;
+            state.fetch_or(Control::HAD_SENDERS, Ordering::Relaxed);
+        }
+        // Relaxed: read under the put lock.
+        let mut counts = word.load(Ordering::Relaxed);
+        if counts >> USE_SHIFT != uses & 0xffff {
+            counts = (uses & 0xffff) << USE_SHIFT;
+        }
+        word.store(counts.wrapping_add(half.one()), Ordering::Relaxed);
+        drop(side);
+        Ok(Self {
+            inner: Arc::clone(inner),
+            half,
+            stamp: fork::stamp(),
+        })
+    }
+
+    pub(crate) fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    fn end(&self) -> Result<(), QueueError> {
+        let (slot, _) = self.inner.segment.participant()?;
+        let side = self.inner.put_side(std::time::Duration::from_secs(1).into())?;
+        if let Some(word) = self.inner.halves.get(slot) {
+            // Relaxed: under the put lock.
+            let counts = word.load(Ordering::Relaxed);
+            word.store(counts.wrapping_sub(self.half.one()), Ordering::Relaxed);
+        }
+        if self.half == Half::Sender && self.inner.count(Half::Sender) == 0 {
+            self.inner.close_under(side, false);
+        }
+        Ok(())
+    }
+}
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        if self.stamp == fork::stamp() {
+            // Errors have nobody to go to. What stayed counted goes with this process.
+            let _ = self.end();
+        }
+    }
+}
+
+impl Inner {
+    /// Halves of living participants.
+    pub(crate) fn count(&self, half: Half) -> u64 {
+        let counted = |(slot, word): (usize, &AtomicU64)| {
+            // Relaxed: exact under the put lock, else a hint.
+            let counts = word.load(Ordering::Relaxed);
+            let count = counts / half.one() & COUNT;
+            let is_use = |uses: u64| uses & 0xffff == counts >> USE_SHIFT;
+            match count != 0 && self.segment.is_attached(slot, is_use) {
+                true => count,
+                false => 0,
+            }
+        };
+        self.halves.iter().enumerate().map(counted).sum()
+    }
+
+    /// Closes a queue that had senders and has none.
+    pub(crate) fn close_without_senders(&self) -> Result<(), QueueError> {
+        let is_due = || {
+            // Relaxed: a hint, or under the put lock.
+            let state = self.raw.control.state.load(Ordering::Relaxed);
+            let open_with_senders = state & (Control::HAD_SENDERS | Control::CLOSED);
+            open_with_senders == Control::HAD_SENDERS && self.count(Half::Sender) == 0
+        };
+        if is_due() {
+            let side = self.put_side(std::time::Duration::from_secs(1).into())?;
+            if is_due() {
+                self.close_under(side, false);
+            }
+        }
+        Ok(())
+    }
+
+    /// Refuses further puts, and tells everybody.
+    pub(crate) fn close(&self) -> Result<(), QueueError> {
+        self.close_under(self.put_side(Patience::Endless)?, false);
+        Ok(())
+    }
+
+    /// Refuses further puts and drops what is in the queue, and tells everybody.
+    pub(crate) fn close_and_discard(&self) -> Result<(), QueueError> {
+        let (put, get) = self.both_sides(Patience::Endless)?;
+        put.close(true);
+        put.rebuild(&get, |owner| {
+            let is_use = |uses| owner.is_use(uses);
+            self.segment.is_attached(owner.slot(), is_use)
+        })?;
+        Ok(())
+    }
+
+    fn close_under(&self, side: PutSide<'_>, discard: bool) {
+        side.close(discard);
+        drop(side);
+        let control = &self.raw.control;
+        for signal in [&control.not_empty, &control.not_full, &control.idle] {
+            signal.notify(u32::MAX, None);
+        }
+    }
+}

@@ -1,0 +1,449 @@
+//! A queue's segment, opened: what all handles of one attachment share.
+
+use std::collections::VecDeque;
+use std::ptr;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_core::{Deadline, Error, Kind, Place, Segment, Spec, deadline, fork, layout as bytes};
+use shm_lock::{Patience, RawLockError};
+
+use crate::error::{CreateError, QueueError};
+use crate::layout::Layout;
+use crate::options::Shape;
+use crate::raw::{
+    CHUNK, Cells, Census, Claim, Control, Front, GetSide, Lease, MAX_SLOTS, Mapped, NotEntered,
+    Owner, PutSide, RawQueue, Refused,
+};
+use crate::wait::WaitStrategy;
+
+/// How long a `try_` form waits for the queue's own locks, which are held for moments.
+const MOMENT: Duration = Duration::from_secs(1);
+
+/// Memory for the arena is allocated in steps of so many chunks (256 KiB).
+const GROWTH: u32 = (256 << 10) / CHUNK as u32;
+
+/// Whether nobody has to look for the dead again, since somebody just did.
+const JUST: Duration = Duration::from_millis(50);
+
+/// An attachment to a queue.
+#[derive(Debug)]
+pub(crate) struct Inner {
+    pub(crate) raw: RawQueue,
+    pub(crate) layout: Layout,
+    pub(crate) shape: Shape,
+    pub(crate) strategy: AtomicU32,
+    /// Senders and receivers of each participant (`halves.rs`).
+    pub(crate) halves: Mapped<[AtomicU64]>,
+    pub(crate) detached: Mutex<Detached>,
+    /// Last: everything above lies in it.
+    pub(crate) segment: Segment,
+}
+
+/// Tasks that this attachment has detached from their guards, the oldest first.
+#[derive(Debug, Default)]
+pub(crate) struct Detached {
+    /// The process's, as of `fork::stamp`: a forked child has none of its parent's.
+    stamp: u64,
+    leases: VecDeque<Lease>,
+}
+
+impl Inner {
+    fn spec(kind: Kind, type_name: &str, layout: Option<&Layout>) -> Spec {
+        let least = size_of::<Control>() as u64;
+        let spec = Spec::new(kind, 1, layout.map_or(least, |layout| layout.size))
+            .of_type_named(type_name)
+            .align(4096)
+            .participants(64)
+            .locked();
+        match layout {
+            Some(layout) => spec.reserve(layout.arena_at as u64),
+            None => spec,
+        }
+    }
+
+    pub(crate) fn create(
+        place: Place,
+        shape: Shape,
+        kind: Kind,
+        type_name: &str,
+    ) -> Result<Arc<Self>, CreateError> {
+        let (layout, spec) = Self::prepare(&shape, kind, type_name)?;
+        let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
+        Ok(Self::attach(Segment::create_with(place, spec, init)?)?)
+    }
+
+    pub(crate) fn open_or_create(
+        place: Place,
+        shape: Shape,
+        kind: Kind,
+        type_name: &str,
+    ) -> Result<Arc<Self>, CreateError> {
+        let (layout, spec) = Self::prepare(&shape, kind, type_name)?;
+        let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
+        let segment = Segment::open_or_create_with(place, spec, init)?;
+        Ok(Self::attach(segment)?)
+    }
+
+    pub(crate) fn open(place: Place, kind: Kind, type_name: &str) -> Result<Arc<Self>, Error> {
+        Self::attach(Segment::open(place, Self::spec(kind, type_name, None))?)
+    }
+
+    fn prepare(
+        shape: &Shape,
+        kind: Kind,
+        type_name: &str,
+    ) -> Result<(Layout, Spec), CreateError> {
+        shape.check()?;
+        let layout = Layout::new(shape).ok_or(CreateError::Option {
+            option: "capacity",
+            value: shape.capacity.into(),
+            least: 1,
+            most: crate::options::MAX_CAPACITY.into(),
+        })?;
+        let spec = Self::spec(kind, type_name, Some(&layout));
+        Ok((layout, spec))
+    }
+
+    fn initialise(segment: &Segment, shape: &Shape, layout: &Layout) -> Result<(), Error> {
+        let control = segment.view::<Control>(0)?;
+        for (word, value) in control.config.iter().zip(shape.to_words()) {
+            // Relaxed: the segment's publication orders it.
+            word.store(value, Ordering::Relaxed);
+        }
+        Self::map(segment, layout)?.initialise();
+        Ok(())
+    }
+
+    /// The parts of a queue in a segment.
+    fn map(segment: &Segment, layout: &Layout) -> Result<RawQueue, Error> {
+        let cells = layout.stride * layout.cells as usize;
+        let base = segment.at(layout.cells_at, cells)?;
+        Ok(RawQueue {
+            control: lasting(segment.view(0)?),
+            ring: lasting(segment.view_slice(layout.ring_at, layout.ring_len)?),
+            freed: lasting(segment.view_slice(layout.freed_at, layout.ring_len)?),
+            stack: lasting(segment.view_slice(layout.stack_at, layout.cells as usize)?),
+            bitmap: lasting(segment.view_slice(layout.bitmap_at, layout.bitmap_len)?),
+            // SAFETY: `at` checked all of them; the payload is aligned to 4096, `cells_at` to 128, the
+            // stride is a multiple of 64; who has the queue keeps the segment (`Inner`).
+            cells: unsafe { Cells::new(base.as_ptr(), layout.stride, layout.cells as usize) },
+            limits: layout.limits,
+        })
+    }
+
+    fn attach(segment: Segment) -> Result<Arc<Self>, Error> {
+        let control = segment.view::<Control>(0)?;
+        // Read once, and checked, before anything is believed.
+        let words = std::array::from_fn(|i| control.config[i].load(Ordering::Relaxed));
+        let corrupt = |field, value| Error::Corrupt {
+            segment: segment.name().to_owned(),
+            field,
+            value,
+        };
+        let shape = Shape::from_words(words).ok_or_else(|| corrupt("options", words[7]))?;
+        let layout = Layout::new(&shape).ok_or_else(|| corrupt("options", words[0]))?;
+        if layout.size > segment.size() as u64 {
+            return Err(corrupt("size of the parts", layout.size));
+        }
+        let raw = Self::map(&segment, &layout)?;
+        let halves = lasting(segment.view_slice(layout.halves_at, MAX_SLOTS)?);
+        segment.watch_lock(std::mem::offset_of!(Control, put));
+        segment.watch_lock(std::mem::offset_of!(Control, get));
+        let inner = Arc::new(Self {
+            raw,
+            layout,
+            shape,
+            strategy: AtomicU32::new(WaitStrategy::default().to_bits()),
+            halves,
+            detached: Mutex::default(),
+            segment,
+        });
+        inner.settle_predecessor();
+        Ok(inner)
+    }
+
+    /// What a dead process left that had our participant slot before us names that slot; so nobody
+    /// would find it dead. Errors are for the first operation to report.
+    fn settle_predecessor(&self) {
+        let Ok(me) = self.owner() else { return };
+        let mut owners = self.raw.words().filter_map(|word| {
+            let word = word.ok()?.1;
+            word.is_owned().then(|| word.owner())
+        });
+        if owners.any(|owner| owner.slot() == me.slot() && owner != me) {
+            let _ = self.recover(MOMENT.into());
+        }
+    }
+
+    /// Who we are in the words.
+    pub(crate) fn owner(&self) -> Result<Owner, QueueError> {
+        let (slot, uses) = self.segment.participant()?;
+        Owner::new(slot, uses).ok_or(QueueError::TooManyParticipants)
+    }
+
+    fn alive(&self) -> impl Fn(Owner) -> bool + '_ {
+        |owner| {
+            self.segment
+                .is_attached(owner.slot(), |uses| owner.is_use(uses))
+        }
+    }
+
+    // ---- the locks ---------------------------------------------------------------------------
+
+    /// The put lock. A `try_` form waits for a moment: nobody holds it for longer but who was stopped.
+    #[inline]
+    pub(crate) fn put_side(&self, patience: Patience) -> Result<PutSide<'_>, QueueError> {
+        self.check_writable()?;
+        // SAFETY: the guard borrows `self`, whose segment keeps the lock mapped where it is, and keeps its
+        // memory if a guard is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
+        match unsafe { self.raw.enter_put(patience, self.alive()) } {
+            Err(NotEntered::Lock(RawLockError::WouldBlock)) => {
+                // SAFETY: as above.
+                Ok(unsafe { self.raw.enter_put(MOMENT.into(), self.alive()) }?)
+            }
+            entered => Ok(entered?),
+        }
+    }
+
+    /// The get lock, as [`put_side`](Self::put_side).
+    #[inline]
+    pub(crate) fn get_side(&self, patience: Patience) -> Result<GetSide<'_>, QueueError> {
+        self.check_writable()?;
+        // SAFETY: as in `put_side`.
+        match unsafe { self.raw.enter_get(patience, self.alive()) } {
+            Err(NotEntered::Lock(RawLockError::WouldBlock)) => {
+                // SAFETY: as in `put_side`.
+                Ok(unsafe { self.raw.enter_get(MOMENT.into(), self.alive()) }?)
+            }
+            entered => Ok(entered?),
+        }
+    }
+
+    /// Both locks, the put lock first.
+    pub(crate) fn both_sides(
+        &self,
+        patience: Patience,
+    ) -> Result<(PutSide<'_>, GetSide<'_>), QueueError> {
+        self.check_writable()?;
+        // SAFETY: as in `put_side`.
+        Ok(unsafe { self.raw.enter_both(patience, self.alive()) }?)
+    }
+
+    fn check_writable(&self) -> Result<(), QueueError> {
+        match self.segment.is_read_only() {
+            true => Err(QueueError::ReadOnly),
+            false => Ok(()),
+        }
+    }
+
+    // ---- the dead ----------------------------------------------------------------------------
+
+    /// Settles what the dead have left, and makes all caches anew.
+    pub(crate) fn recover(&self, patience: Patience) -> Result<Census, QueueError> {
+        let dead = self.segment.dead_participants();
+        let (put, get) = self.both_sides(patience)?;
+        let census = put.rebuild(&get, self.alive())?;
+        drop((get, put));
+        for (slot, id) in dead {
+            self.segment.bury(slot, id);
+        }
+        Ok(census)
+    }
+
+    /// After a sleep in which nothing happened: somebody may have died, or kept a task for too long.
+    #[cold]
+    pub(crate) fn look_after_others(&self) -> Result<(), QueueError> {
+        let (now, looked) = (deadline::now(), &self.raw.control.looked);
+        if self.next_expiry().is_some_and(Deadline::is_past) {
+            let taken_back = self.get_side(MOMENT.into())?.take_back_expired(now)?;
+            self.raw.control.not_empty.notify(taken_back, None);
+        }
+        // Relaxed: a hint.
+        let last = looked.load(Ordering::Relaxed);
+        if now.saturating_sub(last) < JUST.as_nanos() as u64 && last <= now {
+            return Ok(());
+        }
+        if !self.segment.dead_participants().is_empty() {
+            self.recover(MOMENT.into())?;
+        }
+        self.close_without_senders()?;
+        looked.store(now, Ordering::Relaxed);
+        Ok(())
+    }
+
+    // ---- bytes -------------------------------------------------------------------------------
+
+    /// The message's length, if the queue takes it.
+    #[inline]
+    pub(crate) fn check_len(&self, len: usize) -> Result<u32, QueueError> {
+        let most = self.shape.max_message;
+        match u32::try_from(len) {
+            Ok(len) if u64::from(len) <= most => Ok(len),
+            _ => Err(QueueError::TooLarge {
+                len: len as u64,
+                most,
+            }),
+        }
+    }
+
+    /// Copies a message into the cell or the chunks of a claim.
+    #[inline]
+    pub(crate) fn copy_in(&self, claim: Claim, from: &[u8]) {
+        let at = self.layout.bytes_at(claim.index, claim.chunk, claim.len);
+        debug_assert_eq!(from.len(), claim.len as usize);
+        // A claim that leads outside is for the commit to refuse.
+        let Ok(to) = self.segment.at(at, from.len()) else {
+            return;
+        };
+        if self.raw.is_large(claim.len) {
+            // SAFETY:
+            // - in bounds: `at` checked it; mapped and writable as long as the segment;
+            // - no other writer or reader: the word says that the chunks are ours.
+            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
+        } else {
+            // SAFETY: as above; the cell is ours by the put lock or its word.
+            unsafe { bytes::store_bytes(to.as_ptr(), from.as_ptr(), from.len()) };
+        }
+    }
+
+    /// Copies a message out.
+    #[inline]
+    pub(crate) fn copy_out(
+        &self,
+        index: u32,
+        chunk: u32,
+        len: u32,
+        out: &mut Vec<u8>,
+    ) -> Result<(), QueueError> {
+        let from = self.message(index, chunk, len)?;
+        out.clear();
+        out.reserve(len as usize);
+        let to = out.as_mut_ptr();
+        if self.raw.is_large(len) {
+            // SAFETY:
+            // - in bounds: `message` checked it; mapped as long as the segment; `out` has room;
+            // - no other writer: the word says that the message is leased to us; any bytes are `u8`s.
+            unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, len as usize) };
+        } else {
+            // SAFETY: as above; the message is ready and we hold the get lock, or it is leased to us.
+            unsafe { bytes::load_bytes(from.as_ptr(), to, len as usize) };
+        }
+        // SAFETY: so many bytes were just written.
+        unsafe { out.set_len(len as usize) };
+        Ok(())
+    }
+
+    /// Where a message lies, checked.
+    #[inline]
+    pub(crate) fn message(
+        &self,
+        index: u32,
+        chunk: u32,
+        len: u32,
+    ) -> Result<ptr::NonNull<u8>, QueueError> {
+        let corrupt = |_| QueueError::Corrupt {
+            field: "length of a message",
+            value: len.into(),
+        };
+        self.check_len(len as usize).map_err(|_| corrupt(()))?;
+        let at = self.layout.bytes_at(index, chunk, len);
+        self.segment
+            .at(at, len as usize)
+            .map_err(|_| corrupt(()))
+    }
+
+    /// Gives memory to the arena, at least up to chunk `end`; says up to which.
+    pub(crate) fn grow(&self, start: u32, end: u32) -> Result<u32, Refused> {
+        let end = end.max(start.saturating_add(GROWTH)).min(self.layout.limits.chunks);
+        let offset = self.layout.arena_at + start as usize * CHUNK;
+        let len = (end.saturating_sub(start)) as usize * CHUNK;
+        match self.segment.allocate(offset, len) {
+            Ok(()) => Ok(end),
+            Err(Error::StorageFull { need, free, .. }) => Err(Refused::StorageFull { need, free }),
+            Err(_) => Err(Refused::StorageFull {
+                need: len as u64,
+                free: 0,
+            }),
+        }
+    }
+
+    /// The time at which a lease given now runs out; 0: never.
+    pub(crate) fn expiry(&self) -> u64 {
+        match self.shape.lease_time {
+            0 => 0,
+            time => deadline::now().saturating_add(time).max(1),
+        }
+    }
+
+    /// When the first lease runs out, as a hint.
+    fn next_expiry(&self) -> Option<Deadline> {
+        // Relaxed: a hint.
+        match self.raw.control.get.next_expiry.load(Ordering::Relaxed) {
+            0 => None,
+            next => Some(Deadline::from_nanoseconds(next)),
+        }
+    }
+
+    /// How long to sleep at most: until the caller's deadline, or until a lease runs out.
+    pub(crate) fn until(&self, deadline: Option<Deadline>) -> Option<Deadline> {
+        match (deadline, self.next_expiry()) {
+            (Some(deadline), Some(expiry)) => Some(deadline.min(expiry)),
+            (deadline, expiry) => deadline.or(expiry),
+        }
+    }
+
+    /// Hands the first message out.
+    pub(crate) fn lease(&self, side: &GetSide<'_>, front: Front) -> Result<Lease, QueueError> {
+        Ok(side.lease(front, self.owner()?, self.expiry())?)
+    }
+
+    // ---- detached tasks ----------------------------------------------------------------------
+
+    pub(crate) fn detach(&self, lease: Lease) {
+        self.with_detached(|leases| leases.push_back(lease));
+    }
+
+    pub(crate) fn oldest_detached(&self) -> Option<Lease> {
+        self.with_detached(VecDeque::pop_front)
+    }
+
+    fn with_detached<R>(&self, with: impl FnOnce(&mut VecDeque<Lease>) -> R) -> R {
+        let mut detached = self.detached.lock().unwrap_or_else(PoisonError::into_inner);
+        let stamp = fork::stamp();
+        if detached.stamp != stamp {
+            detached.leases.clear();
+            detached.stamp = stamp;
+        }
+        with(&mut detached.leases)
+    }
+}
+
+impl Drop for Inner {
+    fn drop(&mut self) {
+        // Nobody is left here who could finish these. Errors have nobody to go to: the slot's next
+        // user finds what stayed (`settle_predecessor`).
+        while let Some(lease) = self.oldest_detached() {
+            if let Ok(side) = self.get_side(MOMENT.into()) {
+                let _ = side.give_back(lease);
+            }
+            self.raw.control.not_empty.notify(1, None);
+        }
+    }
+}
+
+/// Forgets that a view borrows the segment.
+fn lasting<T: ?Sized>(view: &T) -> Mapped<T> {
+    // SAFETY: the view lies in the segment, which stays mapped as long as a handle lives (INV-S1), and
+    // `Inner` keeps one beside what is made of this, and hands out neither for longer than itself.
+    unsafe { &*ptr::from_ref(view) }
+}
+
+/// The end of a sleep: the caller's deadline.
+pub(crate) fn deadline_of(patience: Patience) -> Option<Deadline> {
+    match patience {
+        Patience::Until(deadline) => Some(deadline),
+        Patience::None | Patience::Endless => None,
+    }
+}

@@ -1,0 +1,193 @@
+//! The forms that several types offer alike: each operation blocking, `try_`, `_timeout`, `_deadline`.
+
+/// Puts of a type with `fn put_with(&self, value: T, patience: Patience)`.
+macro_rules! put_forms {
+    () => {
+        /// Puts a value; blocks while the queue is full.
+        ///
+        /// # Errors
+        /// [`Closed`](QueueError::Closed), [`TooLarge`](QueueError::TooLarge),
+        /// [`StorageFull`](QueueError::StorageFull), [`Encode`](QueueError::Encode), and what a queue says
+        /// that cannot be used ([`ReadOnly`](QueueError::ReadOnly), [`Corrupt`](QueueError::Corrupt), ..). The
+        /// value comes back with the error.
+        ///
+        /// # Peer death
+        /// Killed at any instruction, this process leaves the value whole in the queue, or no trace of it.
+        #[inline]
+        pub fn put(&self, value: T) -> Result<(), PutError<T>> {
+            self.put_with(value, Patience::Endless)
+        }
+
+        /// As [`put`](Self::put); never waits for room.
+        ///
+        /// # Errors
+        /// [`Full`](QueueError::Full), and those of [`put`](Self::put).
+        #[inline]
+        pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
+            self.put_with(value, Patience::None)
+        }
+
+        /// As [`put`](Self::put); blocks for at most `timeout` (CLOCK_MONOTONIC).
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`put`](Self::put).
+        pub fn put_timeout(&self, value: T, timeout: Duration) -> Result<(), PutError<T>> {
+            self.put_with(value, timeout.into())
+        }
+
+        /// As [`put`](Self::put); blocks until `deadline` at most.
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`put`](Self::put).
+        pub fn put_deadline(&self, value: T, deadline: Instant) -> Result<(), PutError<T>> {
+            self.put_with(value, deadline.into())
+        }
+    };
+}
+
+/// Gets of a type with `fn get_with(&self, patience: Patience) -> Result<$got, QueueError>`.
+macro_rules! get_forms {
+    ($got:ty) => {
+        /// Gets the first value; blocks while the queue is empty.
+        ///
+        /// # Errors
+        /// [`Closed`](QueueError::Closed) once the queue is closed and empty,
+        /// [`Decode`](QueueError::Decode) (the message is among the dead letters then), and what a queue says
+        /// that cannot be used.
+        #[inline]
+        pub fn get(&self) -> Result<$got, QueueError> {
+            self.get_with(Patience::Endless)
+        }
+
+        /// As [`get`](Self::get); never waits for a value.
+        ///
+        /// # Errors
+        /// [`Empty`](QueueError::Empty), and those of [`get`](Self::get).
+        #[inline]
+        pub fn try_get(&self) -> Result<$got, QueueError> {
+            self.get_with(Patience::None)
+        }
+
+        /// As [`get`](Self::get); blocks for at most `timeout` (CLOCK_MONOTONIC).
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).
+        pub fn get_timeout(&self, timeout: Duration) -> Result<$got, QueueError> {
+            self.get_with(timeout.into())
+        }
+
+        /// As [`get`](Self::get); blocks until `deadline` at most.
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).
+        pub fn get_deadline(&self, deadline: Instant) -> Result<$got, QueueError> {
+            self.get_with(deadline.into())
+        }
+    };
+}
+
+/// What every handle of a queue tells and does. For a type with `fn inner(&self) -> &Arc<Inner>`.
+macro_rules! handle_forms {
+    () => {
+        /// How many messages wait: exact at some instant during the call. Handed-out ones do not count.
+        ///
+        /// # Errors
+        /// What a queue says that cannot be used.
+        pub fn len(&self) -> Result<usize, QueueError> {
+            self.inner().len()
+        }
+
+        /// Whether no message waits.
+        ///
+        /// # Errors
+        /// Those of [`len`](Self::len).
+        pub fn is_empty(&self) -> Result<bool, QueueError> {
+            Ok(self.len()? == 0)
+        }
+
+        /// Whether as many messages wait as the capacity allows.
+        ///
+        /// # Errors
+        /// Those of [`len`](Self::len).
+        pub fn is_full(&self) -> Result<bool, QueueError> {
+            Ok(self.len()? >= self.capacity())
+        }
+
+        /// How many messages may wait.
+        #[must_use]
+        pub fn capacity(&self) -> usize {
+            self.inner().shape.capacity as usize
+        }
+
+        /// Refuses all puts from now on; gets go on until nothing is left, then say
+        /// [`Closed`](QueueError::Closed).
+        ///
+        /// # Errors
+        /// What a queue says that cannot be used.
+        pub fn close(&self) -> Result<(), QueueError> {
+            self.inner().close()
+        }
+
+        /// As [`close`](Self::close); with `immediate`, also drops what waits in the queue.
+        ///
+        /// # Errors
+        /// Those of [`close`](Self::close).
+        pub fn shutdown(&self, immediate: bool) -> Result<(), QueueError> {
+            match immediate {
+                true => self.inner().close_and_discard(),
+                false => self.inner().close(),
+            }
+        }
+
+        /// Whether puts are refused.
+        #[must_use]
+        pub fn is_closed(&self) -> bool {
+            self.inner().raw.is_closed()
+        }
+
+        /// How this handle, its clones and what is made of them wait from now on.
+        pub fn set_wait_strategy(&self, strategy: WaitStrategy) {
+            self.inner().set_strategy(strategy);
+        }
+
+        /// What is in the queue, who has what, and how many wait: for people.
+        ///
+        /// # Errors
+        /// What a queue says that cannot be used.
+        pub fn inspect(&self) -> Result<Inspection, QueueError> {
+            self.inner().inspect()
+        }
+
+        /// Settles what dead processes left, which otherwise whoever waits does within its slice (100 ms).
+        ///
+        /// # Errors
+        /// What a queue says that cannot be used.
+        pub fn recover(&self) -> Result<Recovered, QueueError> {
+            self.inner().recovered()
+        }
+
+        /// Takes out the messages that were put aside, the oldest first: delivered too often, or not decodable.
+        ///
+        /// # Errors
+        /// What a queue says that cannot be used.
+        pub fn dead_letters(&self) -> Result<Vec<DeadLetter>, QueueError> {
+            self.inner().dead_letters()
+        }
+
+        /// Removes the name, as [`Segment::unlink`](shm_core::Segment::unlink).
+        ///
+        /// # Errors
+        /// As [`Segment::unlink`](shm_core::Segment::unlink).
+        pub fn unlink(&self) -> Result<(), Error> {
+            self.inner().segment.unlink()
+        }
+
+        /// The segment it lives in.
+        #[must_use]
+        pub fn segment(&self) -> &Segment {
+            &self.inner().segment
+        }
+    };
+}
+
+pub(crate) use {get_forms, handle_forms, put_forms};

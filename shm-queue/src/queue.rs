@@ -1,0 +1,301 @@
+//! A queue of values.
+
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shm_core::{Error, Place, Segment};
+use shm_lock::Patience;
+
+use crate::bytes::KIND;
+use crate::codec::{Codec, Postcard};
+use crate::error::{CreateError, PutError, QueueError};
+use crate::halves::{Counted, Half};
+use crate::inner::Inner;
+use crate::inspect::{DeadLetter, DeadReason, Inspection, Recovered};
+use crate::macros::{get_forms, handle_forms, put_forms};
+use crate::options::Options;
+use crate::wait::WaitStrategy;
+
+/// A bounded queue of values between any number of processes; a handle that is cheap to clone.
+///
+/// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types.
+/// A value enters the queue when `put` commits it: each producer's values come out in the order in
+/// which it put them, and a put that is not finished, slow, stopped or dead, delays no other.
+///
+/// # Peer death
+/// A process killed at any instruction leaves each value in the queue or not, whole; nobody waits for it. A value
+/// that `get` has taken out is its caller's, and is lost with it: at most once. Where that is not enough, use a
+/// [`JoinableQueue`](crate::JoinableQueue).
+///
+/// # Examples
+/// ```
+/// use shm_core::Place;
+/// use shm_queue::Queue;
+///
+/// # let name = format!("doc-queue-{}", std::process::id());
+/// let buns = Queue::<(u32, String)>::create(Place::named(&name).unlink_on_drop(true), 10)?;
+/// buns.put((1, "poppy".to_owned()))?;
+///
+/// let buns = Queue::<(u32, String)>::open(&name)?; // in another process
+/// assert_eq!(buns.get()?, (1, "poppy".to_owned()));
+/// assert!(buns.try_get().is_err_and(|error| error.is_empty()));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Queue<T, C = Postcard> {
+    inner: Arc<Inner>,
+    types: PhantomData<fn() -> (T, C)>,
+}
+
+impl<T, C> Clone for Queue<T, C> {
+    fn clone(&self) -> Self {
+        Self::new(Arc::clone(&self.inner))
+    }
+}
+
+impl<T, C> Queue<T, C> {
+    fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            types: PhantomData,
+        }
+    }
+
+    fn inner(&self) -> &Arc<Inner> {
+        &self.inner
+    }
+
+    handle_forms!();
+}
+
+impl<T, C: Codec<T>> Queue<T, C> {
+    /// Creates a queue of a capacity, or of [`Options`].
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create(
+        place: impl Into<Place>,
+        options: impl Into<Options>,
+    ) -> Result<Self, CreateError> {
+        let shape = options.into().shape(false);
+        Inner::create(place.into(), shape, KIND, &type_name::<T, C>()).map(Self::new)
+    }
+
+    /// Opens a queue that exists, with the same types.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub fn open(place: impl Into<Place>) -> Result<Self, Error> {
+        Inner::open(place.into(), KIND, &type_name::<T, C>()).map(Self::new)
+    }
+
+    /// Opens a queue, or creates it; whoever is first creates it.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn open_or_create(
+        place: impl Into<Place>,
+        options: impl Into<Options>,
+    ) -> Result<Self, CreateError> {
+        let shape = options.into().shape(false);
+        Inner::open_or_create(place.into(), shape, KIND, &type_name::<T, C>()).map(Self::new)
+    }
+
+    put_forms!();
+    get_forms!(T);
+
+    #[inline]
+    fn put_with(&self, value: T, patience: Patience) -> Result<(), PutError<T>> {
+        put_value::<T, C>(&self.inner, value, patience)
+    }
+
+    #[inline]
+    fn get_with(&self, patience: Patience) -> Result<T, QueueError> {
+        get_value::<T, C>(&self.inner, patience)
+    }
+
+    /// Puts values in order, until one is not put: it comes back with the error, and the rest is not looked at.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put).
+    pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> Result<(), PutError<T>> {
+        values.into_iter().try_for_each(|value| self.put(value))
+    }
+
+    /// Gets the values that are there, at least one and at most `most`; blocks while there is none.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get). If a message cannot be decoded, those before it are lost with it: they
+    /// had been taken out.
+    pub fn get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
+        let messages = self.inner.get_many(most, Patience::Endless)?;
+        messages.iter().map(|bytes| C::decode(bytes)).collect()
+    }
+
+    /// The values as they come, until the queue is closed and empty.
+    pub fn iter(&self) -> Iter<'_, T, C> {
+        Iter { queue: self }
+    }
+
+    /// A half that puts. When the last one is gone, also by its process's death, the queue is closed.
+    ///
+    /// # Errors
+    /// [`Closed`](QueueError::Closed), and what a queue says that cannot be used.
+    pub fn sender(&self) -> Result<Sender<T, C>, QueueError> {
+        Ok(Sender {
+            counted: Counted::new(&self.inner, Half::Sender)?,
+            types: PhantomData,
+        })
+    }
+
+    /// A half that gets.
+    ///
+    /// # Errors
+    /// What a queue says that cannot be used.
+    pub fn receiver(&self) -> Result<Receiver<T, C>, QueueError> {
+        Ok(Receiver {
+            counted: Counted::new(&self.inner, Half::Receiver)?,
+            types: PhantomData,
+        })
+    }
+}
+
+impl<T, C> fmt::Debug for Queue<T, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Queue")
+            .field("segment", &self.inner.segment.name())
+            .finish_non_exhaustive()
+    }
+}
+
+/// The values of a queue as they come.
+#[derive(Debug)]
+pub struct Iter<'a, T, C> {
+    queue: &'a Queue<T, C>,
+}
+
+impl<T, C: Codec<T>> Iterator for Iter<'_, T, C> {
+    type Item = Result<T, QueueError>;
+
+    fn next(&mut self) -> Option<Self::Item> {
+        match self.queue.get() {
+            Err(QueueError::Closed) => None,
+            got => Some(got),
+        }
+    }
+}
+
+impl<'a, T, C: Codec<T>> IntoIterator for &'a Queue<T, C> {
+    type Item = Result<T, QueueError>;
+    type IntoIter = Iter<'a, T, C>;
+
+    fn into_iter(self) -> Self::IntoIter {
+        self.iter()
+    }
+}
+
+/// The putting half of a queue. Counted: when the last one is gone, in whichever process and in
+/// whichever way, the queue is closed.
+///
+/// A forked child's copy is not counted; it makes its own from a queue that it has opened.
+#[derive(Debug)]
+pub struct Sender<T, C = Postcard> {
+    counted: Counted,
+    types: PhantomData<fn() -> (T, C)>,
+}
+
+impl<T, C: Codec<T>> Sender<T, C> {
+    put_forms!();
+
+    #[inline]
+    fn put_with(&self, value: T, patience: Patience) -> Result<(), PutError<T>> {
+        put_value::<T, C>(self.counted.inner(), value, patience)
+    }
+
+    /// Another sender, counted as well.
+    ///
+    /// # Errors
+    /// As [`Queue::sender`].
+    pub fn try_clone(&self) -> Result<Self, QueueError> {
+        Queue::<T, C>::new(Arc::clone(self.counted.inner())).sender()
+    }
+}
+
+/// The getting half of a queue. Counted for [`inspect`](Queue::inspect) alone: a queue without receivers
+/// keeps what it has for the next one.
+#[derive(Debug)]
+pub struct Receiver<T, C = Postcard> {
+    counted: Counted,
+    types: PhantomData<fn() -> (T, C)>,
+}
+
+impl<T, C: Codec<T>> Receiver<T, C> {
+    get_forms!(T);
+
+    #[inline]
+    fn get_with(&self, patience: Patience) -> Result<T, QueueError> {
+        get_value::<T, C>(self.counted.inner(), patience)
+    }
+
+    /// Another receiver, counted as well.
+    ///
+    /// # Errors
+    /// As [`Queue::receiver`].
+    pub fn try_clone(&self) -> Result<Self, QueueError> {
+        Queue::<T, C>::new(Arc::clone(self.counted.inner())).receiver()
+    }
+}
+
+/// What a segment's type fingerprint is made of.
+pub(crate) fn type_name<T, C: Codec<T>>() -> String {
+    format!("{} as {}", std::any::type_name::<T>(), C::NAME)
+}
+
+pub(crate) fn put_value<T, C: Codec<T>>(
+    inner: &Inner,
+    value: T,
+    patience: Patience,
+) -> Result<(), PutError<T>> {
+    with_buffer(|buffer| {
+        let put = C::encode(&value, buffer).and_then(|()| inner.put(buffer, patience));
+        put.map_err(|error| PutError { value, error })
+    })
+}
+
+/// A message that cannot be decoded is put aside; so it is handed out first, and finished when
+/// it is decoded.
+fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, QueueError> {
+    let lease = inner.lease_one(patience)?;
+    with_buffer(|buffer| {
+        inner.copy_out(lease.index, lease.chunk, lease.len, buffer)?;
+        match C::decode(buffer) {
+            Ok(value) => {
+                inner.finish(lease)?;
+                Ok(value)
+            }
+            Err(error) => {
+                inner.bury(lease, DeadReason::Decode.to_bits())?;
+                Err(error)
+            }
+        }
+    })
+}
+
+/// Lends out the thread's buffer. Whoever asks for it meanwhile (a value that puts values as it is
+/// encoded) has a new one.
+pub(crate) fn with_buffer<R>(use_it: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    /// A buffer that has grown beyond this is not kept.
+    const KEPT: usize = 1 << 20;
+    std::thread_local! {
+        static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+    }
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let result = use_it(&mut buffer);
+    if buffer.capacity() <= KEPT {
+        BUFFER.set(buffer);
+    }
+    result
+}

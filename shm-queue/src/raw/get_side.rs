@@ -1,0 +1,429 @@
+//! What consumers do, under the get lock.
+
+use core::marker::PhantomData;
+
+use shm_core::sync::Ordering;
+
+use super::word::{Owner, State, Word};
+use super::{Cell, Control, Damaged, Fault, RawQueue};
+
+/// The get lock, held.
+#[derive(Debug)]
+pub struct GetSide<'a> {
+    pub(super) queue: &'a RawQueue,
+    /// Whether the thread was panicking already when it locked.
+    panicking: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+/// The first message of the queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Front {
+    /// Its cell.
+    pub index: u32,
+    /// Its first chunk, if it does not fit into the cell.
+    pub chunk: u32,
+    /// Its bytes.
+    pub len: u32,
+    word: Word,
+}
+
+/// A message that was handed out. The word tells this delivery from every other.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Lease {
+    /// Its cell.
+    pub index: u32,
+    /// Its first chunk, if it does not fit into the cell.
+    pub chunk: u32,
+    /// Its bytes.
+    pub len: u32,
+    /// Its word.
+    pub word: Word,
+}
+
+/// What became of a message that was given back.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Returned {
+    /// It is the first of the queue again.
+    Ready,
+    /// It was delivered as often as allowed, and is a dead letter.
+    Dead,
+    /// The queue was shut down at once, and takes nothing back.
+    Dropped,
+    /// The lease was not the caller's any more.
+    Stale,
+}
+
+impl<'a> GetSide<'a> {
+    pub(super) fn new(queue: &'a RawQueue) -> Self {
+        Self {
+            queue,
+            panicking: std::thread::panicking(),
+            not_send: PhantomData,
+        }
+    }
+
+    /// The first message; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    #[inline]
+    pub fn front(&self) -> Result<Option<Front>, Damaged> {
+        let (queue, get) = (self.queue, &self.queue.control.get);
+        // Relaxed: written under this lock.
+        let head = queue.control.head.load(Ordering::Relaxed);
+        if head == get.tail_seen.load(Ordering::Relaxed) {
+            // PAIR queue-tail: Acquire.
+            let tail = queue.control.tail.load(Ordering::Acquire);
+            get.tail_seen.store(tail, Ordering::Relaxed);
+            if head == tail {
+                return Ok(None);
+            }
+        }
+        // Relaxed: ordered by the tail.
+        let index = queue.ring[queue.at(head)].load(Ordering::Relaxed);
+        let cell = queue.cell(index)?;
+        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
+        let front = Front {
+            index,
+            chunk: cell.chunk.load(Ordering::Relaxed),
+            len: cell.len.load(Ordering::Relaxed),
+            word,
+        };
+        if word.state() != Some(State::Ready) {
+            return Err(Damaged {
+                field: "state of a message",
+                value: word.to_bits(),
+            });
+        }
+        Ok(Some(front))
+    }
+
+    /// Takes the first message out for good, after it was copied.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    #[inline]
+    pub fn take(&self, front: Front) -> Result<(), Damaged> {
+        let cell = self.queue.cell(front.index)?;
+        // PAIR queue-finished: Release.
+        cell.word.store(Word::FREE.to_bits(), Ordering::Release);
+        if self.queue.broken(Fault::FreesAfterHead) {
+            self.advance();
+            self.give(front.index);
+        } else {
+            self.give(front.index);
+            self.advance();
+        }
+        Ok(())
+    }
+
+    /// Whether one message more may be handed out.
+    #[inline]
+    pub fn may_lease(&self) -> bool {
+        // Relaxed: under the lock.
+        self.queue.control.get.leased.load(Ordering::Relaxed) < self.queue.limits.leases
+    }
+
+    /// Hands the first message out, until `expiry` (nanoseconds of CLOCK_MONOTONIC; 0: until it is given back).
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn lease(&self, front: Front, owner: Owner, expiry: u64) -> Result<Lease, Damaged> {
+        let cell = self.queue.cell(front.index)?;
+        let word = front.word.leased_to(owner);
+        // Relaxed, all: read under a lock.
+        cell.expiry.store(expiry, Ordering::Relaxed);
+        cell.word.store(word.to_bits(), Ordering::Relaxed);
+        self.expire_no_later_than(expiry);
+        self.count_leased(1);
+        self.advance();
+        let Front {
+            index, chunk, len, ..
+        } = front;
+        Ok(Lease {
+            index,
+            chunk,
+            len,
+            word,
+        })
+    }
+
+    /// Ends a lease: the message is finished. `false` if it was not the caller's any more.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    #[inline]
+    pub fn finish(&self, lease: Lease) -> Result<bool, Damaged> {
+        let Some(cell) = self.leased_cell(lease)? else {
+            return Ok(false);
+        };
+        // PAIR queue-finished: Release.
+        cell.word.store(Word::FREE.to_bits(), Ordering::Release);
+        self.count_leased(-1);
+        self.give(lease.index);
+        Ok(true)
+    }
+
+    /// Ends a lease: the message is the first of those with later numbers again, or a dead letter.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn give_back(&self, lease: Lease) -> Result<Returned, Damaged> {
+        let Some(cell) = self.leased_cell(lease)? else {
+            return Ok(Returned::Stale);
+        };
+        // Relaxed: written under this lock, or both.
+        if self.queue.control.state.load(Ordering::Relaxed) & Control::DISCARDED != 0 {
+            self.finish(lease)?;
+            return Ok(Returned::Dropped);
+        }
+        let most = self.queue.limits.max_deliveries;
+        if most != 0 && lease.word.deliveries() >= most {
+            self.bury(lease, 0)?;
+            return Ok(Returned::Dead);
+        }
+        // Relaxed: read under a lock.
+        cell.word
+            .store(lease.word.returned().to_bits(), Ordering::Relaxed);
+        self.count_leased(-1);
+        self.insert(lease)?;
+        let redelivered = &self.queue.control.get.redelivered;
+        redelivered.store(
+            redelivered.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+        Ok(Returned::Ready)
+    }
+
+    /// Ends a lease: the message is put aside for `reason`. `false` if it was not the caller's any more.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn bury(&self, lease: Lease, reason: u32) -> Result<bool, Damaged> {
+        let Some(cell) = self.leased_cell(lease)? else {
+            return Ok(false);
+        };
+        let get = &self.queue.control.get;
+        // Relaxed, all: read under a lock.
+        let buried = get.buried.load(Ordering::Relaxed);
+        get.buried.store(buried.wrapping_add(1), Ordering::Relaxed);
+        if self.queue.limits.dead_letters == 0 {
+            return self.finish(lease);
+        }
+        cell.reason.store(reason, Ordering::Relaxed);
+        // PAIR queue-finished: Release.
+        cell.word
+            .store(lease.word.dead().to_bits(), Ordering::Release);
+        self.count_leased(-1);
+        let dead = get.dead.load(Ordering::Relaxed).saturating_add(1);
+        get.dead.store(dead, Ordering::Relaxed);
+        if dead > self.queue.limits.dead_letters
+            && let Some(oldest) = self.oldest_dead()?
+        {
+            self.forget(oldest)?;
+        }
+        Ok(true)
+    }
+
+    /// The dead letter that was put first, with its reason; `None` if there is none.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn oldest_dead(&self) -> Result<Option<(Lease, u32)>, Damaged> {
+        // Relaxed, all: under the lock.
+        if self.queue.control.get.dead.load(Ordering::Relaxed) == 0 {
+            return Ok(None);
+        }
+        let mut oldest: Option<(Lease, u32)> = None;
+        for index in 0..self.queue.cells.len() as u32 {
+            let cell = self.queue.cell(index)?;
+            let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
+            let is_older =
+                |(seen, _): (Lease, u32)| word.number().is_before(seen.word.number());
+            if word.state() == Some(State::Dead) && oldest.is_none_or(is_older) {
+                let (chunk, len) = (&cell.chunk, &cell.len);
+                let letter = Lease {
+                    index,
+                    chunk: chunk.load(Ordering::Relaxed),
+                    len: len.load(Ordering::Relaxed),
+                    word,
+                };
+                oldest = Some((letter, cell.reason.load(Ordering::Relaxed)));
+            }
+        }
+        Ok(oldest)
+    }
+
+    /// Frees a dead letter.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn forget(&self, (letter, _): (Lease, u32)) -> Result<(), Damaged> {
+        let cell = self.queue.cell(letter.index)?;
+        // Relaxed, all: read under a lock.
+        cell.word.store(Word::FREE.to_bits(), Ordering::Relaxed);
+        let dead = &self.queue.control.get.dead;
+        let less = dead.load(Ordering::Relaxed).saturating_sub(1);
+        dead.store(less, Ordering::Relaxed);
+        self.give(letter.index);
+        Ok(())
+    }
+
+    /// Prolongs a lease. `false` if it was not the caller's any more.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn extend(&self, lease: Lease, expiry: u64) -> Result<bool, Damaged> {
+        let Some(cell) = self.leased_cell(lease)? else {
+            return Ok(false);
+        };
+        // Relaxed: read under a lock.
+        cell.expiry.store(expiry, Ordering::Relaxed);
+        self.expire_no_later_than(expiry);
+        Ok(true)
+    }
+
+    /// Takes back all leases that have run out at `now`; says how many.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn take_back_expired(&self, now: u64) -> Result<u32, Damaged> {
+        let get = &self.queue.control.get;
+        // Relaxed, all: under the lock.
+        let next = get.next_expiry.load(Ordering::Relaxed);
+        if next == 0 || now < next {
+            return Ok(0);
+        }
+        get.next_expiry.store(0, Ordering::Relaxed);
+        let mut count = 0;
+        for index in 0..self.queue.cells.len() as u32 {
+            let cell = self.queue.cell(index)?;
+            let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
+            let expiry = cell.expiry.load(Ordering::Relaxed);
+            if word.state() != Some(State::Leased) || expiry == 0 {
+                continue;
+            }
+            if now < expiry {
+                self.expire_no_later_than(expiry);
+                continue;
+            }
+            self.give_back(Lease {
+                index,
+                chunk: cell.chunk.load(Ordering::Relaxed),
+                len: cell.len.load(Ordering::Relaxed),
+                word,
+            })?;
+            count += 1;
+        }
+        Ok(count)
+    }
+
+    /// When the first lease runs out; 0: none does.
+    pub fn next_expiry(&self) -> u64 {
+        // Relaxed: under the lock.
+        self.queue.control.get.next_expiry.load(Ordering::Relaxed)
+    }
+
+    /// How many messages wait. Exact at the instant at which it looks at the tail.
+    pub fn len(&self) -> u64 {
+        // PAIR queue-tail: Acquire. Relaxed: written under this lock.
+        let tail = self.queue.control.tail.load(Ordering::Acquire);
+        tail.wrapping_sub(self.queue.control.head.load(Ordering::Relaxed))
+    }
+
+    /// The cell of a lease that is still the caller's.
+    #[inline]
+    fn leased_cell(&self, lease: Lease) -> Result<Option<&'a Cell>, Damaged> {
+        let cell = self.queue.cell(lease.index)?;
+        // Relaxed: under the lock.
+        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
+        let mine = word == lease.word && word.state() == Some(State::Leased);
+        Ok(mine.then_some(cell))
+    }
+
+    /// Gives a free cell to the producers.
+    #[inline]
+    fn give(&self, index: u32) {
+        let queue = self.queue;
+        // Relaxed: written under this lock.
+        let freed = queue.control.freed.load(Ordering::Relaxed);
+        queue.freed[(freed & (queue.freed.len() as u64 - 1)) as usize]
+            .store(index, Ordering::Relaxed);
+        let release = match queue.broken(Fault::FreesRelaxed) {
+            true => Ordering::Relaxed,
+            // PAIR queue-freed: Release.
+            false => Ordering::Release,
+        };
+        queue.control.freed.store(freed.wrapping_add(1), release);
+    }
+
+    #[inline]
+    fn advance(&self) {
+        // Relaxed: written under this lock.
+        let head = self.queue.control.head.load(Ordering::Relaxed);
+        // PAIR queue-head: Release.
+        self.queue
+            .control
+            .head
+            .store(head.wrapping_add(1), Ordering::Release);
+    }
+
+    /// Puts a message before all that have later numbers.
+    fn insert(&self, lease: Lease) -> Result<(), Damaged> {
+        let queue = self.queue;
+        // Relaxed: written under this lock.
+        let head = queue.control.head.load(Ordering::Relaxed);
+        // PAIR queue-tail: Acquire.
+        let tail = queue.control.tail.load(Ordering::Acquire);
+        let mut place = head.wrapping_sub(1);
+        while place.wrapping_add(1) != tail {
+            // Relaxed, all: ordered by the tail.
+            let index = queue.ring[queue.at(place.wrapping_add(1))].load(Ordering::Relaxed);
+            let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
+            if !word.number().is_before(lease.word.number()) {
+                break;
+            }
+            queue.ring[queue.at(place)].store(index, Ordering::Relaxed);
+            place = place.wrapping_add(1);
+        }
+        queue.ring[queue.at(place)].store(lease.index, Ordering::Relaxed);
+        // PAIR queue-head: Release.
+        queue
+            .control
+            .head
+            .store(head.wrapping_sub(1), Ordering::Release);
+        Ok(())
+    }
+
+    fn count_leased(&self, change: i32) {
+        let leased = &self.queue.control.get.leased;
+        // Relaxed: written under this lock.
+        let count = leased.load(Ordering::Relaxed);
+        leased.store(count.saturating_add_signed(change), Ordering::Relaxed);
+    }
+
+    fn expire_no_later_than(&self, expiry: u64) {
+        let next_expiry = &self.queue.control.get.next_expiry;
+        // Relaxed: under the lock.
+        let next = next_expiry.load(Ordering::Relaxed);
+        if expiry != 0 && (next == 0 || expiry < next) {
+            next_expiry.store(expiry, Ordering::Relaxed);
+        }
+    }
+}
+
+impl Drop for GetSide<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.panicking && std::thread::panicking() {
+            if cfg!(loom) {
+                // A model thread that was killed: its kernel releases the lock.
+                return;
+            }
+            self.queue.control.get.lock.mark_poisoned();
+        }
+        // SAFETY: made when this thread had taken the lock, and not `Send`.
+        unsafe { self.queue.control.get.lock.unlock() };
+    }
+}

@@ -1,0 +1,347 @@
+//! The queue without its messages' types: words, rings and locks, on the machine or in a model.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `word.rs` | what has become of a message, in one word |
+//! | `control.rs` | the fixed part of a queue, a line for each side |
+//! | `put_side.rs` | what producers do under the put lock |
+//! | `get_side.rs` | what consumers do under the get lock |
+//! | `arena.rs` | chunks for the messages that do not fit into a cell |
+//! | `rebuild.rs` | everything but the words is a cache, and is made anew after a death |
+//! | `signal.rs` | sleep and wake |
+//!
+//! # Invariants
+//!
+//! - INV-Q1: the words are the only truth. Each step of a message's life is one store of its word.
+//! - INV-Q2: a word is stored under the put lock (free -> writing, free -> ready, writing -> ready, writing ->
+//!   free), under the get lock (ready -> leased, ready -> free, leased -> any), or under both (rebuild).
+//!   So a word has one writer at a time.
+//! - INV-Q3: the ring from `head` to `tail` holds exactly the cells that are ready, redelivered ones
+//!   first, then in the order of their numbers. The stack and the freed ring from `taken` to `freed` hold
+//!   exactly the free ones. The bitmap has a bit for each chunk of each cell that is not free, and of
+//!   those in the freed ring.
+//! - INV-Q4: whoever is killed under a lock leaves INV-Q3 perhaps broken and the lock inconsistent; the
+//!   next to take it rebuilds under both locks, put lock first, before anything else.
+//!
+//! # Pairs
+//!
+//! - PAIR queue-tail: a producer stores `tail` with Release after the word and the ring; a consumer loads it
+//!   with Acquire before it reads either.
+//! - PAIR queue-head: a consumer stores `head` with Release after what it read; a producer loads it
+//!   with Acquire before it counts the room.
+//! - PAIR queue-freed: a consumer stores `freed` with Release after it is done with the cell; a producer
+//!   loads it with Acquire before it uses the cell again.
+//! - PAIR mutex-word (`shm_lock`): everything else, between producers and between consumers.
+
+mod arena;
+mod control;
+mod get_side;
+mod put_side;
+mod rebuild;
+mod signal;
+mod word;
+
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_lock::{Patience, RawLockError};
+
+pub use arena::CHUNK;
+pub use control::{Cell, Control, Limits};
+pub use get_side::{Front, GetSide, Lease, Returned};
+pub use put_side::{Claim, PutSide, Refused};
+pub use rebuild::Census;
+pub use signal::Signal;
+pub use word::{MAX_DELIVERIES, MAX_SLOTS, Number, Owner, State, Word};
+
+/// Ways to be wrong, for the models to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what its variant does")]
+pub enum Fault {
+    NotifiesWithoutFence,
+    ForgetsToWake,
+    SleepsUnannounced,
+    PublishesTailRelaxed,
+    FreesRelaxed,
+    StoresTailBeforeWord,
+    FreesAfterHead,
+    RecoversWithoutReturning,
+    SkipsRebuild,
+    JoinsWithoutThePutLock,
+}
+
+/// A lock's data that does not fit together: a cache that somebody damaged, or bytes that were never a queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// What is wrong.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// Why a side was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotEntered {
+    /// The lock was not given.
+    Lock(RawLockError),
+    /// The words themselves are damaged.
+    Damaged(Damaged),
+}
+
+impl From<RawLockError> for NotEntered {
+    fn from(error: RawLockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<Damaged> for NotEntered {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+/// Memory of the segment for as long as the handle keeps it mapped; in a model, its own.
+#[cfg(not(loom))]
+pub type Mapped<T> = &'static T;
+/// Memory of the segment for as long as the handle keeps it mapped; in a model, its own.
+#[cfg(loom)]
+pub type Mapped<T> = Box<T>;
+
+/// The cells, one behind the other.
+#[cfg(not(loom))]
+#[derive(Debug)]
+pub struct Cells {
+    base: *const u8,
+    stride: usize,
+    count: usize,
+}
+
+#[cfg(not(loom))]
+impl Cells {
+    /// The cells in the memory at `base`.
+    ///
+    /// # Safety
+    /// `count` cells, `stride` bytes apart and aligned to 32 bytes, stay mapped at `base` as long as
+    /// the result is used.
+    #[must_use]
+    pub unsafe fn new(base: *const u8, stride: usize, count: usize) -> Self {
+        Self {
+            base,
+            stride,
+            count,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.count
+    }
+
+    #[inline]
+    fn get(&self, index: usize) -> Option<&Cell> {
+        if index >= self.count {
+            return None;
+        }
+        // SAFETY: below `count`, so in bounds by the promise of `new`.
+        let cell = unsafe { self.base.add(index * self.stride) }.cast::<Cell>();
+        // SAFETY:
+        // - in bounds, aligned, mapped: the promise of `new`;
+        // - other writers: all fields are atomics; any bytes are a value.
+        Some(unsafe { &*cell })
+    }
+}
+
+#[cfg(loom)]
+type Cells = Box<[Cell]>;
+
+#[cfg(not(loom))]
+// SAFETY: the pointer leads to atomics in a mapping that the owner of the queue keeps.
+unsafe impl Send for Cells {}
+#[cfg(not(loom))]
+// SAFETY: as for Send.
+unsafe impl Sync for Cells {}
+
+/// A queue's memory, with a private copy of its limits.
+#[derive(Debug)]
+pub struct RawQueue {
+    /// The fixed part.
+    pub control: Mapped<Control>,
+    /// Cell numbers in the order of the queue.
+    pub ring: Mapped<[AtomicU32]>,
+    /// Cell numbers that consumers gave back.
+    pub freed: Mapped<[AtomicU32]>,
+    /// Cell numbers that producers may take.
+    pub stack: Mapped<[AtomicU32]>,
+    /// A bit for each chunk of the arena that is in use.
+    pub bitmap: Mapped<[AtomicU64]>,
+    /// The messages.
+    pub cells: Cells,
+    /// Checked when the queue was opened, and not read from the segment again.
+    pub limits: Limits,
+    /// What a model does wrong.
+    #[cfg(loom)]
+    pub fault: Option<Fault>,
+}
+
+impl RawQueue {
+    #[cfg(loom)]
+    pub(crate) fn fault(&self) -> Option<Fault> {
+        self.fault
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    #[allow(clippy::unused_self, reason = "a model's queue has faults")]
+    pub(crate) const fn fault(&self) -> Option<Fault> {
+        None
+    }
+
+    #[inline(always)]
+    pub(crate) fn broken(&self, fault: Fault) -> bool {
+        self.fault() == Some(fault)
+    }
+
+    #[inline]
+    fn cell(&self, index: u32) -> Result<&Cell, Damaged> {
+        let damaged = || Damaged {
+            field: "cell number",
+            value: u64::from(index),
+        };
+        self.cells.get(index as usize).ok_or_else(damaged)
+    }
+
+    /// Where a position of a ring lies in it.
+    #[inline]
+    fn at(&self, position: u64) -> usize {
+        (position & (self.ring.len() as u64 - 1)) as usize
+    }
+
+    /// Makes a new queue of zeroed memory: nothing is in it, all cells are free.
+    pub fn initialise(&self) {
+        for (index, place) in self.stack.iter().enumerate() {
+            // Relaxed: nobody else is here yet. The lowest number on top.
+            place.store((self.stack.len() - 1 - index) as u32, Ordering::Relaxed);
+        }
+        // Relaxed: as above.
+        self.control
+            .put
+            .stack
+            .store(self.stack.len() as u32, Ordering::Relaxed);
+    }
+
+    /// Takes the put lock; rebuilds first if somebody died under it.
+    ///
+    /// # Errors
+    /// [`NotEntered`].
+    ///
+    /// # Safety
+    /// As [`shm_lock::RawMutex::lock`], for the put lock and the get lock.
+    #[inline]
+    pub unsafe fn enter_put(
+        &self,
+        patience: Patience,
+        alive: impl Fn(Owner) -> bool,
+    ) -> Result<PutSide<'_>, NotEntered> {
+        // SAFETY: the caller's promise.
+        let acquired = unsafe { self.control.put.lock.acquire(patience) }?;
+        let side = PutSide::new(self);
+        if !acquired.is_clean() && !self.broken(Fault::SkipsRebuild) {
+            // SAFETY: the caller's promise.
+            let (get, _) = unsafe { self.lock_get(patience) }?;
+            side.rebuild(&get, alive)?;
+        }
+        Ok(side)
+    }
+
+    /// Takes the get lock; rebuilds first if somebody died under it.
+    ///
+    /// # Errors
+    /// [`NotEntered`].
+    ///
+    /// # Safety
+    /// As [`shm_lock::RawMutex::lock`], for the put lock and the get lock.
+    #[inline]
+    pub unsafe fn enter_get(
+        &self,
+        patience: Patience,
+        alive: impl Fn(Owner) -> bool,
+    ) -> Result<GetSide<'_>, NotEntered> {
+        // SAFETY: the caller's promise.
+        let acquired = unsafe { self.control.get.lock.acquire(patience) }?;
+        let side = GetSide::new(self);
+        if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
+            return Ok(side);
+        }
+        // The put lock comes first. What is given back here stays inconsistent.
+        drop(side);
+        // SAFETY: the caller's promise.
+        let (_put, get) = unsafe { self.enter_both(patience, alive) }?;
+        Ok(get)
+    }
+
+    /// Takes both locks, and rebuilds if somebody died under one of them.
+    ///
+    /// # Errors
+    /// [`NotEntered`].
+    ///
+    /// # Safety
+    /// As [`shm_lock::RawMutex::lock`], for both locks.
+    pub unsafe fn enter_both(
+        &self,
+        patience: Patience,
+        alive: impl Fn(Owner) -> bool,
+    ) -> Result<(PutSide<'_>, GetSide<'_>), NotEntered> {
+        // SAFETY: the caller's promise.
+        let acquired = unsafe { self.control.put.lock.acquire(patience) }?;
+        let put = PutSide::new(self);
+        // SAFETY: the caller's promise.
+        let (get, clean) = unsafe { self.lock_get(patience) }?;
+        if !(acquired.is_clean() && clean) {
+            put.rebuild(&get, alive)?;
+        }
+        Ok((put, get))
+    }
+
+    /// # Safety
+    /// As [`shm_lock::RawMutex::lock`], for the get lock.
+    unsafe fn lock_get(
+        &self,
+        patience: Patience,
+    ) -> Result<(GetSide<'_>, bool), RawLockError> {
+        // SAFETY: the caller's promise.
+        let acquired = unsafe { self.control.get.lock.acquire(patience) }?;
+        Ok((GetSide::new(self), acquired.is_clean()))
+    }
+
+    // ---- without a lock: hints ---------------------------------------------------------------
+
+    /// Whether there seems to be a message.
+    #[inline]
+    pub fn has_messages(&self) -> bool {
+        // Relaxed: a hint, or after the fence of PAIR queue-signal.
+        self.control.head.load(Ordering::Relaxed) != self.control.tail.load(Ordering::Relaxed)
+    }
+
+    /// Whether there seems to be room for one more.
+    #[inline]
+    pub fn has_room(&self) -> bool {
+        // Relaxed: as in `has_messages`.
+        let (head, tail) = (
+            self.control.head.load(Ordering::Relaxed),
+            self.control.tail.load(Ordering::Relaxed),
+        );
+        let writing = u64::from(self.control.put.writing.load(Ordering::Relaxed));
+        tail.wrapping_sub(head).wrapping_add(writing) < u64::from(self.limits.capacity)
+    }
+
+    /// Whether nothing seems to be unfinished.
+    #[inline]
+    pub fn seems_idle(&self) -> bool {
+        // Relaxed: as in `has_messages`.
+        !self.has_messages() && self.control.get.leased.load(Ordering::Relaxed) == 0
+    }
+
+    /// Whether puts are refused: [`Control::CLOSED`].
+    #[inline]
+    pub fn is_closed(&self) -> bool {
+        // PAIR queue-closed: Acquire; whoever sees it sees all puts that came before.
+        self.control.state.load(Ordering::Acquire) & Control::CLOSED != 0
+    }
+}

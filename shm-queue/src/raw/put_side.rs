@@ -1,0 +1,356 @@
+//! What producers do, under the put lock.
+
+use core::marker::PhantomData;
+
+use shm_core::sync::Ordering;
+
+use super::arena::chunks_for;
+use super::word::{Number, Owner, State, Word};
+use super::{Control, Damaged, Fault, RawQueue};
+
+/// A message that is copied outside the lock: from this on the arena's chunks are emptied of what
+/// consumers gave back before new ones are used, so that the same warm memory goes round.
+const LARGE: u32 = 4096;
+
+/// The put lock, held.
+#[derive(Debug)]
+pub struct PutSide<'a> {
+    pub(super) queue: &'a RawQueue,
+    /// Whether the thread was panicking already when it locked.
+    panicking: bool,
+    not_send: PhantomData<*const ()>,
+}
+
+/// A cell that a producer has taken: where the message goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Claim {
+    /// The cell.
+    pub index: u32,
+    /// The first chunk, if the message does not fit into the cell.
+    pub chunk: u32,
+    /// Bytes of the message.
+    pub len: u32,
+}
+
+/// Why there is no cell for a message.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// No room at present.
+    Full,
+    /// The queue is closed.
+    Closed,
+    /// The file system has no memory for the arena.
+    StorageFull {
+        /// Bytes that had to be allocated.
+        need: u64,
+        /// Bytes that were free at that moment.
+        free: u64,
+    },
+    /// The caches do not fit together.
+    Damaged(Damaged),
+}
+
+impl From<Damaged> for Refused {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+impl<'a> PutSide<'a> {
+    pub(super) fn new(queue: &'a RawQueue) -> Self {
+        Self {
+            queue,
+            panicking: std::thread::panicking(),
+            not_send: PhantomData,
+        }
+    }
+
+    /// Puts a small message: `fill` copies it into its cell, then it is in the queue.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    #[inline]
+    pub fn put(&self, len: u32, fill: impl FnOnce(Claim)) -> Result<(), Refused> {
+        self.check_open()?;
+        self.check_room()?;
+        let index = self.pop()?;
+        let cell = self.queue.cell(index)?;
+        // Relaxed: published by the word and the tail.
+        cell.len.store(len, Ordering::Relaxed);
+        fill(Claim {
+            index,
+            chunk: 0,
+            len,
+        });
+        self.append(index)?;
+        Ok(())
+    }
+
+    /// Takes a cell, and chunks if it needs any, for a message that is copied outside the lock. `grow`
+    /// gives memory to the chunks up to the one it is told, exclusively.
+    ///
+    /// # Errors
+    /// [`Refused`]; nothing has changed then.
+    pub fn claim(
+        &self,
+        owner: Owner,
+        len: u32,
+        grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
+    ) -> Result<Claim, Refused> {
+        self.check_open()?;
+        self.check_room()?;
+        let (queue, put) = (self.queue, &self.queue.control.put);
+        let chunk = match queue.is_large(len) {
+            true => self.find_chunks(len, grow)?,
+            false => 0,
+        };
+        let index = self.pop()?;
+        let cell = queue.cell(index)?;
+        // Relaxed, all: under the lock, or published by the word.
+        cell.len.store(len, Ordering::Relaxed);
+        cell.chunk.store(chunk, Ordering::Relaxed);
+        if queue.is_large(len) {
+            queue.set_run(chunk, chunks_for(len), true);
+        }
+        let writing = put.writing.load(Ordering::Relaxed);
+        put.writing.store(writing.wrapping_add(1), Ordering::Relaxed);
+        // From here on the chunks are the owner's. Relaxed: read under a lock.
+        cell.word
+            .store(Word::writing(owner).to_bits(), Ordering::Relaxed);
+        Ok(Claim { index, chunk, len })
+    }
+
+    /// Puts a claimed cell, now filled, into the queue.
+    ///
+    /// # Errors
+    /// [`Refused::Closed`]; the claim stands then. [`Refused::Damaged`] if it is not the owner's.
+    pub fn commit(&self, owner: Owner, claim: Claim) -> Result<(), Refused> {
+        self.check_open()?;
+        self.check_claim(owner, claim)?;
+        self.one_less_writing();
+        self.append(claim.index)?;
+        Ok(())
+    }
+
+    /// Gives a claimed cell back.
+    ///
+    /// # Errors
+    /// [`Damaged`] if it is not the owner's.
+    pub fn abandon(&self, owner: Owner, claim: Claim) -> Result<(), Damaged> {
+        let cell = self.check_claim(owner, claim)?;
+        // Relaxed: read under a lock.
+        cell.word.store(Word::FREE.to_bits(), Ordering::Relaxed);
+        self.one_less_writing();
+        if self.queue.is_large(claim.len) {
+            self.queue
+                .set_run(claim.chunk, chunks_for(claim.len), false);
+        }
+        self.push(claim.index);
+        Ok(())
+    }
+
+    /// Refuses all further puts.
+    pub fn close(&self, discard: bool) {
+        let discarded = if discard { Control::DISCARDED } else { 0 };
+        // PAIR queue-closed: Release, after all puts that came before.
+        self.queue
+            .control
+            .state
+            .fetch_or(Control::CLOSED | discarded, Ordering::Release);
+    }
+
+    /// How many messages are not finished: in the queue or handed out. Since no message can be put
+    /// meanwhile, nothing is unfinished at the end of the call if this is 0.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn unfinished(&self) -> Result<u32, Damaged> {
+        let mut count = 0;
+        for index in 0..self.queue.cells.len() as u32 {
+            // PAIR queue-finished: Acquire, as the consumer's Release; who has joined sees what was done.
+            let bits = self.queue.cell(index)?.word.load(Ordering::Acquire);
+            let state = Word::from_bits(bits).state();
+            count += u32::from(matches!(state, Some(State::Ready | State::Leased)));
+        }
+        Ok(count)
+    }
+
+    #[inline]
+    fn check_open(&self) -> Result<(), Refused> {
+        // Relaxed: written under this lock.
+        match self.queue.control.state.load(Ordering::Relaxed) & Control::CLOSED {
+            0 => Ok(()),
+            _ => Err(Refused::Closed),
+        }
+    }
+
+    /// Whether one more may wait in the queue. A message that was given back counts only once the
+    /// producers have used up the room that they knew of.
+    #[inline]
+    fn check_room(&self) -> Result<(), Refused> {
+        let (queue, put) = (self.queue, &self.queue.control.put);
+        // Relaxed, all but the second look at `head`: under the lock.
+        let tail = queue.control.tail.load(Ordering::Relaxed);
+        let writing = u64::from(put.writing.load(Ordering::Relaxed));
+        let capacity = u64::from(queue.limits.capacity);
+        let waiting = |head: u64| tail.wrapping_sub(head).wrapping_add(writing);
+        if waiting(put.head_seen.load(Ordering::Relaxed)) < capacity {
+            return Ok(());
+        }
+        // PAIR queue-head: Acquire.
+        let head = queue.control.head.load(Ordering::Acquire);
+        put.head_seen.store(head, Ordering::Relaxed);
+        match waiting(head) < capacity {
+            true => Ok(()),
+            false => Err(Refused::Full),
+        }
+    }
+
+    fn find_chunks(
+        &self,
+        len: u32,
+        grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
+    ) -> Result<u32, Refused> {
+        let (queue, count) = (self.queue, chunks_for(len));
+        if len >= LARGE {
+            self.take_freed()?;
+        }
+        let first = match queue.find_run(count) {
+            Some(first) => first,
+            None => {
+                self.take_freed()?;
+                queue.find_run(count).ok_or(Refused::Full)?
+            }
+        };
+        let allocated = &queue.control.put.allocated;
+        // Relaxed: under the lock.
+        let before = allocated.load(Ordering::Relaxed);
+        if first + count > before {
+            allocated.store(grow(before, first + count)?, Ordering::Relaxed);
+        }
+        Ok(first)
+    }
+
+    /// A free cell.
+    #[inline]
+    fn pop(&self) -> Result<u32, Refused> {
+        let (queue, stack) = (self.queue, &self.queue.control.put.stack);
+        // Relaxed, all: under the lock.
+        if stack.load(Ordering::Relaxed) == 0 {
+            self.take_freed()?;
+        }
+        let top = stack
+            .load(Ordering::Relaxed)
+            .checked_sub(1)
+            .ok_or(Refused::Full)?;
+        let index = queue.stack.get(top as usize).ok_or(Damaged {
+            field: "free cells",
+            value: u64::from(top),
+        })?;
+        stack.store(top, Ordering::Relaxed);
+        Ok(index.load(Ordering::Relaxed))
+    }
+
+    fn push(&self, index: u32) {
+        let stack = &self.queue.control.put.stack;
+        // Relaxed, all: under the lock.
+        let top = stack.load(Ordering::Relaxed);
+        if let Some(place) = self.queue.stack.get(top as usize) {
+            place.store(index, Ordering::Relaxed);
+            stack.store(top + 1, Ordering::Relaxed);
+        }
+    }
+
+    /// Takes all cells that consumers have given back.
+    #[cold]
+    fn take_freed(&self) -> Result<(), Damaged> {
+        let (queue, put) = (self.queue, &self.queue.control.put);
+        // Relaxed: under the lock.
+        let mut taken = put.taken.load(Ordering::Relaxed);
+        let acquire = match queue.broken(Fault::FreesRelaxed) {
+            true => Ordering::Relaxed,
+            // PAIR queue-freed: Acquire.
+            false => Ordering::Acquire,
+        };
+        let freed = queue.control.freed.load(acquire);
+        if freed.wrapping_sub(taken) > queue.freed.len() as u64 {
+            return Err(Damaged {
+                field: "freed",
+                value: freed,
+            });
+        }
+        while taken != freed {
+            // Relaxed, all: ordered by `freed`.
+            let index = queue.freed[queue.at(taken)].load(Ordering::Relaxed);
+            let cell = queue.cell(index)?;
+            let len = cell.len.load(Ordering::Relaxed);
+            if queue.is_large(len) {
+                let chunk = cell.chunk.load(Ordering::Relaxed);
+                queue.set_run(chunk, chunks_for(len), false);
+            }
+            self.push(index);
+            taken = taken.wrapping_add(1);
+            put.taken.store(taken, Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    fn check_claim(&self, owner: Owner, claim: Claim) -> Result<&super::Cell, Damaged> {
+        let cell = self.queue.cell(claim.index)?;
+        // Relaxed: under the lock.
+        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
+        match word == Word::writing(owner) {
+            true => Ok(cell),
+            false => Err(Damaged {
+                field: "claim",
+                value: word.to_bits(),
+            }),
+        }
+    }
+
+    fn one_less_writing(&self) {
+        let writing = &self.queue.control.put.writing;
+        // Relaxed: under the lock.
+        let less = writing.load(Ordering::Relaxed).saturating_sub(1);
+        writing.store(less, Ordering::Relaxed);
+    }
+
+    /// Makes a cell the last message of the queue.
+    #[inline]
+    fn append(&self, index: u32) -> Result<(), Damaged> {
+        let (queue, put) = (self.queue, &self.queue.control.put);
+        let cell = queue.cell(index)?;
+        // Relaxed, all but the last: under the lock, or ordered by the tail.
+        let number = Number::new(put.number.load(Ordering::Relaxed));
+        let tail = queue.control.tail.load(Ordering::Relaxed);
+        let publish = match queue.broken(Fault::PublishesTailRelaxed) {
+            true => Ordering::Relaxed,
+            // PAIR queue-tail: Release.
+            false => Ordering::Release,
+        };
+        queue.ring[queue.at(tail)].store(index, Ordering::Relaxed);
+        if queue.broken(Fault::StoresTailBeforeWord) {
+            queue.control.tail.store(tail.wrapping_add(1), publish);
+        }
+        cell.word
+            .store(Word::ready(number).to_bits(), Ordering::Release);
+        put.number.store(number.next().get(), Ordering::Relaxed);
+        queue.control.tail.store(tail.wrapping_add(1), publish);
+        Ok(())
+    }
+}
+
+impl Drop for PutSide<'_> {
+    #[inline]
+    fn drop(&mut self) {
+        if !self.panicking && std::thread::panicking() {
+            if cfg!(loom) {
+                // A model thread that was killed: its kernel releases the lock.
+                return;
+            }
+            self.queue.control.put.lock.mark_poisoned();
+        }
+        // SAFETY: made when this thread had taken the lock, and not `Send`.
+        unsafe { self.queue.control.put.lock.unlock() };
+    }
+}

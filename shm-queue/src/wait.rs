@@ -1,0 +1,132 @@
+//! How a handle waits: at once asleep, after a little spinning, or spinning for good.
+
+use shm_core::Deadline;
+use shm_core::futex;
+use shm_core::sync::{Ordering, spin_loop, yield_now};
+use shm_lock::Patience;
+
+use crate::error::QueueError;
+use crate::inner::{Inner, deadline_of};
+use crate::raw::Signal;
+
+/// Looks before a sleep, of the adaptive strategy.
+const LOOKS: u32 = 50;
+/// Of these, the last ones give the processor away.
+const YIELDS: u32 = 6;
+/// Looks after which one who spins for good looks after the others.
+const ROUND: u32 = 1 << 16;
+
+/// How a handle waits for a message or for room.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum WaitStrategy {
+    /// Sleeps at once: for those who wait long and rarely.
+    Sleep,
+    /// Looks some fifty times (about a microsecond), then sleeps. With one processor it sleeps at once.
+    #[default]
+    Adaptive,
+    /// Looks without pause, for a core of one's own; gives it away only if there is no other.
+    Spin,
+}
+
+impl WaitStrategy {
+    pub(crate) fn to_bits(self) -> u32 {
+        match self {
+            Self::Sleep => 0,
+            Self::Adaptive => 1,
+            Self::Spin => 2,
+        }
+    }
+
+    pub(crate) fn from_bits(bits: u32) -> Self {
+        match bits {
+            0 => Self::Sleep,
+            2 => Self::Spin,
+            _ => Self::Adaptive,
+        }
+    }
+}
+
+/// One call's waiting, from look to look.
+pub(crate) struct Waiting<'a> {
+    inner: &'a Inner,
+    signal: &'a Signal,
+    patience: Patience,
+    looks: u32,
+    spins: bool,
+    announced: Option<u32>,
+    slept: bool,
+}
+
+impl<'a> Waiting<'a> {
+    pub(crate) fn new(inner: &'a Inner, signal: &'a Signal, patience: Patience) -> Self {
+        // Relaxed: a setting.
+        let strategy = WaitStrategy::from_bits(inner.strategy.load(Ordering::Relaxed));
+        let several = futex::processors() > 1;
+        Self {
+            inner,
+            signal,
+            patience,
+            looks: if several && strategy != WaitStrategy::Sleep { LOOKS } else { 0 },
+            spins: several && strategy == WaitStrategy::Spin,
+            announced: None,
+            slept: false,
+        }
+    }
+
+    /// Passes some time after an attempt that failed; `true`: try again. `news` says whether that
+    /// promises anything.
+    ///
+    /// The last attempt before a sleep is made after it was announced: see PAIR queue-signal.
+    pub(crate) fn again(&mut self, news: impl Fn() -> bool) -> Result<bool, QueueError> {
+        let deadline = match self.patience {
+            Patience::None => return Ok(false),
+            patience => deadline_of(patience),
+        };
+        while self.looks > 0 {
+            self.look(deadline)?;
+            if news() {
+                return Ok(true);
+            }
+        }
+        let Some(word) = self.announced.take() else {
+            self.announced = Some(self.signal.announce(None));
+            return Ok(true);
+        };
+        if deadline.is_some_and(Deadline::is_past) {
+            return Err(QueueError::Timeout);
+        }
+        self.slept = true;
+        let until = self.inner.until(deadline);
+        if !self.signal.sleep(word, until) {
+            self.inner.look_after_others()?;
+        }
+        Ok(true)
+    }
+
+    fn look(&mut self, deadline: Option<Deadline>) -> Result<(), QueueError> {
+        self.looks -= 1;
+        if self.spins && self.looks == 0 {
+            self.looks = ROUND;
+            self.inner.look_after_others()?;
+        }
+        if self.spins && deadline.is_some_and(Deadline::is_past) {
+            return Err(QueueError::Timeout);
+        }
+        if !self.spins && self.looks < YIELDS {
+            yield_now();
+        } else {
+            spin_loop();
+        }
+        Ok(())
+    }
+
+    /// After success: others may sleep for what is left.
+    pub(crate) fn done(&self, more: impl Fn() -> bool) {
+        if self.slept {
+            self.signal.pass_on();
+            if more() {
+                self.signal.notify(1, None);
+            }
+        }
+    }
+}
