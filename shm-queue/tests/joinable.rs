@@ -1,0 +1,205 @@
+//! What a queue of tasks does, among the handles and threads of one process.
+
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shm_queue::{DeadReason, JoinableQueue, OnDrop, Options, Place, QueueError};
+use shm_testing::watchdog;
+
+const SOON: Duration = Duration::from_millis(20);
+
+fn tasks(options: impl Into<Options>) -> JoinableQueue<u32> {
+    JoinableQueue::create(Place::anonymous(), options).unwrap()
+}
+
+#[test]
+fn test_task_done() {
+    let _watchdog = watchdog();
+    let queue = tasks(20);
+    assert_eq!(queue.task_done(), Err(QueueError::TaskDoneTooOften));
+    thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                while let Ok(task) = queue.get() {
+                    let _ = task.detach();
+                    queue.task_done().unwrap();
+                }
+            });
+        }
+        queue.put_many(0..10).unwrap();
+        queue.join().unwrap();
+        assert_eq!(queue.unfinished(), Ok(0));
+        queue.put_many(0..10).unwrap();
+        queue.join().unwrap();
+        queue.close().unwrap();
+    });
+    assert_eq!(queue.task_done(), Err(QueueError::TaskDoneTooOften));
+}
+
+#[test]
+fn a_task_is_unfinished_until_it_is_done() {
+    let _watchdog = watchdog();
+    let queue = tasks(4);
+    queue.put(7).unwrap();
+    assert_eq!(queue.unfinished(), Ok(1));
+    let task = queue.get().unwrap();
+    assert_eq!((*task, task.deliveries()), (7, 1));
+    assert_eq!((queue.unfinished(), queue.len()), (Ok(1), Ok(0)));
+    assert_eq!(queue.join_timeout(SOON), Err(QueueError::Timeout));
+    task.task_done().unwrap();
+    queue.join_timeout(SOON).unwrap();
+    queue.join_deadline(Instant::now()).unwrap();
+}
+
+#[test]
+fn a_task_put_by_a_task_is_waited_for() {
+    let _watchdog = watchdog();
+    let queue = tasks(1);
+    let worker = queue.clone();
+    let worker = thread::spawn(move || {
+        let mut seen = Vec::new();
+        while let Ok(task) = worker.get() {
+            seen.push(*task);
+            if *task < 5 {
+                // A queue of one: the task itself holds no place of it.
+                worker.put(*task + 1).unwrap();
+            }
+            task.task_done().unwrap();
+        }
+        seen
+    });
+    queue.put(0).unwrap();
+    queue.join().unwrap();
+    queue.close().unwrap();
+    assert_eq!(worker.join().unwrap(), [0, 1, 2, 3, 4, 5]);
+}
+
+#[test]
+fn join_returns_although_another_producer_never_pauses() {
+    let _watchdog = watchdog();
+    let queue = tasks(1);
+    let (producer, consumer) = (queue.clone(), queue.clone());
+    let producer = thread::spawn(move || while producer.put(1).is_ok() {});
+    let consumer = thread::spawn(move || {
+        while let Ok(task) = consumer.get() {
+            task.task_done().unwrap();
+        }
+    });
+    queue.join().unwrap();
+    queue.shutdown(true).unwrap();
+    producer.join().unwrap();
+    consumer.join().unwrap();
+}
+
+#[test]
+fn a_task_that_is_given_back_is_first_in_line_and_counted() {
+    let _watchdog = watchdog();
+    let queue = tasks(4);
+    queue.put_many([1, 2, 3, 4]).unwrap();
+    let (first, second) = (queue.get().unwrap(), queue.get().unwrap());
+    second.requeue().unwrap();
+    drop(first);
+    let order: Vec<_> = (0..4)
+        .map(|_| {
+            let task = queue.get().unwrap();
+            let seen = (*task, task.deliveries());
+            task.task_done().unwrap();
+            seen
+        })
+        .collect();
+    assert_eq!(order, [(1, 2), (2, 2), (3, 1), (4, 1)]);
+    assert_eq!(queue.inspect().unwrap().redelivered, 2);
+}
+
+#[test]
+fn a_guard_that_is_dropped_does_what_was_chosen_and_a_panic_always_gives_back() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).on_drop(OnDrop::Acknowledge));
+    queue.put_many([1, 2]).unwrap();
+    drop(queue.get().unwrap());
+    assert_eq!(queue.unfinished(), Ok(1));
+    let panicked = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
+        let _task = queue.get().unwrap();
+        std::panic::resume_unwind(Box::new(()));
+    }));
+    assert!(panicked.is_err());
+    let task = queue.try_get().unwrap();
+    assert_eq!((*task, task.deliveries()), (2, 2));
+}
+
+#[test]
+fn a_task_delivered_too_often_is_a_dead_letter_and_nobody_waits_for_it() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).max_deliveries(3).dead_letters(2));
+    queue.put_many([1, 2, 3]).unwrap();
+    for _ in 0..3 * 3 {
+        drop(queue.try_get().unwrap());
+    }
+    assert!(queue.try_get().is_err_and(|error| error.is_empty()));
+    queue.join_timeout(SOON).expect("nothing is unfinished");
+    let letters = queue.dead_letters().unwrap();
+    let seen: Vec<_> = letters.iter().map(|l| (l.bytes[0], l.deliveries, l.reason)).collect();
+    let why = DeadReason::Deliveries;
+    assert_eq!(seen, [(2, 3, why), (3, 3, why)], "the oldest of three went");
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.buried, seen.dead_letters), (3, 0));
+    queue.put_many([4, 5, 6, 7]).unwrap();
+    assert_eq!(queue.is_full(), Ok(true));
+}
+
+#[test]
+fn a_task_whose_time_is_over_goes_to_somebody_else() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).lease_time(Duration::from_millis(50)));
+    queue.put(1).unwrap();
+    let stuck = queue.get().unwrap();
+    let again = queue.get().unwrap();
+    assert_eq!((*again, again.deliveries()), (1, 2));
+    assert_eq!(stuck.task_done(), Err(QueueError::Stale));
+    again.extend(Duration::from_secs(60)).unwrap();
+    thread::sleep(Duration::from_millis(60));
+    assert_eq!(queue.get_timeout(SOON).map(drop), Err(QueueError::Timeout));
+    again.task_done().unwrap();
+    queue.join_timeout(SOON).unwrap();
+}
+
+#[test]
+fn one_task_more_than_may_be_handed_out_waits() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).leases(2));
+    queue.put_many([1, 2, 3]).unwrap();
+    let (first, _second) = (queue.get().unwrap(), queue.get().unwrap());
+    assert!(queue.try_get().is_err_and(|error| error.is_empty()));
+    let waiter = queue.clone();
+    let waiter = thread::spawn(move || *waiter.get().unwrap());
+    thread::sleep(SOON);
+    first.task_done().unwrap();
+    assert_eq!(waiter.join().unwrap(), 3);
+}
+
+#[test]
+fn detached_tasks_go_back_with_the_last_handle() {
+    let _watchdog = watchdog();
+    let name = shm_testing::UniqueName::new("detached");
+    let queue = JoinableQueue::<u32>::create(&*name, 4).unwrap();
+    queue.put(1).unwrap();
+    let other = JoinableQueue::<u32>::open(&*name).unwrap();
+    assert_eq!(other.get().unwrap().detach(), 1);
+    assert_eq!(queue.task_done(), Err(QueueError::TaskDoneTooOften), "another handle's");
+    drop(other);
+    let task = queue.try_get().unwrap();
+    assert_eq!((*task, task.deliveries()), (1, 2));
+    task.task_done().unwrap();
+}
+
+#[test]
+fn shutdown_at_once_lets_join_return_when_what_is_handed_out_is_done() {
+    let _watchdog = watchdog();
+    let queue = tasks(4);
+    queue.put_many([1, 2, 3]).unwrap();
+    let task = queue.get().unwrap();
+    queue.shutdown(true).unwrap();
+    assert_eq!(queue.unfinished(), Ok(1));
+    drop(task);
+    queue.join_timeout(SOON).expect("a task that is given back to a queue that was shut down is dropped");
+}

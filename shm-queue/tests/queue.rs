@@ -1,0 +1,405 @@
+//! What a queue does, among the handles and threads of one process. Names of CPython's test suite stand where
+//! a test is one of its rows.
+
+use std::sync::mpsc;
+use std::thread;
+use std::time::{Duration, Instant};
+
+use shm_core::{Error, Field, Region};
+use shm_queue::{
+    ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, WaitStrategy,
+};
+use shm_testing::{UniqueName, watchdog};
+
+const SOON: Duration = Duration::from_millis(20);
+const LATER: Duration = Duration::from_secs(10);
+
+fn bytes(options: impl Into<Options>) -> ByteQueue {
+    ByteQueue::create(Place::anonymous(), options).unwrap()
+}
+
+#[test]
+fn test_put() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 6).unwrap();
+    assert_eq!(queue.is_empty(), Ok(true));
+    assert_eq!(queue.is_full(), Ok(false));
+    queue.put(1).unwrap();
+    queue.try_put(2).unwrap();
+    queue.put_timeout(3, SOON).unwrap();
+    queue.put_deadline(4, Instant::now() + SOON).unwrap();
+    queue.put(5).unwrap();
+    assert_eq!(queue.len(), Ok(5));
+    queue.put(6).unwrap();
+    assert_eq!((queue.is_empty(), queue.is_full()), (Ok(false), Ok(true)));
+    let refused = queue.try_put(7).unwrap_err();
+    assert_eq!((refused.value, refused.error), (7, QueueError::Full));
+    let late = queue.put_timeout(7, SOON).unwrap_err();
+    assert_eq!((late.value, late.error), (7, QueueError::Timeout));
+    let past = queue.put_deadline(7, Instant::now()).unwrap_err();
+    assert_eq!(past.error, QueueError::Timeout);
+    let got: Vec<_> = (0..6).map(|_| queue.get().unwrap()).collect();
+    assert_eq!(got, [1, 2, 3, 4, 5, 6]);
+    assert_eq!((queue.is_empty(), queue.is_full()), (Ok(true), Ok(false)));
+}
+
+#[test]
+fn test_get() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    queue.put_many([1, 2, 3, 4]).unwrap();
+    assert_eq!(queue.get(), Ok(1));
+    assert_eq!(queue.try_get(), Ok(2));
+    assert_eq!(queue.get_timeout(SOON), Ok(3));
+    assert_eq!(queue.get_deadline(Instant::now() + SOON), Ok(4));
+    assert_eq!(queue.try_get(), Err(QueueError::Empty));
+    assert_eq!(queue.get_timeout(SOON), Err(QueueError::Timeout));
+    assert_eq!(queue.get_deadline(Instant::now()), Err(QueueError::Timeout));
+}
+
+#[test]
+fn test_qsize() {
+    let queue = Queue::<u32>::create(Place::anonymous(), 2).unwrap();
+    assert_eq!((queue.len(), queue.capacity()), (Ok(0), 2));
+    queue.put(1).unwrap();
+    assert_eq!(queue.len(), Ok(1));
+    queue.put(5).unwrap();
+    assert_eq!(queue.len(), Ok(2));
+    queue.get().unwrap();
+    assert_eq!(queue.len(), Ok(1));
+    queue.get().unwrap();
+    assert_eq!(queue.len(), Ok(0));
+}
+
+/// A timeout is not over before its time.
+#[test]
+fn test_timeout() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 1).unwrap();
+    let (start, timeout) = (Instant::now(), Duration::from_millis(200));
+    assert_eq!(queue.get_timeout(timeout), Err(QueueError::Timeout));
+    assert!(start.elapsed() >= timeout);
+}
+
+#[test]
+fn test_closed_queue_put_get_exceptions() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    queue.put_many([1, 2]).unwrap();
+    queue.close().unwrap();
+    assert!(queue.is_closed());
+    let refused = queue.put(3).unwrap_err();
+    assert_eq!((refused.value, refused.error), (3, QueueError::Closed));
+    assert_eq!(queue.iter().collect::<Result<Vec<_>, _>>(), Ok(vec![1, 2]));
+    assert_eq!(queue.get(), Err(QueueError::Closed));
+    assert_eq!(queue.try_get(), Err(QueueError::Closed));
+}
+
+#[test]
+fn values_of_all_lengths_go_round_many_times() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(7).max_message(5000).arena_bytes(64 << 10));
+    let mut seed = 1_u64;
+    for _ in 0..2000 {
+        let lengths: Vec<usize> = (0..5)
+            .map(|_| {
+                seed = seed.wrapping_mul(6364136223846793005).wrapping_add(1);
+                (seed >> 33) as usize % 5001
+            })
+            .collect();
+        for &len in &lengths {
+            queue.put(&vec![len as u8; len]).unwrap();
+        }
+        for &len in &lengths {
+            assert_eq!(queue.get().unwrap(), vec![len as u8; len]);
+        }
+    }
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.len, seen.leases.len(), seen.writing), (0, 0, 0));
+    assert!(seen.arena_allocated <= 256 << 10);
+}
+
+#[test]
+fn borders_between_cell_and_arena_are_messages_like_others() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(4).max_message(1000));
+    for len in [0, 1, 31, 32, 33, 223, 224, 225, 255, 256, 257, 999, 1000] {
+        let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
+        queue.put(&message).unwrap();
+        assert_eq!(queue.get().unwrap(), message, "{len} bytes");
+    }
+    let too_large = QueueError::TooLarge {
+        len: 1001,
+        most: 1000,
+    };
+    assert_eq!(queue.put(&[0; 1001]), Err(too_large));
+}
+
+#[test]
+fn a_getter_and_a_putter_that_sleep_are_woken() {
+    let _watchdog = watchdog();
+    for strategy in [WaitStrategy::Sleep, WaitStrategy::Adaptive, WaitStrategy::Spin] {
+        let queue = Queue::<u32>::create(Place::anonymous(), 1).unwrap();
+        queue.set_wait_strategy(strategy);
+        let consumer = queue.clone();
+        let consumer = thread::spawn(move || (0..3).map(|_| consumer.get().unwrap()).sum::<u32>());
+        for value in 1..=3 {
+            thread::sleep(SOON);
+            queue.put(value).unwrap();
+        }
+        assert_eq!(consumer.join().unwrap(), 6, "{strategy:?}");
+        queue.put(7).unwrap();
+        let producer = queue.clone();
+        let producer = thread::spawn(move || producer.put(8).unwrap());
+        thread::sleep(SOON);
+        assert_eq!(queue.get(), Ok(7));
+        producer.join().unwrap();
+        assert_eq!(queue.get(), Ok(8));
+    }
+}
+
+#[test]
+fn each_producer_keeps_its_order_and_nothing_is_lost() {
+    let _watchdog = watchdog();
+    const EACH: u32 = 5000;
+    for (capacity, size) in [(1, 8), (3, 8), (64, 300), (256, 3000)] {
+        let options = Options::new(capacity).max_message(4096);
+        let queue = bytes(options.arena_bytes(64 << 10));
+        let (report, reports) = mpsc::channel();
+        thread::scope(|s| {
+            for producer in 0..3_u32 {
+                let queue = &queue;
+                s.spawn(move || {
+                    for number in 0..EACH {
+                        let mut message = vec![producer as u8; size];
+                        message[..4].copy_from_slice(&number.to_le_bytes());
+                        queue.put(&message).unwrap();
+                    }
+                });
+            }
+            for _ in 0..3 {
+                let (queue, report) = (&queue, report.clone());
+                s.spawn(move || {
+                    let mut got = Vec::new();
+                    let mut message = Vec::new();
+                    while got.len() < EACH as usize {
+                        queue.get_into(&mut message).unwrap();
+                        let number = u32::from_le_bytes(message[..4].try_into().unwrap());
+                        let producer = message[4];
+                        assert!(message[4..].iter().all(|&b| b == producer), "torn");
+                        got.push((producer, number));
+                    }
+                    report.send(got).unwrap();
+                });
+            }
+        });
+        let reports: Vec<_> = reports.try_iter().collect();
+        let mut all = Vec::new();
+        for got in reports {
+            for producer in 0..3 {
+                let numbers: Vec<_> = got.iter().filter(|(p, _)| *p == producer).collect();
+                assert!(numbers.is_sorted(), "the order of producer {producer}");
+            }
+            all.extend(got);
+        }
+        all.sort_unstable();
+        let expected: Vec<_> = (0..3).flat_map(|p| (0..EACH).map(move |n| (p, n))).collect();
+        assert_eq!(all, expected);
+    }
+}
+
+#[test]
+fn what_is_reserved_delays_nobody_and_holds_one_place() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(2).max_message(10_000));
+    let mut slow = queue.reserve(6000).unwrap();
+    queue.put(b"fast").unwrap();
+    assert_eq!(queue.try_put(b"third"), Err(QueueError::Full));
+    assert_eq!(queue.get().unwrap(), b"fast");
+    slow.fill(7);
+    slow[5999] = 8;
+    slow.commit().unwrap();
+    let message = queue.get().unwrap();
+    assert_eq!((message.len(), message[5998], message[5999]), (6000, 7, 8));
+
+    drop(queue.reserve(10_000).unwrap());
+    assert_eq!(queue.len(), Ok(0), "what was not committed never was");
+    assert_eq!(queue.inspect().unwrap().arena_used, 0);
+    let closed = queue.reserve(1).unwrap();
+    queue.close().unwrap();
+    assert_eq!(closed.commit(), Err(QueueError::Closed));
+    assert_eq!(queue.try_get(), Err(QueueError::Closed));
+}
+
+#[test]
+fn a_message_read_in_place_is_finished_when_it_is_dropped() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(4).max_message(10_000));
+    queue.put(&[1; 9000]).unwrap();
+    queue.put(&[2; 10]).unwrap();
+    let first = queue.recv_ref().unwrap();
+    let second = queue.try_recv_ref().unwrap();
+    assert_eq!((first.len(), &*second), (9000, [2; 10].as_slice()));
+    assert_eq!(queue.inspect().unwrap().leases.len(), 2);
+    second.give_back().unwrap();
+    drop(first);
+    let again = queue.recv_ref_timeout(SOON).unwrap();
+    assert_eq!((&*again, again.deliveries()), ([2; 10].as_slice(), 2));
+    drop(again);
+    assert!(queue.try_recv_ref().is_err_and(|error| error.is_empty()));
+}
+
+#[test]
+fn a_full_arena_makes_a_put_wait_for_space_and_not_for_ever() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(100).max_message(4096).arena_bytes(8192));
+    queue.put(&[1; 4096]).unwrap();
+    queue.put(&[2; 4096]).unwrap();
+    assert_eq!(queue.try_put(&[3; 300]), Err(QueueError::Full));
+    queue.try_put(&[3; 200]).expect("it fits into its cell");
+    let producer = queue.clone();
+    let producer = thread::spawn(move || producer.put(&[4; 4000]));
+    thread::sleep(SOON);
+    assert_eq!(queue.get().unwrap(), [1; 4096]);
+    producer.join().unwrap().unwrap();
+    assert_eq!(queue.len(), Ok(3));
+}
+
+#[test]
+fn many_are_got_under_one_lock() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(10).max_message(1000));
+    for i in 0..5 {
+        queue.put(&[i]).unwrap();
+    }
+    queue.put(&[9; 1000]).unwrap();
+    assert_eq!(queue.get_many(3).unwrap(), [[0], [1], [2]]);
+    assert_eq!(queue.get_many(10).unwrap(), [[3], [4]], "up to the large one");
+    assert_eq!(queue.get_many(10).unwrap(), [[9; 1000]]);
+    let typed = Queue::<u64, Raw>::create(Place::anonymous(), 10).unwrap();
+    typed.put_many(0..4).unwrap();
+    assert_eq!(typed.get_many(10), Ok(vec![0, 1, 2, 3]));
+}
+
+#[test]
+fn shutdown_at_once_drops_what_waits_and_wakes_everybody() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 1).unwrap();
+    queue.put(1).unwrap();
+    let producer = queue.clone();
+    let producer = thread::spawn(move || producer.put(2).unwrap_err().error);
+    thread::sleep(SOON);
+    queue.shutdown(true).unwrap();
+    assert_eq!(producer.join().unwrap(), QueueError::Closed);
+    assert_eq!(queue.try_get(), Err(QueueError::Closed));
+    assert_eq!(queue.len(), Ok(0));
+}
+
+#[test]
+fn the_last_sender_closes() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    let receiver = queue.receiver().unwrap();
+    assert_eq!(receiver.try_get(), Err(QueueError::Empty), "open before the first sender");
+    let first = queue.sender().unwrap();
+    let second = first.try_clone().unwrap();
+    assert_eq!(queue.inspect().unwrap().halves, (2, 1));
+    first.put(1).unwrap();
+    drop(first);
+    second.put(2).unwrap();
+    drop(second);
+    assert_eq!((receiver.get(), receiver.get()), (Ok(1), Ok(2)));
+    assert_eq!(receiver.get(), Err(QueueError::Closed));
+    assert_eq!(queue.sender().map(drop), Err(QueueError::Closed));
+}
+
+#[test]
+fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("no-value");
+    let tag = || Place::named(&*name).type_tag("anything");
+    let queue = Queue::<String>::create(tag(), 4).unwrap();
+    let forger = ByteQueue::open(tag()).unwrap();
+    forger.put(&[3, b'a', 0xff, b'c']).unwrap();
+    queue.put("good".to_owned()).unwrap();
+    assert!(matches!(queue.get(), Err(QueueError::Decode(_))));
+    assert_eq!(queue.get().as_deref(), Ok("good"));
+    let letters = queue.dead_letters().unwrap();
+    assert_eq!(letters.len(), 1);
+    assert_eq!(letters[0].bytes, [3, b'a', 0xff, b'c']);
+    assert_eq!((letters[0].reason, letters[0].deliveries), (DeadReason::Decode, 1));
+    assert_eq!(queue.dead_letters(), Ok(vec![]));
+}
+
+#[test]
+fn impossible_options_are_refused_by_name() {
+    let refused = |options: Options| match ByteQueue::create(Place::anonymous(), options) {
+        Err(CreateError::Option { option, .. }) => option,
+        other => panic!("{other:?}"),
+    };
+    assert_eq!(refused(Options::new(0)), "capacity");
+    assert_eq!(refused(Options::new(u32::MAX)), "capacity");
+    assert_eq!(refused(Options::new(1).max_message(0)), "max_message");
+    assert_eq!(refused(Options::new(1).leases(0)), "leases");
+    let small = Options::new(1).max_message(1 << 20).arena_bytes(1000);
+    assert_eq!(refused(small), "arena_bytes");
+}
+
+#[test]
+fn a_queue_of_another_type_or_codec_is_not_opened() {
+    let name = UniqueName::new("types");
+    let queue = Queue::<u32>::create(&*name, 4).unwrap();
+    let is_mismatch = |error| {
+        let field = Field::TypeTag;
+        matches!(error, Error::Mismatch { field: f, .. } if f == field)
+    };
+    assert!(is_mismatch(Queue::<u64>::open(&*name).unwrap_err()));
+    assert!(is_mismatch(Queue::<u32, Raw>::open(&*name).unwrap_err()));
+    assert!(is_mismatch(ByteQueue::open(&*name).unwrap_err()));
+    Queue::<u32>::open(&*name).unwrap().put(5).unwrap();
+    assert_eq!(queue.get(), Ok(5));
+}
+
+#[test]
+fn a_queue_lives_in_a_callers_region() {
+    let region = Region::heap(1 << 20);
+    let options = Options::new(4).max_message(1000).leases(4);
+    let queue = ByteQueue::create(region, options).unwrap();
+    queue.put(&[5; 1000]).unwrap();
+    assert_eq!(queue.get().unwrap(), [5; 1000]);
+}
+
+#[test]
+fn a_value_that_puts_values_as_it_is_encoded_does_not_upset_the_buffer() {
+    use serde::{Deserialize, Serialize};
+    std::thread_local! {
+        static INNER: Queue<Vec<u8>> = Queue::create(Place::anonymous(), 4).unwrap();
+    }
+    #[derive(Deserialize)]
+    struct Nested;
+    impl Serialize for Nested {
+        fn serialize<S: serde::Serializer>(&self, s: S) -> Result<S::Ok, S::Error> {
+            INNER.with(|inner| inner.put(vec![9; 100]).unwrap());
+            s.serialize_unit_struct("Nested")
+        }
+    }
+    let queue = Queue::<(u8, Nested, u8)>::create(Place::anonymous(), 4).unwrap();
+    queue.put((1, Nested, 2)).unwrap();
+    let (first, _, last) = queue.get().unwrap();
+    assert_eq!((first, last), (1, 2));
+    assert_eq!(INNER.with(Queue::get), Ok(vec![9; 100]));
+}
+
+#[test]
+fn numbers_that_wrap_keep_the_order() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("wrap");
+    let queue = Queue::<u32>::create(&*name, 8).unwrap();
+    shm_queue::raw::testing::start_numbers_at(queue.segment(), u64::MAX - 3);
+    for round in 0..10 {
+        queue.put_many([round, round + 100, round + 200]).unwrap();
+        queue.recover().unwrap();
+        let got = [queue.get(), queue.get(), queue.get()];
+        assert_eq!(got, [Ok(round), Ok(round + 100), Ok(round + 200)]);
+    }
+}
