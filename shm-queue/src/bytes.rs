@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 use shm_core::{Error, Kind, Place, Segment, fork};
 use shm_lock::Patience;
 
-use crate::error::{CreateError, QueueError};
+use crate::error::{CreateError, PutError, QueueError};
 use crate::inner::Inner;
 use crate::inspect::{DeadLetter, Inspection, Recovered};
 use crate::macros::{get_forms, handle_forms};
@@ -126,6 +126,17 @@ impl ByteQueue {
     /// [`Timeout`](QueueError::Timeout), and those of [`put`](Self::put).
     pub fn put_deadline(&self, message: &[u8], deadline: Instant) -> Result<(), QueueError> {
         self.inner.put(message, deadline.into())
+    }
+
+    /// Puts messages in order, small ones that follow each other under one lock; blocks while the queue is
+    /// full.
+    ///
+    /// # Errors
+    /// Those of [`put`](Self::put), with the number of messages that were put.
+    pub fn put_many(&self, messages: &[impl AsRef<[u8]>]) -> Result<(), PutError<usize>> {
+        self.inner
+            .put_many(messages.iter().map(AsRef::as_ref), Patience::Endless)
+            .map_err(|(value, error)| PutError { value, error })
     }
 
     get_forms!(Vec<u8>);

@@ -12,11 +12,12 @@ use shm_lock::Patience;
 use crate::codec::{Codec, Postcard};
 use crate::error::{CreateError, PutError, QueueError};
 use crate::inner::{Inner, deadline_of};
-use crate::inspect::{DeadLetter, DeadReason, Inspection, Recovered};
-use crate::macros::{get_forms, handle_forms, put_forms};
+use crate::inspect::{DeadLetter, Inspection, Recovered};
+use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
 use crate::options::{OnDrop, Options};
-use crate::queue::{put_value, type_name, with_buffer};
+use crate::queue::{put_value, put_values, type_name, with_buffer};
 use crate::raw::Lease;
+use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
 
 const KIND: Kind = Kind(*b"JOIN");
@@ -191,34 +192,18 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         put_value::<T, C>(&self.inner, value, patience)
     }
 
-    /// Puts values in order, until one is not put: it comes back with the error, and the rest is not looked at.
-    ///
-    /// # Errors
-    /// Those of [`put`](Self::put).
-    pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> Result<(), PutError<T>> {
-        values.into_iter().try_for_each(|value| self.put(value))
-    }
+    put_many_form!();
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
-        let lease = self.inner.lease_one(patience)?;
-        let decoded = with_buffer(|buffer| {
-            self.inner
-                .copy_out(lease.index, lease.chunk, lease.len, buffer)?;
-            C::decode(buffer)
-        });
-        match decoded {
-            Ok(value) => Ok(TaskGuard {
-                inner: Arc::clone(&self.inner),
-                lease,
-                value: Some(value),
-                stamp: fork::stamp(),
-                panicking: std::thread::panicking(),
-            }),
-            Err(error) => {
-                self.inner.bury(lease, DeadReason::Decode.to_bits())?;
-                Err(error)
-            }
-        }
+        let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
+        let (value, lease) = with_buffer(|buffer| leased.decode(buffer, C::decode))?;
+        Ok(TaskGuard {
+            inner: Arc::clone(&self.inner),
+            lease,
+            value: Some(value),
+            stamp: fork::stamp(),
+            panicking: std::thread::panicking(),
+        })
     }
 }
 

@@ -45,6 +45,21 @@ macro_rules! put_forms {
     };
 }
 
+/// For a type with `fn inner(&self) -> &Arc<Inner>` and `put_values` in scope.
+macro_rules! put_many_form {
+    () => {
+        /// Puts values in order, those that follow each other closely under one lock; blocks while the queue
+        /// is full.
+        ///
+        /// # Errors
+        /// Those of [`put`](Self::put), with the values that were taken from the iterator (64 at a time)
+        /// and not put, the one that failed first.
+        pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> Result<(), PutError<Vec<T>>> {
+            put_values::<T, C>(&self.inner, values, Patience::Endless)
+        }
+    };
+}
+
 /// Gets of a type with `fn get_with(&self, patience: Patience) -> Result<$got, QueueError>`.
 macro_rules! get_forms {
     ($got:ty) => {
@@ -190,4 +205,4 @@ macro_rules! handle_forms {
     };
 }
 
-pub(crate) use {get_forms, handle_forms, put_forms};
+pub(crate) use {get_forms, handle_forms, put_forms, put_many_form};

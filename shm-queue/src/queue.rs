@@ -14,9 +14,10 @@ use crate::codec::{Codec, Postcard};
 use crate::error::{CreateError, PutError, QueueError};
 use crate::halves::{Counted, Half};
 use crate::inner::Inner;
-use crate::inspect::{DeadLetter, DeadReason, Inspection, Recovered};
-use crate::macros::{get_forms, handle_forms, put_forms};
+use crate::inspect::{DeadLetter, Inspection, Recovered};
+use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
 use crate::options::Options;
+use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
 
 /// A bounded queue of values between any number of processes; a handle that is cheap to clone.
@@ -116,22 +117,38 @@ impl<T, C: Codec<T>> Queue<T, C> {
         get_value::<T, C>(&self.inner, patience)
     }
 
-    /// Puts values in order, until one is not put: it comes back with the error, and the rest is not looked at.
-    ///
-    /// # Errors
-    /// Those of [`put`](Self::put).
-    pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> Result<(), PutError<T>> {
-        values.into_iter().try_for_each(|value| self.put(value))
-    }
+    put_many_form!();
 
     /// Gets the values that are there, at least one and at most `most`; blocks while there is none.
     ///
     /// # Errors
-    /// Those of [`get`](Self::get). If a message cannot be decoded, those before it are lost with it: they
-    /// had been taken out.
+    /// Those of [`get`](Self::get). A message that cannot be decoded is put aside; the error comes when
+    /// it is the only one.
     pub fn get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
-        let messages = self.inner.get_many(most, Patience::Endless)?;
-        messages.iter().map(|bytes| C::decode(bytes)).collect()
+        let leases = self.inner.lease_many(most, Patience::Endless)?;
+        let leases: Vec<_> = leases
+            .into_iter()
+            .map(|lease| Leased::new(&self.inner, lease))
+            .collect();
+        let (mut values, mut decoded, mut failed) = (Vec::new(), Vec::new(), None);
+        with_buffer(|buffer| {
+            for leased in leases {
+                match leased.decode(buffer, C::decode) {
+                    Ok((value, lease)) => {
+                        values.push(value);
+                        decoded.push(lease);
+                    }
+                    Err(error) => failed = Some(error),
+                }
+            }
+        });
+        match failed {
+            Some(error) if values.is_empty() => Err(error),
+            _ => {
+                self.inner.finish_many(&decoded)?;
+                Ok(values)
+            }
+        }
     }
 
     /// The values as they come, until the queue is closed and empty.
@@ -264,23 +281,52 @@ pub(crate) fn put_value<T, C: Codec<T>>(
     })
 }
 
+/// Values that are encoded before the lock is taken for all of them.
+const BATCH: usize = 64;
+
+/// Puts values in order, a batch at a time; those of a batch that were not put come back.
+pub(crate) fn put_values<T, C: Codec<T>>(
+    inner: &Inner,
+    values: impl IntoIterator<Item = T>,
+    patience: Patience,
+) -> Result<(), PutError<Vec<T>>> {
+    let mut values = values.into_iter();
+    loop {
+        let mut batch: Vec<T> = values.by_ref().take(BATCH).collect();
+        if batch.is_empty() {
+            return Ok(());
+        }
+        let (mut bytes, mut ends) = (Vec::new(), Vec::new());
+        let mut failed = None;
+        for value in &batch {
+            let start = bytes.len();
+            let encoded = with_buffer(|buffer| {
+                C::encode(value, buffer)?;
+                bytes.extend_from_slice(buffer);
+                Ok(())
+            });
+            if let Err(error) = encoded {
+                failed = Some((ends.len(), error));
+                break;
+            }
+            ends.push(start..bytes.len());
+        }
+        let messages = ends.iter().map(|range| &bytes[range.clone()]);
+        let put = inner.put_many(messages, patience);
+        if let Some((count, error)) = put.err().or(failed) {
+            let value = batch.split_off(count);
+            return Err(PutError { value, error });
+        }
+    }
+}
+
 /// A message that cannot be decoded is put aside; so it is handed out first, and finished when
 /// it is decoded.
 fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, QueueError> {
-    let lease = inner.lease_one(patience)?;
-    with_buffer(|buffer| {
-        inner.copy_out(lease.index, lease.chunk, lease.len, buffer)?;
-        match C::decode(buffer) {
-            Ok(value) => {
-                inner.finish(lease)?;
-                Ok(value)
-            }
-            Err(error) => {
-                inner.bury(lease, DeadReason::Decode.to_bits())?;
-                Err(error)
-            }
-        }
-    })
+    let leased = Leased::new(inner, inner.lease_one(patience)?);
+    let (value, lease) = with_buffer(|buffer| leased.decode(buffer, C::decode))?;
+    inner.finish(lease)?;
+    Ok(value)
 }
 
 /// Lends out the thread's buffer. Whoever asks for it meanwhile (a value that puts values as it is

@@ -8,8 +8,54 @@ use shm_lock::Patience;
 
 use crate::error::QueueError;
 use crate::inner::Inner;
+use crate::inspect::DeadReason;
 use crate::raw::{Claim, Front, Lease, PutSide, Refused, Returned};
 use crate::wait::Waiting;
+
+/// A lease while its message is decoded: what panics there gives it back.
+pub(crate) struct Leased<'a> {
+    inner: &'a Inner,
+    lease: Option<Lease>,
+}
+
+impl<'a> Leased<'a> {
+    pub(crate) fn new(inner: &'a Inner, lease: Lease) -> Self {
+        let lease = Some(lease);
+        Self { inner, lease }
+    }
+
+    /// Copies the message out and decodes it. One that cannot be decoded is put aside.
+    pub(crate) fn decode<T>(
+        mut self,
+        buffer: &mut Vec<u8>,
+        decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
+    ) -> Result<(T, Lease), QueueError> {
+        let lease = self.lease.expect("taken here only");
+        let Lease {
+            index, chunk, len, ..
+        } = lease;
+        let decoded = self
+            .inner
+            .copy_out(index, chunk, len, buffer)
+            .and_then(|()| decode(buffer));
+        self.lease = None;
+        match decoded {
+            Ok(value) => Ok((value, lease)),
+            Err(error) => {
+                self.inner.bury(lease, DeadReason::Decode.to_bits())?;
+                Err(error)
+            }
+        }
+    }
+}
+
+impl Drop for Leased<'_> {
+    fn drop(&mut self) {
+        if let Some(lease) = self.lease {
+            let _ = self.inner.give_back(lease);
+        }
+    }
+}
 
 impl Inner {
     // ---- putting -----------------------------------------------------------------------------
@@ -63,6 +109,54 @@ impl Inner {
         let side = self.put_side(patience)?;
         side.put(len, |claim| self.copy_in(claim, bytes))?;
         Ok(())
+    }
+
+    /// Puts messages in order; small ones that follow each other under one lock. Says how many were put
+    /// before the error.
+    pub(crate) fn put_many<'a>(
+        &self,
+        messages: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+        patience: Patience,
+    ) -> Result<(), (usize, QueueError)> {
+        let all = messages.len();
+        let mut done = 0;
+        while done < all {
+            let rest = messages.clone().skip(done);
+            let count = self
+                .put_small_ones(rest, patience)
+                .map_err(|error| (done, error))?;
+            done += count;
+            if let Some(next) = messages.clone().nth(done).filter(|_| count == 0) {
+                // A large one, or there is no room at present.
+                self.put(next, patience).map_err(|error| (done, error))?;
+                done += 1;
+            }
+        }
+        Ok(())
+    }
+
+    /// Puts the small messages at the beginning of `messages` for which there is room.
+    fn put_small_ones<'a>(
+        &self,
+        messages: impl Iterator<Item = &'a [u8]>,
+        patience: Patience,
+    ) -> Result<usize, QueueError> {
+        let side = self.put_side(patience)?;
+        let mut count = 0;
+        for bytes in messages {
+            let Ok(len) = self.check_len(bytes.len()) else {
+                break;
+            };
+            let fits = !self.raw.is_large(len);
+            if !fits || side.put(len, |claim| self.copy_in(claim, bytes)).is_err() {
+                // For `put` to say what it is.
+                break;
+            }
+            count += 1;
+        }
+        drop(side);
+        self.raw.control.not_empty.notify(count as u32, None);
+        Ok(count)
     }
 
     fn put_large(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
@@ -239,6 +333,38 @@ impl Inner {
         Ok(messages)
     }
 
+    /// Hands out the messages that are there, at least one and at most `most`.
+    pub(crate) fn lease_many(
+        &self,
+        most: usize,
+        patience: Patience,
+    ) -> Result<Vec<Lease>, QueueError> {
+        let mut leases = Vec::new();
+        if most > 0 {
+            self.wait_for(patience, || self.lease_some(&mut leases, most, patience))?;
+        }
+        self.tell_producers(leases.len() as u32);
+        Ok(leases)
+    }
+
+    fn lease_some(
+        &self,
+        leases: &mut Vec<Lease>,
+        most: usize,
+        patience: Patience,
+    ) -> Result<(), QueueError> {
+        let side = self.get_side(patience)?;
+        while leases.len() < most {
+            match self.front(&side) {
+                Ok(front) if side.may_lease() => leases.push(self.lease(&side, front)?),
+                _ if !leases.is_empty() => break,
+                Ok(_) => return Err(QueueError::Empty),
+                Err(error) => return Err(error),
+            }
+        }
+        Ok(())
+    }
+
     /// Hands out the first message.
     pub(crate) fn lease_one(&self, patience: Patience) -> Result<Lease, QueueError> {
         let lease = match self.lease_once(patience) {
@@ -275,16 +401,25 @@ impl Inner {
 
     /// Ends a lease: the message is finished.
     pub(crate) fn finish(&self, lease: Lease) -> Result<(), QueueError> {
+        self.finish_many(&[lease])
+    }
+
+    /// Ends leases: the messages are finished. `Stale` if one was not ours any more.
+    pub(crate) fn finish_many(&self, leases: &[Lease]) -> Result<(), QueueError> {
         let side = self.get_side(Patience::Endless)?;
         let were_all = !side.may_lease();
-        let was_ours = side.finish(lease)?;
+        let mut were_ours = true;
+        for lease in leases {
+            were_ours &= side.finish(*lease)?;
+        }
         drop(side);
-        self.tell_producers(1);
+        let count = leases.len() as u32;
+        self.tell_producers(count);
         if were_all {
             // Somebody may wait for leave to have one.
-            self.raw.control.not_empty.notify(1, None);
+            self.raw.control.not_empty.notify(count, None);
         }
-        match was_ours {
+        match were_ours {
             true => Ok(()),
             false => Err(QueueError::Stale),
         }

@@ -282,6 +282,27 @@ fn many_are_got_under_one_lock() {
 }
 
 #[test]
+fn many_are_put_under_one_lock_and_the_rest_comes_back() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(10).max_message(1000));
+    let messages = [vec![1], vec![2; 1000], vec![3], vec![4; 1001], vec![5]];
+    let failed = queue.put_many(&messages).unwrap_err();
+    let (len, most) = (1001, 1000);
+    assert_eq!((failed.value, failed.error), (3, QueueError::TooLarge { len, most }));
+    for message in &messages[..3] {
+        assert_eq!(&queue.get().unwrap(), message);
+    }
+    let typed = Queue::<String>::create(Place::anonymous(), Options::new(200).max_message(8));
+    let typed = typed.unwrap();
+    let mut values = (0..150).map(|i| if i == 100 { "x".repeat(8) } else { i.to_string() });
+    let failed = typed.put_many(&mut values).unwrap_err();
+    assert!(matches!(failed.error, QueueError::TooLarge { len: 9, most: 8 }));
+    assert_eq!((failed.value.len(), failed.value[1].as_str()), (28, "101"));
+    assert_eq!(values.next().as_deref(), Some("128"), "what no batch took is in the iterator");
+    assert_eq!(typed.get_many(1000).map(|got| got.len()), Ok(100));
+}
+
+#[test]
 fn shutdown_at_once_drops_what_waits_and_wakes_everybody() {
     let _watchdog = watchdog();
     let queue = Queue::<u32>::create(Place::anonymous(), 1).unwrap();
@@ -329,6 +350,32 @@ fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
     assert_eq!(letters[0].bytes, [3, b'a', 0xff, b'c']);
     assert_eq!((letters[0].reason, letters[0].deliveries), (DeadReason::Decode, 1));
     assert_eq!(queue.dead_letters(), Ok(vec![]));
+}
+
+#[test]
+fn a_value_that_panics_as_it_is_decoded_goes_back() {
+    use serde::{Deserialize, Serialize};
+    #[derive(Debug, PartialEq, Serialize)]
+    struct Bomb(u8);
+    impl<'de> Deserialize<'de> for Bomb {
+        fn deserialize<D: serde::Deserializer<'de>>(d: D) -> Result<Self, D::Error> {
+            match u8::deserialize(d)? {
+                0 => std::panic::resume_unwind(Box::new(())),
+                n => Ok(Self(n)),
+            }
+        }
+    }
+    let queue = Queue::<Bomb>::create(Place::anonymous(), 4).unwrap();
+    queue.put_many([Bomb(1), Bomb(0), Bomb(2)]).unwrap();
+    let get = |most| {
+        let get = std::panic::AssertUnwindSafe(|| queue.get_many(most));
+        std::panic::catch_unwind(get).ok()
+    };
+    assert_eq!(get(1), Some(Ok(vec![Bomb(1)])));
+    assert_eq!(get(2), None);
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.len, seen.leases.len(), seen.writing), (2, 0, 0), "{seen:?}");
+    assert_eq!(get(1), None, "it is the first still");
 }
 
 #[test]
