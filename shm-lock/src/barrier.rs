@@ -148,10 +148,16 @@ impl Barrier {
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
-        Ok(Self {
-            raw: Mapped::new(segment, 0)?,
-            timeout: None,
-        })
+        let raw = Mapped::<RawBarrier>::new(segment, 0)?;
+        let parties = raw.parties_found();
+        if !(1..=Self::MAX_PARTIES).contains(&parties) {
+            return Err(Error::Corrupt {
+                segment: raw.segment().name().to_owned(),
+                field: "number of parties",
+                value: u64::from(parties),
+            });
+        }
+        Ok(Self { raw, timeout: None })
     }
 
     /// The same barrier, by a handle whose [`wait`](Self::wait) lasts for at most `timeout`.

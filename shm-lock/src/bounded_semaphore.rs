@@ -17,7 +17,7 @@ use crate::create_error::CreateError;
 use crate::mapped::Mapped;
 use crate::patience::Patience;
 use crate::raw_semaphore::{AcquireError, RawSemaphore, ReleaseError, SemaphoreInspection};
-use crate::semaphore::Permit;
+use crate::semaphore::{self, Permit};
 
 /// A [`Semaphore`](crate::Semaphore) whose permits never become more than at its creation: releasing
 /// what nobody holds is an error.
@@ -105,7 +105,7 @@ impl BoundedSemaphore {
 
     fn attach(segment: Segment) -> Result<Self, Error> {
         Ok(Self {
-            raw: Mapped::new(segment, 0)?,
+            raw: semaphore::attach(segment)?,
         })
     }
 

@@ -112,7 +112,7 @@ impl Semaphore {
 
     fn attach(segment: Segment) -> Result<Self, Error> {
         Ok(Self {
-            raw: Mapped::new(segment, 0)?,
+            raw: attach(segment)?,
         })
     }
 
@@ -177,6 +177,26 @@ impl Semaphore {
     pub fn segment(&self) -> &Segment {
         self.raw.segment()
     }
+}
+
+/// Attaches to the words of either kind, if their numbers can be.
+pub(crate) fn attach(segment: Segment) -> Result<Mapped<RawSemaphore>, Error> {
+    let raw = Mapped::<RawSemaphore>::new(segment, 0)?;
+    let (permits, max) = raw.counts();
+    let corrupt = |field, value| {
+        Err(Error::Corrupt {
+            segment: raw.segment().name().to_owned(),
+            field,
+            value: u64::from(value),
+        })
+    };
+    if !(1..=RawSemaphore::MAX).contains(&max) {
+        return corrupt("most permits", max);
+    }
+    if permits > max {
+        return corrupt("number of permits", permits);
+    }
+    Ok(raw)
 }
 
 impl fmt::Debug for Semaphore {

@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shm_core::{Place, Region, recv_fd, send_fd};
+use shm_core::{Error, Place, Region, recv_fd, send_fd};
 use shm_lock::{Barrier, CreateError, Mutex};
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main, wait_until, watchdog};
 
@@ -302,4 +302,19 @@ fn it_lives_by_name_without_a_name_and_in_a_region() {
     let region = Region::heap(Barrier::REGION_SIZE);
     Barrier::create(region.clone(), 2).unwrap().abort();
     assert!(Barrier::open(region).unwrap().is_broken());
+}
+
+#[test]
+fn a_number_of_parties_that_cannot_be_is_corrupt() {
+    let name = UniqueName::new("corrupt-parties");
+    let _barrier = Barrier::create(&*name, 2).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    for wrong in [0, Barrier::MAX_PARTIES + 1, u32::MAX] {
+        std::os::unix::fs::FileExt::write_all_at(&file, &wrong.to_ne_bytes(), 4096 + 12).unwrap();
+        let error = Barrier::open(&*name).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
+    }
 }
