@@ -24,8 +24,8 @@ use std::fmt;
 use std::mem::size_of;
 use std::time::{Duration, Instant};
 
-use shm_core::sync::spin_loop;
-use shm_core::{Deadline, Error, Kind, Place, Segment, Spec};
+use shm_core::sync::{AtomicU32, spin_loop};
+use shm_core::{Deadline, Error, Kind, Place, Segment, Spec, futex};
 use shm_lock::{Inspection, Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -211,7 +211,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> SeqValue<T>
 
     fn wait_until(&self, since: u64, deadline: Deadline) -> Result<(T, u64), ValueError> {
         while !self.wait_once(since, Some(deadline)) {
-            if deadline.is_past() {
+            // A change that came with the deadline is a change.
+            if deadline.is_past() && self.version() == since {
                 return Err(ValueError::Timeout);
             }
         }
@@ -220,13 +221,22 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> SeqValue<T>
 
     /// One look, and one sleep if the version is still `since`.
     fn wait_once(&self, since: u64, deadline: Option<Deadline>) -> bool {
-        let (version, bell) = (self.slots.version(), self.slots.bell());
-        let bell = bell.expect("it has one");
+        let (version, bell) = (self.slots.version(), self.bell());
         if self.slots.segment().is_read_only() {
             version.glance(since, bell, deadline)
         } else {
             version.wait_once(since, bell, deadline)
         }
+    }
+
+    fn bell(&self) -> &AtomicU32 {
+        self.slots.bell().expect("OFFSETS has one")
+    }
+
+    /// How many sleep until the value changes: for people; it may be over when it is read.
+    #[must_use]
+    pub fn waiters(&self) -> usize {
+        futex::waiters(self.bell())
     }
 
     /// Replaces the value; blocks while another writes.

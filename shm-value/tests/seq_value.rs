@@ -4,7 +4,7 @@ use std::time::{Duration, Instant};
 
 use proptest::prelude::*;
 use shm_core::{Error, Field, Region};
-use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+use shm_testing::{Child, Peer, UniqueName, peer_main, wait_until, watchdog};
 use shm_value::{SeqValue, Value, ValueError};
 
 #[test]
@@ -40,6 +40,7 @@ fn those_who_wait_in_other_processes_see_each_change() {
         follower.expect("1");
         follower
     });
+    assert!(wait_until(|| value.waiters() > 0, Duration::from_secs(20)));
     for n in 2..50_u64 {
         value.set(n).unwrap();
         for follower in &mut followers {
