@@ -48,6 +48,7 @@ mod raw_condvar;
 mod raw_event;
 mod raw_mutex;
 mod raw_once;
+mod raw_reentrant_mutex;
 mod raw_robust_semaphore;
 mod raw_rwlock;
 mod raw_semaphore;
@@ -100,6 +101,8 @@ pub use raw_mutex::fault::Fault;
 pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 #[doc(hidden)]
 pub use raw_once::{OnceFault, RawOnce};
+#[doc(hidden)]
+pub use raw_reentrant_mutex::{RawReentrantMutex, ReentrantFault};
 #[doc(hidden)]
 pub use raw_robust_semaphore::{RawRobustSemaphore, RobustSemaphoreFault, SemaphoreHead};
 #[doc(hidden)]
