@@ -21,6 +21,7 @@ mod array;
 mod atomic_array;
 #[cfg(not(loom))]
 mod atomic_value;
+mod bell;
 mod error;
 #[cfg(not(loom))]
 mod seq_value;
@@ -36,6 +37,8 @@ pub use array::{Array, ArrayGuard};
 pub use atomic_array::{AtomicArray, AtomicArrayReader, AtomicElement};
 #[cfg(not(loom))]
 pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
+#[doc(hidden)]
+pub use bell::{Bell, BellFault};
 pub use error::ValueError;
 #[cfg(not(loom))]
 pub use seq_value::SeqValue;

@@ -24,11 +24,12 @@ use std::fmt;
 use std::mem::size_of;
 use std::time::{Duration, Instant};
 
-use shm_core::sync::{AtomicU32, spin_loop};
-use shm_core::{Deadline, Error, Kind, Place, Segment, Spec, futex};
+use shm_core::sync::spin_loop;
+use shm_core::{Deadline, Error, Kind, Place, Segment, Spec};
 use shm_lock::{Inspection, Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::bell::Bell;
 use crate::error::ValueError;
 use crate::slots::{Offsets, Slots, ValueGuard};
 
@@ -229,14 +230,14 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> SeqValue<T>
         }
     }
 
-    fn bell(&self) -> &AtomicU32 {
+    fn bell(&self) -> &Bell {
         self.slots.bell().expect("OFFSETS has one")
     }
 
     /// How many sleep until the value changes: for people; it may be over when it is read.
     #[must_use]
     pub fn waiters(&self) -> usize {
-        futex::waiters(self.bell())
+        self.bell().sleepers()
     }
 
     /// Replaces the value; blocks while another writes.

@@ -9,11 +9,11 @@ use std::mem::{MaybeUninit, align_of, size_of};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 
-use shm_core::sync::AtomicU32;
 use shm_core::{Error, Segment, layout};
 use shm_lock::{Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::bell::Bell;
 use crate::error::ValueError;
 use crate::version::Version;
 
@@ -35,7 +35,7 @@ pub(crate) struct Slots<T> {
     version: NonNull<Version>,
     first: NonNull<T>,
     count: u64,
-    bell: Option<NonNull<AtomicU32>>,
+    bell: Option<NonNull<Bell>>,
 }
 
 // SAFETY: a T is copied in and out whole, from whichever thread; the pointers lead into the
@@ -80,7 +80,7 @@ impl<T> Slots<T> {
     }
 
     #[inline]
-    pub(crate) fn bell(&self) -> Option<&AtomicU32> {
+    pub(crate) fn bell(&self) -> Option<&Bell> {
         // SAFETY: as for `lock`.
         self.bell.map(|bell| unsafe { bell.as_ref() })
     }
@@ -98,7 +98,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
     pub(crate) fn attach(segment: Segment, offsets: &Offsets) -> Result<Self, Error> {
         let lock = NonNull::from(segment.view::<RawMutex>(0)?);
         let version = NonNull::from(segment.view::<Version>(offsets.version)?);
-        let bell = offsets.bell.map(|at| segment.view::<AtomicU32>(at));
+        let bell = offsets.bell.map(|at| segment.view::<Bell>(at));
         let bell = bell.transpose()?.map(NonNull::from);
         let bytes = Self::STRIDE * (offsets.count as usize - 1) + size_of::<T>();
         let first = segment.at(offsets.slots, bytes)?.cast::<T>();
@@ -209,7 +209,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
         let awaited = slots.version().commit_and_ask(next);
         drop(self);
         if awaited {
-            slots.version().ring(bell);
+            bell.ring(u32::MAX);
         }
     }
 }

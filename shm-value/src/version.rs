@@ -9,15 +9,12 @@
 //!   a number is written again only after `slots - 1` further commits.
 //! - INV-V2: a commit is the one store of the next number.
 //! - INV-V3: whoever sleeps has seen WAITERS in the word, beside the number that it wants changed,
-//!   after it has read the bell on which it sleeps.
+//!   after it began to listen to the bell (PAIR bell of `bell.rs`).
 //! - PAIR value-commit: a writer stores the number with Release after its slot; a reader loads it with Acquire
 //!   before its copy.
 //! - PAIR value-reuse: a writer fences with Release before it touches a slot; a reader fences with Acquire after
 //!   its copy and looks at the number again. If the reader saw a byte of a later write into its slot, then it
 //!   sees that `slots - 1` commits were made since, because they were made before that write.
-//! - PAIR value-bell: whoever rings changes the bell with Release after its commit; who waits reads the bell with
-//!   Acquire before it looks at the number. So whoever saw the bell after the ring sees the number that
-//!   it was rung for, and whoever saw it before does not fall asleep after the ring.
 //!
 //! Peer death: a writer killed before its commit leaves the old value, after it the new one. Killed
 //! between commit and ring, it leaves sleepers who look again at the end of their slice (100 ms). A
@@ -30,8 +27,10 @@
 
 use core::time::Duration;
 
-use shm_core::sync::{AtomicU32, AtomicU64, Ordering, fence};
-use shm_core::{Deadline, futex};
+use shm_core::Deadline;
+use shm_core::sync::{AtomicU64, Ordering, fence};
+
+use crate::bell::Bell;
 
 /// Somebody sleeps until the number changes.
 const WAITERS: u64 = 1 << 63;
@@ -50,10 +49,7 @@ pub enum VersionFault {
     AllowsOneCommitTooMany,
     CommitsBeforeTheSlot,
     AsksBeforeTheCommit,
-    ForgetsToRing,
-    RingsWithoutChange,
     SleepsWithoutWaiters,
-    ReadsTheBellLate,
 }
 
 /// The number of commits. All zero bytes: the value is in slot 0.
@@ -166,7 +162,7 @@ impl Version {
         self.word.store(next, Ordering::Release);
     }
 
-    /// Commits, and says whether somebody waits: then [`ring`](Self::ring), which needs no lock.
+    /// Commits, and says whether somebody waits: then ring the bell, which needs no lock.
     #[inline]
     #[must_use]
     pub fn commit_and_ask(&self, next: u64) -> bool {
@@ -180,50 +176,27 @@ impl Version {
         self.word.swap(next, order) & WAITERS != 0
     }
 
-    /// Wakes all who wait.
-    #[cold]
-    #[inline(never)]
-    pub fn ring(&self, bell: &AtomicU32) {
-        if self.broken(VersionFault::ForgetsToRing) {
-            return;
-        }
-        if !self.broken(VersionFault::RingsWithoutChange) {
-            // PAIR value-bell: Release, after the commit.
-            bell.fetch_add(1, Ordering::Release);
-        }
-        futex::wake(bell, u32::MAX);
-    }
-
     /// One look whether the number is another than `since`, and one sleep if it is not.
-    pub fn wait_once(&self, since: u64, bell: &AtomicU32, deadline: Option<Deadline>) -> bool {
-        // PAIR value-bell: Acquire, before the look.
-        let mut seen = bell.load(Ordering::Acquire);
-        if self.number() != since {
-            return true;
-        }
-        if !self.broken(VersionFault::SleepsWithoutWaiters) {
-            // PAIR value-commit: Acquire, for who sees here that it need not sleep.
-            let word = self.word.fetch_or(WAITERS, Ordering::Acquire);
-            if word & !WAITERS != since {
-                return true;
-            }
-        }
-        if self.broken(VersionFault::ReadsTheBellLate) {
-            seen = bell.load(Ordering::Acquire);
-        }
-        // Whatever it says: look again. A slice bounds what a dead writer leaves.
-        let _ = futex::wait_slice(bell, seen, deadline);
-        false
+    pub fn wait_once(&self, since: u64, bell: &Bell, deadline: Option<Deadline>) -> bool {
+        let look = || {
+            let changed = self.number() != since || self.announce() != since;
+            changed.then_some(())
+        };
+        bell.wait_once(deadline, look).is_some()
     }
 
-    /// As [`wait_once`](Self::wait_once), for who may not write WAITERS: sleeps for 10 ms at most.
-    pub fn glance(&self, since: u64, bell: &AtomicU32, deadline: Option<Deadline>) -> bool {
-        // PAIR value-bell: Acquire, before the look; others may have said that they wait.
-        let seen = bell.load(Ordering::Acquire);
-        if self.number() != since {
-            return true;
+    /// Says that somebody waits, and gives the number.
+    fn announce(&self) -> u64 {
+        if self.broken(VersionFault::SleepsWithoutWaiters) {
+            return self.number();
         }
-        let _ = futex::wait_briefly(bell, seen, deadline, GLANCE);
-        false
+        // PAIR value-commit: Acquire, for who sees here that it need not sleep.
+        self.word.fetch_or(WAITERS, Ordering::Acquire) & !WAITERS
+    }
+
+    /// As [`wait_once`](Self::wait_once), for who may not write: sleeps for 10 ms at most.
+    pub fn glance(&self, since: u64, bell: &Bell, deadline: Option<Deadline>) -> bool {
+        let look = || (self.number() != since).then_some(());
+        bell.wait_briefly(GLANCE, deadline, look).is_some()
     }
 }
