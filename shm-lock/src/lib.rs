@@ -62,8 +62,6 @@ mod rwlock;
 #[cfg(not(loom))]
 mod semaphore;
 mod slot;
-#[cfg(not(loom))]
-mod slots_error;
 mod spin;
 
 #[cfg(not(loom))]
@@ -124,8 +122,6 @@ pub use shm_core::ProcessId;
 pub use shm_core::{Error, Place, Region, Segment};
 #[doc(hidden)]
 pub use slot::Slot;
-#[cfg(not(loom))]
-pub use slots_error::SlotsError;
 
 /// The examples of the README, run with those of the documentation.
 #[cfg(doctest)]
