@@ -72,7 +72,7 @@ impl Semaphore {
     /// Creates a semaphore of `permits`; with 0, the first acquirer waits for a release.
     ///
     /// # Errors
-    /// [`CreateError::TooManyPermits`]; [`CreateError::Segment`] as [`Segment::create`].
+    /// [`CreateError::TooMany`]; [`CreateError::Segment`] as [`Segment::create`].
     pub fn create(place: impl Into<Place>, permits: u32) -> Result<Self, CreateError> {
         let bytes = Self::checked(permits)?;
         let init = |segment: &Segment| segment.write(0, &bytes);
@@ -105,7 +105,10 @@ impl Semaphore {
     fn checked(permits: u32) -> Result<[u8; 8], CreateError> {
         let max = Self::MAX_PERMITS;
         if permits > max {
-            return Err(CreateError::TooManyPermits { permits, max });
+            return Err(CreateError::TooMany {
+                count: permits,
+                max,
+            });
         }
         Ok(RawSemaphore::bytes(permits, max))
     }

@@ -244,9 +244,9 @@ mod cpython_test_barrier {
 fn impossible_numbers_of_parties_are_refused() {
     let region = || Region::heap(8192);
     let none = Barrier::create(region(), 0);
-    assert!(matches!(none, Err(CreateError::ZeroParties)));
+    assert!(matches!(none, Err(CreateError::Zero)));
     let many = Barrier::create(region(), Barrier::MAX_PARTIES + 1);
-    assert!(matches!(many, Err(CreateError::TooManyParties { .. })));
+    assert!(matches!(many, Err(CreateError::TooMany { .. })));
 }
 
 #[test]

@@ -182,15 +182,15 @@ fn impossible_counts_are_refused() {
     let most = Semaphore::MAX_PERMITS;
     assert!(matches!(
         Semaphore::create(region(), most + 1),
-        Err(CreateError::TooManyPermits { .. })
+        Err(CreateError::TooMany { .. })
     ));
     assert!(matches!(
         BoundedSemaphore::create(region(), 0),
-        Err(CreateError::ZeroPermits)
+        Err(CreateError::Zero)
     ));
     assert!(matches!(
         BoundedSemaphore::create(region(), u32::MAX),
-        Err(CreateError::TooManyPermits { .. })
+        Err(CreateError::TooMany { .. })
     ));
     let full = Semaphore::create(region(), most).unwrap();
     assert!(matches!(
