@@ -16,6 +16,7 @@ targets=(segment_image segment_pokes value_ops)
 planted=(
     'segment_pokes length AddressSanitizer: (SEGV|heap-buffer-overflow)'
     'segment_pokes panic panicked at src/planted.rs'
+    'segment_pokes permits panicked at src/planted.rs'
     'segment_pokes hang libFuzzer: timeout'
     'segment_pokes allocation an allocation of [0-9]+ bytes for a segment of'
     'segment_pokes descriptor a descriptor was left open|leaked'

@@ -6,8 +6,11 @@ use std::sync::LazyLock;
 
 use arbitrary::Arbitrary;
 use shm_core::{HEADER_SIZE, Place, Segment};
-use shm_lock::Mutex;
-use shm_value::{Array, AtomicValue, Value};
+use shm_lock::{
+    Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
+    RobustSemaphore, RwLock, Semaphore,
+};
+use shm_value::{Array, AtomicArray, AtomicValue, Value};
 
 use crate::backing::Backing;
 use crate::probe::{self, ELEMENTS};
@@ -20,20 +23,47 @@ pub(crate) enum Content {
     Value,
     AtomicValue,
     Array,
+    AtomicArray,
+    ReentrantMutex,
+    RwLock,
+    Semaphore,
+    BoundedSemaphore,
+    RobustSemaphore,
+    Condvar,
+    Event,
+    Barrier,
+    Once,
+    OnceValue,
 }
 
 impl Content {
-    pub(crate) const ALL: [Self; 5] = [
+    pub(crate) const ALL: [Self; 16] = [
         Self::Bytes,
         Self::Mutex,
         Self::Value,
         Self::AtomicValue,
         Self::Array,
+        Self::AtomicArray,
+        Self::ReentrantMutex,
+        Self::RwLock,
+        Self::Semaphore,
+        Self::BoundedSemaphore,
+        Self::RobustSemaphore,
+        Self::Condvar,
+        Self::Event,
+        Self::Barrier,
+        Self::Once,
+        Self::OnceValue,
     ];
+
+    /// Whether it has lock words beyond the first.
+    pub(crate) fn has_slots(self) -> bool {
+        matches!(self, Self::RwLock | Self::RobustSemaphore)
+    }
 
     /// A segment of this content as its creator leaves it.
     pub(crate) fn image(self) -> &'static [u8] {
-        static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| Content::ALL.map(make));
+        static IMAGES: LazyLock<[Vec<u8>; 16]> = LazyLock::new(|| Content::ALL.map(make));
         &IMAGES[self as usize]
     }
 }
@@ -45,12 +75,43 @@ fn make(content: Content) -> Vec<u8> {
         Content::Bytes => bytes_of(&Segment::create(place, 64).expect("a segment")),
         Content::Mutex => bytes_of(Mutex::create(place, 7_u64).expect("a mutex").segment()),
         Content::Value => bytes_of(Value::create(place, [7; 24]).expect("a value").segment()),
-        Content::AtomicValue => bytes_of(
-            AtomicValue::create(place, 7_i64)
-                .expect("a number")
-                .segment(),
-        ),
+        Content::AtomicValue => {
+            let number = AtomicValue::create(place, 7_i64).expect("a number");
+            bytes_of(number.segment())
+        }
         Content::Array => bytes_of(Array::create(place, &ELEMENTS).expect("an array").segment()),
+        Content::AtomicArray => {
+            let array = AtomicArray::create(place, &ELEMENTS).expect("an array");
+            bytes_of(array.segment())
+        }
+        Content::ReentrantMutex => {
+            let mutex = ReentrantMutex::create(place, 7_u64).expect("a mutex");
+            bytes_of(mutex.segment())
+        }
+        Content::RwLock => {
+            let lock = RwLock::create_for(place, 7_u64, 2).expect("a lock for two readers");
+            bytes_of(lock.segment())
+        }
+        Content::Semaphore => {
+            let semaphore = Semaphore::create(place, 2).expect("a semaphore");
+            bytes_of(semaphore.segment())
+        }
+        Content::BoundedSemaphore => {
+            let semaphore = BoundedSemaphore::create(place, 2).expect("a semaphore");
+            bytes_of(semaphore.segment())
+        }
+        Content::RobustSemaphore => {
+            let semaphore = RobustSemaphore::create(place, 2).expect("a semaphore");
+            bytes_of(semaphore.segment())
+        }
+        Content::Condvar => bytes_of(Condvar::create(place).expect("a condvar").segment()),
+        Content::Event => bytes_of(Event::create(place).expect("an event").segment()),
+        Content::Barrier => bytes_of(Barrier::create(place, 2).expect("a barrier").segment()),
+        Content::Once => bytes_of(Once::create(place).expect("a once").segment()),
+        Content::OnceValue => {
+            let once = OnceValue::<[u8; 24]>::create(place).expect("a once");
+            bytes_of(once.segment())
+        }
     }
 }
 
@@ -76,13 +137,13 @@ const ORIGIN: std::ops::Range<usize> = 88..112;
 /// |---:|---|
 /// | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
 /// | 1 | 1: attached to read only |
-/// | 2.. | modulo 5: opened as this content; divided by 5, modulo 3: in memory, in a file, under a name |
+/// | 2.. | modulo 16: opened as this content; divided by 16, modulo 3: in memory, in a file, under a name |
 pub fn segment_image(data: &[u8]) {
     let Some((&mode, rest)) = data.split_first() else {
         return;
     };
     let (read_only, mode, choice) = (mode & 2 != 0, mode & 1, usize::from(mode >> 2));
-    let content = Content::ALL[choice % 5];
+    let content = Content::ALL[choice % Content::ALL.len()];
     let mut bytes = rest.to_vec();
     if mode == 0 {
         if let Some(origin) = bytes.get_mut(ORIGIN) {
@@ -93,7 +154,7 @@ pub fn segment_image(data: &[u8]) {
         bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
         bytes.resize(bytes.len().max(whole.len()), 0);
     }
-    let backing = match choice / 5 % 3 {
+    let backing = match choice / Content::ALL.len() % 3 {
         0 => Backing::memory(&bytes),
         1 => Backing::file(&bytes),
         _ => Backing::named(&bytes),

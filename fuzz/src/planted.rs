@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use shm_core::sync::{AtomicU64, Ordering};
-use shm_lock::{LockError, Mutex};
+use shm_lock::{LockError, Mutex, Semaphore};
 use shm_value::{Array, Value};
 
 fn active(fault: &str) -> bool {
@@ -23,6 +23,13 @@ pub(crate) fn in_mutex(mutex: &Mutex<u64>) {
     if active("hang") {
         // "Whoever holds it will release it."
         while matches!(mutex.try_lock(), Err(LockError::WouldBlock)) {}
+    }
+}
+
+pub(crate) fn in_semaphore(semaphore: &Semaphore) {
+    if active("permits") {
+        // "There are never more than at creation."
+        assert!(semaphore.inspect().permits <= 2);
     }
 }
 

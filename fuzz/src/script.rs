@@ -5,9 +5,9 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use shm_core::{Error, Region};
 use shm_lock::LockError;
-use shm_value::{Array, AtomicValue, Value, ValueError};
+use shm_value::{Array, AtomicArray, AtomicValue, Value, ValueError};
 
-/// A value, a number, a float and an array, and what is done with them.
+/// A value, a number, a float and two arrays, and what is done with them.
 #[derive(Debug, Arbitrary)]
 pub struct Script {
     value: [u8; 24],
@@ -32,6 +32,7 @@ enum Operation {
     Number(OnNumber),
     Float(OnFloat),
     Array(OnArray),
+    Numbers(OnNumbers),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -71,6 +72,8 @@ enum OnNumber {
     Add(i64),
     Subtract(i64),
     Halve,
+    /// Waits for another number than this, or than the one that is there.
+    Wait(Option<i64>),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -102,13 +105,45 @@ enum OnArray {
     },
 }
 
+/// On the array of which each element is changed without a lock.
+#[derive(Debug, Arbitrary)]
+enum OnNumbers {
+    Load(u8),
+    Store(u8, u32),
+    Swap(u8, u32),
+    Add(u8, u32),
+    Subtract(u8, u32),
+    Exchange {
+        at: u8,
+        expect_right: bool,
+        current: u32,
+        new: u32,
+    },
+    Halve(u8),
+}
+
+impl OnNumbers {
+    fn index(&self) -> usize {
+        match *self {
+            Self::Load(at)
+            | Self::Store(at, _)
+            | Self::Swap(at, _)
+            | Self::Add(at, _)
+            | Self::Subtract(at, _)
+            | Self::Exchange { at, .. }
+            | Self::Halve(at) => usize::from(at),
+        }
+    }
+}
+
 /// Two handles to each, and the models.
 struct Pair {
-    regions: [Region; 4],
+    regions: [Region; 5],
     value: [Value<[u8; 24]>; 2],
     number: [AtomicValue<i64>; 2],
     float: [AtomicValue<f64>; 2],
     array: [Array<u32>; 2],
+    numbers: [AtomicArray<u32>; 2],
     model: Model,
 }
 
@@ -117,6 +152,7 @@ struct Model {
     number: i64,
     float: f64,
     elements: Vec<u32>,
+    numbers: Vec<u32>,
 }
 
 /// Runs a script.
@@ -140,14 +176,15 @@ impl Pair {
             AtomicValue::<i64>::REGION_SIZE,
             AtomicValue::<f64>::REGION_SIZE,
             Array::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
+            AtomicArray::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
         ];
         let mut end = 0;
         let regions = sizes.map(|size| {
             let start = end;
             end += size.next_multiple_of(64);
-            page.part(start, size).expect("a page holds all four")
+            page.part(start, size).expect("a page holds all five")
         });
-        let [value, number, float, array] = &regions;
+        let [value, number, float, array, numbers] = &regions;
         Ok(Self {
             value: [
                 Value::create(value.clone(), script.value)?,
@@ -165,10 +202,15 @@ impl Pair {
                 Array::create(array.clone(), &elements)?,
                 Array::open(array.clone())?,
             ],
+            numbers: [
+                AtomicArray::create(numbers.clone(), &elements)?,
+                AtomicArray::open(numbers.clone())?,
+            ],
             model: Model {
                 value: script.value,
                 number: script.number,
                 float: script.float,
+                numbers: elements.clone(),
                 elements,
             },
             regions,
@@ -182,15 +224,17 @@ impl Pair {
             Operation::Number(operation) => self.on_number(which, operation),
             Operation::Float(operation) => self.on_float(which, operation),
             Operation::Array(operation) => self.on_array(which, operation),
+            Operation::Numbers(operation) => self.on_numbers(which, operation),
         }
     }
 
     fn reopen(&mut self, which: usize) -> Result<(), Error> {
-        let [value, number, float, array] = self.regions.clone();
+        let [value, number, float, array, numbers] = self.regions.clone();
         self.value[which] = Value::open(value)?;
         self.number[which] = AtomicValue::open(number)?;
         self.float[which] = AtomicValue::open(float)?;
         self.array[which] = Array::open(array)?;
+        self.numbers[which] = AtomicArray::open(numbers)?;
         Ok(())
     }
 
@@ -286,6 +330,13 @@ impl Pair {
                 assert_eq!(result, half(old).map(|_| old).ok_or(old));
                 *model = half(old).unwrap_or(old);
             }
+            OnNumber::Wait(other_than) => {
+                let other_than = other_than.unwrap_or(old);
+                let result = number.wait_deadline(other_than, Instant::now());
+                let changed = (other_than != old).then_some(old);
+                assert_eq!(result, changed.ok_or(ValueError::Timeout));
+                assert_eq!(number.notify_all(), 0);
+            }
         }
     }
 
@@ -365,6 +416,54 @@ impl Pair {
         }
     }
 
+    fn on_numbers(&mut self, which: usize, operation: &OnNumbers) {
+        let (array, model) = (&self.numbers[which], &mut self.model.numbers);
+        let (index, len) = (operation.index(), model.len());
+        let Some(model) = model.get_mut(index) else {
+            let out_of_range = ValueError::OutOfRange { index, len };
+            assert_eq!(array.element(index).err(), Some(out_of_range));
+            return;
+        };
+        let element = array.element(index).expect("it is in range");
+        let old = *model;
+        match *operation {
+            OnNumbers::Load(_) => assert_eq!(array.load(index), Ok(old)),
+            OnNumbers::Store(_, new) => {
+                assert_eq!(array.store(index, new), Ok(()));
+                *model = new;
+            }
+            OnNumbers::Swap(_, new) => {
+                assert_eq!(element.swap(new), old);
+                *model = new;
+            }
+            OnNumbers::Add(_, by) => {
+                assert_eq!(element.fetch_add(by), old);
+                *model = old.wrapping_add(by);
+            }
+            OnNumbers::Subtract(_, by) => {
+                assert_eq!(element.fetch_sub(by), old);
+                *model = old.wrapping_sub(by);
+            }
+            OnNumbers::Exchange {
+                expect_right,
+                current,
+                new,
+                ..
+            } => {
+                let current = if expect_right { old } else { current };
+                let result = element.compare_exchange(current, new);
+                assert_eq!(result, if current == old { Ok(old) } else { Err(old) });
+                *model = if current == old { new } else { old };
+            }
+            OnNumbers::Halve(_) => {
+                let half = |n: u32| n.is_multiple_of(2).then_some(n / 2);
+                let result = element.fetch_update(half);
+                assert_eq!(result, half(old).map(|_| old).ok_or(old));
+                *model = half(old).unwrap_or(old);
+            }
+        }
+    }
+
     /// Both handles show what the models say.
     fn compare(&mut self) {
         for which in 0..2 {
@@ -376,6 +475,11 @@ impl Pair {
                 self.model.float = float;
             }
             assert_eq!(float.to_bits(), self.model.float.to_bits());
+            assert!(
+                self.numbers[which]
+                    .iter()
+                    .eq(self.model.numbers.iter().copied())
+            );
             assert_eq!(self.array[which].len(), self.model.elements.len());
             assert_eq!(
                 *self.array[which].lock().expect("free"),

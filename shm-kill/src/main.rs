@@ -9,11 +9,13 @@
 //! | `segment.rs` | create, open, open_or_create, unlink, drop, sweep; regions |
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
+//! | `seq_value.rs` | `SeqValue` |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod control;
 mod mutex;
 mod segment;
+mod seq_value;
 // The controls are the toys that the instrument's own tests use.
 #[path = "../../shm-testing/victims/ticket.rs"]
 mod ticket;
@@ -36,6 +38,7 @@ fn main() -> ExitCode {
             .and(segment::commands())
             .and(mutex::commands())
             .and(value::commands())
+            .and(seq_value::commands())
             .and(toy::commands())
             .and(ticket::commands())
             .main();
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
         segment::cases(),
         mutex::cases(),
         value::cases(),
+        seq_value::cases(),
         control::cases(),
     ]
     .concat();

@@ -108,7 +108,7 @@ impl Barrier {
     /// Creates a barrier for `parties`.
     ///
     /// # Errors
-    /// [`CreateError::ZeroParties`], [`CreateError::TooManyParties`];
+    /// [`CreateError::Zero`], [`CreateError::TooMany`];
     /// [`CreateError::Segment`] as [`Segment::create`].
     pub fn create(place: impl Into<Place>, parties: u32) -> Result<Self, CreateError> {
         let bytes = Self::checked(parties)?;
@@ -137,21 +137,21 @@ impl Barrier {
     }
 
     fn checked(parties: u32) -> Result<[u8; 4], CreateError> {
-        match parties {
-            0 => Err(CreateError::ZeroParties),
-            1..=Self::MAX_PARTIES => Ok(parties.to_ne_bytes()),
-            _ => Err(CreateError::TooManyParties {
-                parties,
-                max: Self::MAX_PARTIES,
-            }),
-        }
+        let parties = CreateError::check(parties, Self::MAX_PARTIES)?;
+        Ok(parties.to_ne_bytes())
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
-        Ok(Self {
-            raw: Mapped::new(segment, 0)?,
-            timeout: None,
-        })
+        let raw = Mapped::<RawBarrier>::new(segment, 0)?;
+        let parties = raw.parties_found();
+        if !(1..=Self::MAX_PARTIES).contains(&parties) {
+            return Err(Error::Corrupt {
+                segment: raw.segment().name().to_owned(),
+                field: "number of parties",
+                value: u64::from(parties),
+            });
+        }
+        Ok(Self { raw, timeout: None })
     }
 
     /// The same barrier, by a handle whose [`wait`](Self::wait) lasts for at most `timeout`.

@@ -17,7 +17,7 @@ use crate::create_error::CreateError;
 use crate::mapped::Mapped;
 use crate::patience::Patience;
 use crate::raw_semaphore::{AcquireError, RawSemaphore, ReleaseError, SemaphoreInspection};
-use crate::semaphore::Permit;
+use crate::semaphore::{self, Permit};
 
 /// A [`Semaphore`](crate::Semaphore) whose permits never become more than at its creation: releasing
 /// what nobody holds is an error.
@@ -62,7 +62,7 @@ impl BoundedSemaphore {
     /// Creates a semaphore of `permits`, which is also the most it will ever have.
     ///
     /// # Errors
-    /// [`CreateError::ZeroPermits`], [`CreateError::TooManyPermits`]; [`CreateError::Segment`] as [`Segment::create`].
+    /// [`CreateError::Zero`], [`CreateError::TooMany`]; [`CreateError::Segment`] as [`Segment::create`].
     pub fn create(place: impl Into<Place>, permits: u32) -> Result<Self, CreateError> {
         let bytes = Self::checked(permits)?;
         let init = |segment: &Segment| segment.write(0, &bytes);
@@ -93,19 +93,13 @@ impl BoundedSemaphore {
     }
 
     fn checked(permits: u32) -> Result<[u8; 8], CreateError> {
-        let max = Self::MAX_PERMITS;
-        if permits > max {
-            return Err(CreateError::TooManyPermits { permits, max });
-        }
-        if permits == 0 {
-            return Err(CreateError::ZeroPermits);
-        }
+        let permits = CreateError::check(permits, Self::MAX_PERMITS)?;
         Ok(RawSemaphore::bytes(permits, permits))
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
         Ok(Self {
-            raw: Mapped::new(segment, 0)?,
+            raw: semaphore::attach(segment)?,
         })
     }
 

@@ -2,33 +2,33 @@
 
 use shm_core::Error;
 
-/// A semaphore or a barrier that was not created.
+/// A semaphore, a barrier or a lock for a number of readers that was not created.
 #[derive(Debug, thiserror::Error)]
 #[non_exhaustive]
 pub enum CreateError {
     /// The segment was not created or not opened.
     #[error(transparent)]
     Segment(#[from] Error),
-    /// A bound of zero permits: nobody could ever acquire one.
-    #[error("a bound of 0 permits was asked for")]
-    ZeroPermits,
-    /// More permits than a semaphore can count.
-    #[error("{permits} permits were asked for, at most {max} are possible")]
-    TooManyPermits {
-        /// Permits asked for.
-        permits: u32,
+    /// For nobody: no permits, no parties, no readers.
+    #[error("0 were asked for, at least 1 is needed")]
+    Zero,
+    /// For more than there can be.
+    #[error("{count} were asked for, at most {max} are possible")]
+    TooMany {
+        /// How many permits, parties or readers were asked for.
+        count: u32,
         /// The most there can be.
         max: u32,
     },
-    /// A barrier for nobody.
-    #[error("a barrier of 0 parties was asked for")]
-    ZeroParties,
-    /// More parties than a barrier has places for.
-    #[error("{parties} parties were asked for, at most {max} are possible")]
-    TooManyParties {
-        /// Parties asked for.
-        parties: u32,
-        /// The most there can be.
-        max: u32,
-    },
+}
+
+impl CreateError {
+    /// The count, if it is between 1 and `max`.
+    pub(crate) fn check(count: u32, max: u32) -> Result<u32, Self> {
+        match count {
+            0 => Err(Self::Zero),
+            count if count > max => Err(Self::TooMany { count, max }),
+            count => Ok(count),
+        }
+    }
 }

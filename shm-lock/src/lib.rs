@@ -48,6 +48,7 @@ mod raw_condvar;
 mod raw_event;
 mod raw_mutex;
 mod raw_once;
+mod raw_reentrant_mutex;
 mod raw_robust_semaphore;
 mod raw_rwlock;
 mod raw_semaphore;
@@ -61,8 +62,6 @@ mod rwlock;
 #[cfg(not(loom))]
 mod semaphore;
 mod slot;
-#[cfg(not(loom))]
-mod slots_error;
 mod spin;
 
 #[cfg(not(loom))]
@@ -101,6 +100,8 @@ pub use raw_mutex::{Acquired, RawLockError, RawMutex};
 #[doc(hidden)]
 pub use raw_once::{OnceFault, RawOnce};
 #[doc(hidden)]
+pub use raw_reentrant_mutex::{RawReentrantMutex, ReentrantFault};
+#[doc(hidden)]
 pub use raw_robust_semaphore::{RawRobustSemaphore, RobustSemaphoreFault, SemaphoreHead};
 #[doc(hidden)]
 pub use raw_rwlock::{RawRwLock, RwFault, RwHead};
@@ -121,8 +122,6 @@ pub use shm_core::ProcessId;
 pub use shm_core::{Error, Place, Region, Segment};
 #[doc(hidden)]
 pub use slot::Slot;
-#[cfg(not(loom))]
-pub use slots_error::SlotsError;
 
 /// The examples of the README, run with those of the documentation.
 #[cfg(doctest)]

@@ -179,8 +179,9 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
     /// The value; makes it by `init` if nobody has. Blocks while another makes it.
     ///
     /// # Errors
-    /// [`LockFailure::Deadlock`] if called from `init` itself; [`LockFailure::ReadOnly`] if it is not
-    /// made and the attachment is read-only; [`LockFailure::TooManyLocks`],
+    /// [`LockFailure::Deadlock`] if called from `init` itself; [`LockFailure::WouldBlock`] in a child that
+    /// `init` forked, where nothing is written: its parent makes the value; [`LockFailure::ReadOnly`] if it
+    /// is not made and the attachment is read-only; [`LockFailure::TooManyLocks`],
     /// [`LockFailure::Unsupported`].
     pub fn get_or_init(&self, init: impl FnOnce() -> T) -> Result<&T, LockFailure> {
         self.init(Patience::Endless, init)
@@ -248,8 +249,7 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
         if self.segment.is_read_only() {
             return Err(LockFailure::ReadOnly);
         }
-        let write = || {
-            let mut value = init().map_err(Not::Made)?;
+        let write = |mut value: T| {
             let bytes = value.as_mut_bytes();
             // SAFETY:
             // - in bounds, as `attach` checked; mapped writable as long as `self` (INV-S1);
@@ -257,10 +257,10 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
             unsafe {
                 layout::store_bytes(self.value.as_ptr().cast(), bytes.as_ptr(), bytes.len());
             }
-            Ok(())
         };
+        let make = || init().map_err(Not::Made);
         // SAFETY: `self` keeps the lock mapped where it is, and the lock is released before `call` ends.
-        match unsafe { self.raw().call(patience, write) } {
+        match unsafe { self.raw().call(patience, make, write) } {
             Ok(()) => Ok(Ok(self.get().expect("done just now"))),
             Err(Not::Made(error)) => Ok(Err(error)),
             Err(Not::Locked(error)) => Err(error.into()),

@@ -285,8 +285,13 @@ impl RawBarrier {
 
     /// How many must arrive.
     pub fn parties(&self) -> u32 {
+        self.parties_found().max(1)
+    }
+
+    /// What stands in the word, which a handle checks when it is made.
+    pub(crate) fn parties_found(&self) -> u32 {
         // Relaxed: never written after creation.
-        self.parties.load(Ordering::Relaxed).max(1)
+        self.parties.load(Ordering::Relaxed)
     }
 
     /// Arrives, and waits for the others. Gives how many had arrived before.

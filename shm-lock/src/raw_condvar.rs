@@ -104,7 +104,8 @@ impl Tally {
     }
 
     fn notified(self, count: u64) -> Self {
-        if count >= self.waiting() - self.signals() {
+        // Saturating: bytes that nobody of ours wrote may say more signals than waiters (INV-C1).
+        if count >= self.waiting().saturating_sub(self.signals()) {
             self.next_epoch()
         } else {
             Self(self.0 + count)

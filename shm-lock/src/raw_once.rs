@@ -86,19 +86,22 @@ impl RawOnce {
         self.state.load(Ordering::Acquire) == DONE
     }
 
-    /// Has it done: returns when it is. `write` makes the value; it runs in one thread of one process
-    /// at a time, and not again once it has returned `Ok`.
+    /// Has it done: returns when it is. `make` makes the value and `write` writes it; they run in one thread
+    /// of one process at a time, and `write` not again once it has returned.
     ///
     /// # Errors
-    /// What `write` gives, with nothing done; those of [`RawMutex::lock`] and [`RawMutex::try_lock`], of which
-    /// [`Deadlock`](RawLockError::Deadlock) says that `write` itself asked.
+    /// What `make` gives, with nothing done; those of [`RawMutex::lock`] and [`RawMutex::try_lock`], of which
+    /// [`Deadlock`](RawLockError::Deadlock) says that `make` itself asked, and
+    /// [`WouldBlock`](RawLockError::WouldBlock) also that this is a child that `make` forked: it is its
+    /// parent who makes the value, and what the child made is not written.
     ///
     /// # Safety
     /// As [`RawMutex::lock`].
-    pub unsafe fn call<E: From<RawLockError>>(
+    pub unsafe fn call<V, E: From<RawLockError>>(
         &self,
         patience: Patience,
-        write: impl FnOnce() -> Result<(), E>,
+        make: impl FnOnce() -> Result<V, E>,
+        write: impl FnOnce(V),
     ) -> Result<(), E> {
         if self.is_done() {
             return Ok(());
@@ -121,7 +124,12 @@ impl RawOnce {
         if self.broken(OnceFault::DoneBeforeTheValue) {
             self.state.store(DONE, Ordering::Release);
         }
-        write()?;
+        let value = make()?;
+        // Not in a child that `make` forked: the lock is its parent's.
+        if !self.lock.is_held_by_me() {
+            return Err(RawLockError::WouldBlock.into());
+        }
+        write(value);
         let publish = if self.broken(OnceFault::PublishesWithRelaxed) {
             Ordering::Relaxed
         } else {

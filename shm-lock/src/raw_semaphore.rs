@@ -194,8 +194,8 @@ impl RawSemaphore {
     /// [`ReleaseError::ZeroPermits`], [`ReleaseError::TooManyPermits`].
     #[inline]
     pub fn release(&self, permits: u32) -> Result<(), ReleaseError> {
-        // Relaxed: never written after creation.
-        let max = self.max.load(Ordering::Relaxed);
+        // Relaxed: never written after creation; if it is, the count must stay within its bits.
+        let max = self.max.load(Ordering::Relaxed).min(PERMITS);
         // Relaxed: a look; the exchange decides.
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
@@ -330,6 +330,14 @@ impl RawSemaphore {
             permits,
             max,
         }
+    }
+
+    /// How many permits are free, and the most there may be: what a handle checks when it is made.
+    #[cfg(not(loom))]
+    pub(crate) fn counts(&self) -> (u32, u32) {
+        // Relaxed, both: the first changes within the second, which does not.
+        let permits = self.word.load(Ordering::Relaxed) & PERMITS;
+        (permits, self.max.load(Ordering::Relaxed))
     }
 
     /// How many permits are free, and how many wait. Makes one system call, disturbs nobody.

@@ -7,10 +7,8 @@
 //! | 0 | 48 | [`RawMutex`]; its `depth` counts the guards besides the first; bit 31: a report is not settled |
 //! | 48, aligned for `T` | size of `T` | the data |
 //!
-//! INV-N1: `depth` is written by the owner alone, and set whenever the lock is taken: what a dead
-//! owner left there is never read.
-//! INV-N2: there is a `&mut T` only inside [`Recover`], and no other guard beside it: until the report
-//! is settled (bit 31), the owner's further attempts are refused.
+//! INV-N3: there is a `&mut T` only inside [`Recover`], and no other guard beside it (INV-N2 of
+//! `raw_reentrant_mutex`).
 //! Peer death: as for a mutex. One death is one report, however often the owner had locked.
 
 use std::fmt;
@@ -26,14 +24,12 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 use crate::error::{Cause, Guarded, LockError, LockFailure};
 use crate::mutex::LockResult;
 use crate::patience::Patience;
-use crate::raw_mutex::{RawInspect as Inspection, RawMutex};
+use crate::raw_mutex::RawInspect as Inspection;
+#[cfg(doc)]
+use crate::raw_mutex::RawMutex;
+use crate::raw_reentrant_mutex::RawReentrantMutex;
 #[cfg(doc)]
 use crate::recover::Recover;
-
-/// In `depth`: the lock came with a report, which its owner has not settled yet.
-const UNSETTLED: u32 = 1 << 31;
-/// More guards than anybody holds; one more could reach bit 31.
-const DEEPEST: u32 = UNSETTLED - 1;
 
 /// A mutex that the thread that holds it may lock again; a handle that is cheap to clone.
 ///
@@ -78,7 +74,7 @@ const DEEPEST: u32 = UNSETTLED - 1;
 /// ```
 pub struct ReentrantMutex<T> {
     segment: Segment,
-    raw: NonNull<RawMutex>,
+    raw: NonNull<RawReentrantMutex>,
     data: NonNull<T>,
 }
 
@@ -99,7 +95,7 @@ impl<T> Clone for ReentrantMutex<T> {
 }
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> {
-    const DATA: usize = size_of::<RawMutex>().next_multiple_of(align_of::<T>());
+    const DATA: usize = size_of::<RawReentrantMutex>().next_multiple_of(align_of::<T>());
     const SIZE: usize = Self::DATA + size_of::<T>();
     /// A payload of higher alignment starts later.
     const SLACK: usize = if align_of::<T>() > 64 {
@@ -147,7 +143,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> 
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
-        let raw = NonNull::from(segment.view::<RawMutex>(0)?);
+        let raw = NonNull::from(segment.view::<RawReentrantMutex>(0)?);
         let data = segment.at(Self::DATA, size_of::<T>())?.cast::<T>();
         if !data.is_aligned() {
             let (offset, align) = (data.addr().get() as u64, align_of::<T>() as u64);
@@ -229,27 +225,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> 
 
     #[inline]
     fn acquire(&self, patience: Patience) -> LockResult<ReentrantGuard<'_, T>> {
-        let raw = self.raw();
-        if raw.is_held_by_me() {
-            return self.acquire_again();
-        }
         // SAFETY: the guard borrows `self`, which keeps the lock mapped where it is; for a guard that
         // is forgotten, the segment keeps its memory (`watch_lock`).
-        let acquired = unsafe { raw.acquire(patience) }?;
-        // INV-N1, INV-N2.
-        raw.set_depth(if acquired.is_clean() { 0 } else { UNSETTLED });
-        LockError::report(self.guard(), acquired)
-    }
-
-    fn acquire_again(&self) -> LockResult<ReentrantGuard<'_, T>> {
-        let raw = self.raw();
-        match raw.depth() {
-            UNSETTLED.. => Err(LockError::Deadlock),
-            DEEPEST => Err(LockError::TooManyLocks),
-            depth => {
-                raw.set_depth(depth + 1);
-                Ok(self.guard())
-            }
+        match unsafe { self.raw().acquire(patience) }? {
+            Some(acquired) => LockError::report(self.guard(), acquired),
+            None => Ok(self.guard()),
         }
     }
 
@@ -263,7 +243,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> 
 }
 
 impl<T> ReentrantMutex<T> {
-    fn raw(&self) -> &RawMutex {
+    fn raw(&self) -> &RawReentrantMutex {
         // SAFETY:
         // - in bounds and aligned, as `view` checked when the handle was made; mapped as long as
         //   `self.segment` (INV-S1);
@@ -302,7 +282,7 @@ impl<T> ReentrantGuard<'_, T> {
     /// How many guards of this mutex the thread has, this one included.
     #[must_use]
     pub fn depth(&self) -> u32 {
-        (self.mutex.raw().depth() & DEEPEST) + 1
+        self.mutex.raw().times()
     }
 }
 
@@ -312,7 +292,7 @@ impl<T> Deref for ReentrantGuard<'_, T> {
     fn deref(&self) -> &T {
         // SAFETY:
         // - in bounds and aligned, as `attach` checked; mapped as long as the mutex (INV-S1);
-        // - no other writer: this thread holds the lock, and there is no `&mut` (INV-N2);
+        // - no other writer: this thread holds the lock, and there is no `&mut` (INV-N3);
         // - any bytes are a value: `T: FromBytes` where mutexes are made.
         unsafe { self.mutex.data.as_ref() }
     }
@@ -320,21 +300,8 @@ impl<T> Deref for ReentrantGuard<'_, T> {
 
 impl<T> Drop for ReentrantGuard<'_, T> {
     fn drop(&mut self) {
-        let raw = self.mutex.raw();
-        // A forked child's copy: not even the depth is its own.
-        if !raw.is_held_by_me() {
-            return;
-        }
-        if !self.panicking && std::thread::panicking() {
-            raw.mark_poisoned();
-        }
-        let depth = raw.depth();
-        if depth & DEEPEST != 0 {
-            raw.set_depth(depth - 1);
-            return;
-        }
-        // SAFETY: the last guard of the thread that the lock was given to.
-        unsafe { raw.unlock() };
+        let unwinding = !self.panicking && std::thread::panicking();
+        self.mutex.raw().release(unwinding);
     }
 }
 
@@ -346,19 +313,16 @@ impl<T> Guarded for ReentrantGuard<'_, T> {
     }
 
     fn data_mut(&mut self) -> &mut T {
-        let alone = self.mutex.raw().depth() == UNSETTLED;
+        let alone = self.mutex.raw().is_unsettled();
         assert!(alone, "only a report that is not settled gives `&mut`");
         let mut data = self.mutex.data;
         // SAFETY: as in `deref`; and no other reference: until the report is settled there is no other
-        // guard (INV-N2), and this one is borrowed mutably.
+        // guard (INV-N3), and this one is borrowed mutably.
         unsafe { data.as_mut() }
     }
 
     fn mark_consistent(&mut self) {
-        let raw = self.mutex.raw();
-        raw.mark_consistent();
-        // The report is settled.
-        raw.set_depth(raw.depth() & DEEPEST);
+        self.mutex.raw().mark_consistent();
     }
 
     fn mark_not_recoverable(&mut self) {

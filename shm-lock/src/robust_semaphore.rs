@@ -18,12 +18,12 @@ use std::time::{Duration, Instant};
 
 use shm_core::{Error, Kind, Place, ProcessId, Segment, Spec};
 
+use crate::create_error::CreateError;
 use crate::error::LockFailure;
 use crate::patience::Patience;
 use crate::raw_mutex::RawInspect as Inspection;
 use crate::raw_robust_semaphore::{RawRobustSemaphore, SemaphoreHead};
 use crate::slot::{MAX_SLOTS, Slot};
-use crate::slots_error::SlotsError;
 
 /// A fixed number of permits that processes share; a handle that is cheap to clone.
 ///
@@ -118,10 +118,10 @@ impl RobustSemaphore {
     /// Creates a semaphore, all of whose permits are free.
     ///
     /// # Errors
-    /// [`SlotsError::Zero`], [`SlotsError::TooMany`] beyond [`MAX_PERMITS`](Self::MAX_PERMITS);
-    /// [`SlotsError::Segment`] as [`Segment::create`].
-    pub fn create(place: impl Into<Place>, permits: u32) -> Result<Self, SlotsError> {
-        let permits = SlotsError::check(permits)?;
+    /// [`CreateError::Zero`], [`CreateError::TooMany`] beyond [`MAX_PERMITS`](Self::MAX_PERMITS);
+    /// [`CreateError::Segment`] as [`Segment::create`].
+    pub fn create(place: impl Into<Place>, permits: u32) -> Result<Self, CreateError> {
+        let permits = CreateError::check(permits, Self::MAX_PERMITS)?;
         let init =
             |segment: &Segment| segment.write(SemaphoreHead::PERMITS, &permits.to_ne_bytes());
         let segment = Segment::create_with(place, Self::spec(permits), init)?;
@@ -140,9 +140,9 @@ impl RobustSemaphore {
     /// how many there are ([`permits`](Self::permits)).
     ///
     /// # Errors
-    /// As [`create`](Self::create); [`SlotsError::Segment`] as [`Segment::open_or_create`].
-    pub fn open_or_create(place: impl Into<Place>, permits: u32) -> Result<Self, SlotsError> {
-        let permits = SlotsError::check(permits)?;
+    /// As [`create`](Self::create); [`CreateError::Segment`] as [`Segment::open_or_create`].
+    pub fn open_or_create(place: impl Into<Place>, permits: u32) -> Result<Self, CreateError> {
+        let permits = CreateError::check(permits, Self::MAX_PERMITS)?;
         let init =
             |segment: &Segment| segment.write(SemaphoreHead::PERMITS, &permits.to_ne_bytes());
         let segment = Segment::open_or_create_with(place, Self::spec(permits), init)?;

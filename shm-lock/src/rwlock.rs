@@ -22,13 +22,13 @@ use std::time::{Duration, Instant};
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
+use crate::create_error::CreateError;
 use crate::error::{Cause, Guarded, LockError, LockFailure};
 use crate::mutex::LockResult;
 use crate::patience::Patience;
 use crate::raw_mutex::RawInspect as Inspection;
 use crate::raw_rwlock::{RawRwLock, RwHead};
 use crate::slot::{MAX_SLOTS, Slot};
-use crate::slots_error::SlotsError;
 
 /// A reader-writer lock that processes share, with the data it protects; a handle that is cheap to
 /// clone.
@@ -172,14 +172,14 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> RwLock<T> {
     /// Creates a lock with `readers` slots, unlocked.
     ///
     /// # Errors
-    /// [`SlotsError::Zero`], [`SlotsError::TooMany`] beyond [`MAX_READERS`](Self::MAX_READERS);
-    /// [`SlotsError::Segment`] as [`Segment::create`].
+    /// [`CreateError::Zero`], [`CreateError::TooMany`] beyond [`MAX_READERS`](Self::MAX_READERS);
+    /// [`CreateError::Segment`] as [`Segment::create`].
     pub fn create_for(
         place: impl Into<Place>,
         mut value: T,
         readers: u32,
-    ) -> Result<Self, SlotsError> {
-        let readers = SlotsError::check(readers)?;
+    ) -> Result<Self, CreateError> {
+        let readers = CreateError::check(readers, Self::MAX_READERS)?;
         let value = &*value.as_mut_bytes();
         let init = |segment: &Segment| Self::init(segment, readers, value);
         let segment = Segment::create_with(place, Self::spec(readers), init)?;

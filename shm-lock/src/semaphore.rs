@@ -72,7 +72,7 @@ impl Semaphore {
     /// Creates a semaphore of `permits`; with 0, the first acquirer waits for a release.
     ///
     /// # Errors
-    /// [`CreateError::TooManyPermits`]; [`CreateError::Segment`] as [`Segment::create`].
+    /// [`CreateError::TooMany`]; [`CreateError::Segment`] as [`Segment::create`].
     pub fn create(place: impl Into<Place>, permits: u32) -> Result<Self, CreateError> {
         let bytes = Self::checked(permits)?;
         let init = |segment: &Segment| segment.write(0, &bytes);
@@ -105,14 +105,17 @@ impl Semaphore {
     fn checked(permits: u32) -> Result<[u8; 8], CreateError> {
         let max = Self::MAX_PERMITS;
         if permits > max {
-            return Err(CreateError::TooManyPermits { permits, max });
+            return Err(CreateError::TooMany {
+                count: permits,
+                max,
+            });
         }
         Ok(RawSemaphore::bytes(permits, max))
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
         Ok(Self {
-            raw: Mapped::new(segment, 0)?,
+            raw: attach(segment)?,
         })
     }
 
@@ -177,6 +180,26 @@ impl Semaphore {
     pub fn segment(&self) -> &Segment {
         self.raw.segment()
     }
+}
+
+/// Attaches to the words of either kind, if their numbers can be.
+pub(crate) fn attach(segment: Segment) -> Result<Mapped<RawSemaphore>, Error> {
+    let raw = Mapped::<RawSemaphore>::new(segment, 0)?;
+    let (permits, max) = raw.counts();
+    let corrupt = |field, value| {
+        Err(Error::Corrupt {
+            segment: raw.segment().name().to_owned(),
+            field,
+            value: u64::from(value),
+        })
+    };
+    if !(1..=RawSemaphore::MAX).contains(&max) {
+        return corrupt("most permits", max);
+    }
+    if permits > max {
+        return corrupt("number of permits", permits);
+    }
+    Ok(raw)
 }
 
 impl fmt::Debug for Semaphore {

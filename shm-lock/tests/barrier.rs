@@ -3,7 +3,7 @@
 
 use std::time::{Duration, Instant};
 
-use shm_core::{Place, Region, recv_fd, send_fd};
+use shm_core::{Error, Place, Region, recv_fd, send_fd};
 use shm_lock::{Barrier, CreateError, Mutex};
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main, wait_until, watchdog};
 
@@ -244,9 +244,9 @@ mod cpython_test_barrier {
 fn impossible_numbers_of_parties_are_refused() {
     let region = || Region::heap(8192);
     let none = Barrier::create(region(), 0);
-    assert!(matches!(none, Err(CreateError::ZeroParties)));
+    assert!(matches!(none, Err(CreateError::Zero)));
     let many = Barrier::create(region(), Barrier::MAX_PARTIES + 1);
-    assert!(matches!(many, Err(CreateError::TooManyParties { .. })));
+    assert!(matches!(many, Err(CreateError::TooMany { .. })));
 }
 
 #[test]
@@ -302,4 +302,19 @@ fn it_lives_by_name_without_a_name_and_in_a_region() {
     let region = Region::heap(Barrier::REGION_SIZE);
     Barrier::create(region.clone(), 2).unwrap().abort();
     assert!(Barrier::open(region).unwrap().is_broken());
+}
+
+#[test]
+fn a_number_of_parties_that_cannot_be_is_corrupt() {
+    let name = UniqueName::new("corrupt-parties");
+    let _barrier = Barrier::create(&*name, 2).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    for wrong in [0, Barrier::MAX_PARTIES + 1, u32::MAX] {
+        std::os::unix::fs::FileExt::write_all_at(&file, &wrong.to_ne_bytes(), 4096 + 12).unwrap();
+        let error = Barrier::open(&*name).unwrap_err();
+        assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
+    }
 }

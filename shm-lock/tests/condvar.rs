@@ -389,3 +389,19 @@ fn it_lives_by_name_without_a_name_and_in_a_region() {
     let same = Condvar::open(region).unwrap();
     assert_eq!(same.segment().generation(), placed.segment().generation());
 }
+
+/// A tally that none of ours leaves: more signals than waiters.
+#[test]
+fn a_tally_that_cannot_be_is_notified_away() {
+    let name = UniqueName::new("corrupt-tally");
+    let condvar = Condvar::create(&*name).unwrap();
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    let tally = 3_u64 | 1 << 10;
+    std::os::unix::fs::FileExt::write_all_at(&file, &tally.to_ne_bytes(), 4096 + 8).unwrap();
+    condvar.notify_one();
+    let seen = condvar.inspect();
+    assert_eq!((seen.counted, seen.signals), (0, 0));
+}

@@ -1,6 +1,6 @@
 //! What the death of a process leaves of a Once.
 
-use shm_lock::OnceValue;
+use shm_lock::{LockFailure, Once, OnceValue};
 use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
 
 #[test]
@@ -9,6 +9,7 @@ fn peer() {
         ("makes for ever", makes_for_ever as fn(&mut Peer)),
         ("makes", makes),
         ("begins and is killed", begins),
+        ("forks while it makes", forks),
     ]);
 }
 
@@ -39,6 +40,55 @@ fn begins(peer: &mut Peer) {
     let made = *value.get_or_init(|| [9, 9]).unwrap();
     assert_eq!(made, [9, 9]);
     peer.hear();
+}
+
+/// Forks inside both initialisers; the children come back from them with another value, and tell by their
+/// exit status what they were given.
+fn forks(peer: &mut Peer) {
+    let value = open(peer);
+    let once = Once::open(&peer.args()[1]).unwrap();
+    let mut in_child = false;
+    let made = value.get_or_init(|| {
+        in_child = forked(|| assert_eq!(value.get(), None, "the child has made it"));
+        if in_child { [666, 666] } else { [7, 7] }
+    });
+    if in_child {
+        std::process::exit(i32::from(made != Err(LockFailure::WouldBlock)));
+    }
+    assert_eq!(made, Ok(&[7, 7]));
+    let done = once.call_once(|| {
+        in_child = forked(|| assert!(!once.is_completed(), "the child has done it"));
+    });
+    if in_child {
+        std::process::exit(i32::from(done != Err(LockFailure::WouldBlock)));
+    }
+    assert_eq!(done, Ok(()));
+    peer.say("made");
+}
+
+/// Forks: `true` in the child; `false` in the parent, once the child has ended well and `after` has looked.
+fn forked(after: impl FnOnce()) -> bool {
+    use nix::sys::wait::{WaitStatus, waitpid};
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => true,
+        nix::unistd::ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+            after();
+            false
+        }
+    }
+}
+
+#[test]
+fn a_forked_child_does_not_make_its_parents_value() {
+    let _watchdog = watchdog();
+    let (value_name, once_name) = (UniqueName::new("once-fork"), UniqueName::new("once-fork2"));
+    let value = OnceValue::<[u64; 2]>::create(&*value_name).unwrap();
+    let once = Once::create(&*once_name).unwrap();
+    Child::spawn("forks while it makes", &[&value_name, &once_name]).expect("made");
+    assert_eq!(value.get(), Some(&[7, 7]));
+    assert!(once.is_completed());
 }
 
 fn asleep(name: &str) -> Child {

@@ -236,7 +236,7 @@ fn nobody_writes_between_a_downgrade_and_the_read() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn twin_that_downgrades_without_a_slot() {
     downgrade(Some(RwFault::DowngradesWithoutASlot));
 }

@@ -5,7 +5,7 @@
 use std::time::{Duration, Instant};
 
 use shm_core::{Error, Place, Region};
-use shm_lock::{LockFailure, RobustSemaphore, SlotsError};
+use shm_lock::{CreateError, LockFailure, RobustSemaphore};
 use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
 
 #[test]
@@ -144,9 +144,9 @@ fn a_thread_with_all_permits_does_not_wait_for_itself() {
 #[test]
 fn a_number_of_permits_is_checked() {
     let of = |permits| RobustSemaphore::create(Place::anonymous(), permits);
-    assert!(matches!(of(0), Err(SlotsError::Zero)));
+    assert!(matches!(of(0), Err(CreateError::Zero)));
     let most = RobustSemaphore::MAX_PERMITS;
-    assert!(matches!(of(most + 1), Err(SlotsError::TooMany { .. })));
+    assert!(matches!(of(most + 1), Err(CreateError::TooMany { .. })));
     let largest = of(most).unwrap();
     let permits: Vec<_> = (0..most).map(|_| largest.acquire().unwrap()).collect();
     assert_eq!(largest.available(), 0);

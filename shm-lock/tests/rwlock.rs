@@ -5,7 +5,7 @@ use std::sync::mpsc::channel;
 use std::time::{Duration, Instant};
 
 use shm_core::{Error, Place, Region, Segment};
-use shm_lock::{Cause, LockError, LockFailure, RwLock, SlotsError};
+use shm_lock::{Cause, CreateError, LockError, LockFailure, RwLock};
 use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
 
 type Pair = [u64; 2];
@@ -255,11 +255,11 @@ fn one_reader_more_than_slots_waits_for_any_of_them() {
 #[test]
 fn a_number_of_slots_is_checked() {
     let of = |slots| RwLock::create_for(Place::anonymous(), 0_u8, slots);
-    assert!(matches!(of(0), Err(SlotsError::Zero)));
+    assert!(matches!(of(0), Err(CreateError::Zero)));
     let most = RwLock::<u8>::MAX_READERS;
     assert!(matches!(
         of(most + 1),
-        Err(SlotsError::TooMany { slots, max }) if (slots, max) == (most + 1, most)
+        Err(CreateError::TooMany { count, max }) if (count, max) == (most + 1, most)
     ));
     let largest = of(most).unwrap();
     *largest.write().expect("within the limit of a thread") = 1;

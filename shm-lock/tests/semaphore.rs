@@ -1,10 +1,12 @@
 //! Semaphores between living processes. The modules and tests with CPython's names keep the sense of
 //! `_TestSemaphore` in its suite for multiprocessing.
 
+use std::fs::{File, OpenOptions};
+use std::os::unix::fs::FileExt;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use shm_core::{Place, Region, recv_fd, send_fd};
+use shm_core::{Error, Place, Region, recv_fd, send_fd};
 use shm_lock::{AcquireError, BoundedSemaphore, CreateError, Mutex, ReleaseError, Semaphore};
 use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
 
@@ -180,15 +182,15 @@ fn impossible_counts_are_refused() {
     let most = Semaphore::MAX_PERMITS;
     assert!(matches!(
         Semaphore::create(region(), most + 1),
-        Err(CreateError::TooManyPermits { .. })
+        Err(CreateError::TooMany { .. })
     ));
     assert!(matches!(
         BoundedSemaphore::create(region(), 0),
-        Err(CreateError::ZeroPermits)
+        Err(CreateError::Zero)
     ));
     assert!(matches!(
         BoundedSemaphore::create(region(), u32::MAX),
-        Err(CreateError::TooManyPermits { .. })
+        Err(CreateError::TooMany { .. })
     ));
     let full = Semaphore::create(region(), most).unwrap();
     assert!(matches!(
@@ -241,4 +243,46 @@ fn a_permit_may_end_in_another_thread() {
         scope.spawn(|| drop(permit));
     });
     assert!(semaphore.try_acquire().is_ok());
+}
+
+/// The file of a semaphore, whose word and maximum begin its second page.
+fn bytes_of(name: &UniqueName) -> File {
+    OpenOptions::new().write(true).open(name.path()).unwrap()
+}
+
+#[test]
+fn permits_that_cannot_be_are_corrupt() {
+    let name = UniqueName::new("corrupt-permits");
+    let _semaphore = BoundedSemaphore::create(&*name, 2).unwrap();
+    let file = bytes_of(&name);
+    for (free, max) in [(3_u32, 2_u32), (1, 0), (1, 1 << 31), (u32::MAX, u32::MAX)] {
+        file.write_all_at(&free.to_ne_bytes(), 4096).unwrap();
+        file.write_all_at(&max.to_ne_bytes(), 4100).unwrap();
+        let error = BoundedSemaphore::open(&*name).unwrap_err();
+        assert!(
+            matches!(error, Error::Corrupt { .. }),
+            "{free} of {max}: {error}"
+        );
+    }
+    let name = UniqueName::new("corrupt-permits");
+    let semaphore = Semaphore::create(&*name, 2).unwrap();
+    bytes_of(&name).write_all_at(&[0; 4], 4100).unwrap();
+    assert!(matches!(
+        Semaphore::open(&*name),
+        Err(Error::Corrupt { .. })
+    ));
+    assert_eq!(semaphore.inspect().permits, 2);
+}
+
+/// Bytes that change after the handle was made: the count stays within its bits, and nothing panics.
+#[test]
+fn a_release_never_carries_into_the_bit_of_the_waiters() {
+    let name = UniqueName::new("carry");
+    let semaphore = Semaphore::create(&*name, 0).unwrap();
+    bytes_of(&name).write_all_at(&[0xFF; 8], 4096).unwrap();
+    assert!(matches!(
+        semaphore.release(1),
+        Err(ReleaseError::TooManyPermits { max, .. }) if max == Semaphore::MAX_PERMITS
+    ));
+    assert_eq!(semaphore.inspect().permits, Semaphore::MAX_PERMITS);
 }

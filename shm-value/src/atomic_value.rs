@@ -5,11 +5,8 @@
 //! | offset | size | field |
 //! |---:|---:|---|
 //! | 0 | 1 to 8 | the number, in as many bytes as its type has |
-//! | 8 | 4 | `changes`: futex; one more with each notification |
+//! | 8 | 4 | `changes`: a [`Bell`]; one more with each notification |
 //!
-//! PAIR atomic-changes: a notifier adds to `changes` with Release after its store of the number; a waiter
-//! loads `changes` with Acquire before it looks at the number, and sleeps only while `changes` is what it
-//! saw.
 //! Peer death: each operation is one instruction; it happened or it did not. One who is killed
 //! between its store and its notification, or woken in another's stead and killed, delays the
 //! waiters by one slice (100 ms) at most: then they look by themselves.
@@ -21,8 +18,9 @@ use std::time::{Duration, Instant};
 use shm_core::sync::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
-use shm_core::{Deadline, Error, Kind, Place, Segment, Shared, Spec, futex};
+use shm_core::{Deadline, Error, Kind, Place, Segment, Shared, Spec};
 
+use crate::bell::Bell;
 use crate::error::ValueError;
 
 /// Where `changes` lies.
@@ -67,7 +65,7 @@ pub struct AtomicValue<T: Atomic> {
 pub struct AtomicReader<T: Atomic> {
     segment: Segment,
     cell: NonNull<T::Cell>,
-    changes: NonNull<AtomicU32>,
+    changes: NonNull<Bell>,
 }
 
 // SAFETY: the cell is an atomic in the segment, which the handle keeps mapped.
@@ -96,7 +94,7 @@ impl<T: Atomic> Clone for AtomicValue<T> {
 impl<T: Atomic> AtomicReader<T> {
     fn attach(segment: Segment) -> Result<Self, Error> {
         let cell = NonNull::from(segment.view::<T::Cell>(0)?);
-        let changes = NonNull::from(segment.view::<AtomicU32>(CHANGES)?);
+        let changes = NonNull::from(segment.view::<Bell>(CHANGES)?);
         Ok(Self {
             segment,
             cell,
@@ -143,24 +141,24 @@ impl<T: Atomic> AtomicReader<T> {
                 return Ok(new);
             }
             if deadline.is_past() {
-                return Err(ValueError::Timeout);
+                // A change that came with the deadline is a change.
+                return self.look(old).ok_or(ValueError::Timeout);
             }
         }
     }
 
     /// One look, and one sleep if the number is still `old`.
     fn wait_once(&self, old: T, deadline: Option<Deadline>) -> Option<T> {
-        // PAIR atomic-changes: Acquire, before the look.
-        let seen = self.changes().load(Ordering::Acquire);
-        let now = self.load();
-        if !T::same(now, old) {
-            return Some(now);
-        }
-        let _ = futex::wait_slice(self.changes(), seen, deadline);
-        None
+        self.changes().wait_once(deadline, || self.look(old))
     }
 
-    fn changes(&self) -> &AtomicU32 {
+    /// The number, if it is another than `old`.
+    fn look(&self, old: T) -> Option<T> {
+        let now = self.load();
+        (!T::same(now, old)).then_some(now)
+    }
+
+    fn changes(&self) -> &Bell {
         // SAFETY: as for `cell`.
         unsafe { self.changes.as_ref() }
     }
@@ -337,16 +335,13 @@ impl<T: Atomic> AtomicValue<T> {
     }
 
     fn notify(&self, count: u32) -> usize {
-        let changes = self.reader.changes();
-        // PAIR atomic-changes: Release, after the change of the number.
-        changes.fetch_add(1, Ordering::Release);
-        futex::wake(changes, count)
+        self.reader.changes().ring(count)
     }
 
     /// How many wait: for people; it may be over when it is read.
     #[must_use]
     pub fn waiters(&self) -> usize {
-        futex::waiters(self.reader.changes())
+        self.reader.changes().sleepers()
     }
 
     /// Removes the name, as [`Segment::unlink`].

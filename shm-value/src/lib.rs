@@ -5,6 +5,7 @@
 //! | [`AtomicValue`] | numbers and flags up to 64 bits | one load | old or new |
 //! | [`AtomicArray`] | many of them | one load each | each old or new |
 //! | [`Value`] | any plain type | no lock, a validated copy | old or new |
+//! | [`SeqValue`] | any plain type, read by many and written by few | never waits, cannot fail | old or new |
 //! | [`Array`] | many elements, changed in place | the lock | what it wrote so far; the next owner is told |
 //!
 //! What Python calls `Value(lock=False)` is [`AtomicValue`] here, and `get_lock()` is
@@ -14,19 +15,43 @@
 //! # Examples
 //! See the types, and `examples/` of this crate.
 
+#[cfg(not(loom))]
 mod array;
+#[cfg(not(loom))]
 mod atomic_array;
+#[cfg(not(loom))]
 mod atomic_value;
+mod bell;
 mod error;
+#[cfg(not(loom))]
+mod seq_value;
+#[cfg(not(loom))]
+mod slots;
+#[cfg(not(loom))]
 mod value;
+mod version;
 
+#[cfg(not(loom))]
 pub use array::{Array, ArrayGuard};
+#[cfg(not(loom))]
 pub use atomic_array::{AtomicArray, AtomicArrayReader, AtomicElement};
+#[cfg(not(loom))]
 pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
+#[doc(hidden)]
+pub use bell::{Bell, BellFault};
 pub use error::ValueError;
+#[cfg(not(loom))]
+pub use seq_value::SeqValue;
+#[cfg(not(loom))]
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
+#[cfg(not(loom))]
 pub use shm_lock::{Cause, LockError, LockFailure, LockResult, Recover};
-pub use value::{Value, ValueGuard};
+#[cfg(not(loom))]
+pub use slots::ValueGuard;
+#[cfg(not(loom))]
+pub use value::Value;
+#[doc(hidden)]
+pub use version::{Version, VersionFault};
 
 /// The examples of the README, run with those of the documentation.
 #[cfg(doctest)]

@@ -9,32 +9,22 @@
 //! | 56, aligned for `T` | size of `T` | slot 0 |
 //! | behind, aligned for `T` and 8 | size of `T` | slot 1 |
 //!
-//! INV-V1: slot `version & 1` is not written; the other is written only under the lock.
-//! INV-V2: a commit is the one store of `version + 1`.
-//! PAIR value-commit: a writer stores `version` with Release after its slot; a reader loads it with
-//! Acquire before its copy.
-//! PAIR value-reuse: a writer fences with Release before it touches a slot; a reader fences with
-//! Acquire after its copy and looks at `version` again. If the reader saw a byte of a later write
-//! into its slot, then it sees a later version too, since that slot is written again only after the
-//! next version was stored.
+//! How a version commits and how readers validate: `version.rs`, here with two slots.
+//!
 //! Peer death: a writer killed before its store of `version` leaves the old value, after it the new
 //! one; the lock is the kernel's to hand on. Nothing is to be repaired, nobody is told.
-//! Source: the two-slot seqlock; Boehm, "Can seqlocks get along with programming language memory
-//! models?" (the fences of the reader).
 
 use std::fmt;
-use std::marker::PhantomData;
-use std::mem::{MaybeUninit, align_of, size_of};
-use std::ops::{Deref, DerefMut};
-use std::ptr::NonNull;
+use std::mem::size_of;
 use std::time::{Duration, Instant};
 
-use shm_core::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
-use shm_core::{Error, Kind, Place, Segment, Spec, layout};
+use shm_core::sync::{spin_loop, yield_now};
+use shm_core::{Error, Kind, Place, Segment, Spec};
 use shm_lock::{Inspection, Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::error::ValueError;
+use crate::slots::{Offsets, Slots, ValueGuard};
 
 /// Looks that a reader takes before it makes the writers wait.
 const LOOKS: u32 = 64;
@@ -73,45 +63,26 @@ const TURN: Duration = Duration::from_millis(10);
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub struct Value<T> {
-    segment: Segment,
-    lock: NonNull<RawMutex>,
-    version: NonNull<AtomicU64>,
-    slots: [NonNull<T>; 2],
+    slots: Slots<T>,
 }
-
-// SAFETY: a T is copied in and out whole, from whichever thread; the pointers lead into the
-// segment, which the handle keeps mapped.
-unsafe impl<T: Send> Send for Value<T> {}
-// SAFETY: as for Send; no `&T` to the shared bytes is ever formed.
-unsafe impl<T: Send> Sync for Value<T> {}
 
 impl<T> Clone for Value<T> {
     fn clone(&self) -> Self {
-        let (lock, version, slots) = (self.lock, self.version, self.slots);
         Self {
-            segment: self.segment.clone(),
-            lock,
-            version,
-            slots,
+            slots: self.slots.clone(),
         }
     }
 }
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
-    const VERSION: usize = size_of::<RawMutex>();
-    const ALIGN: usize = if align_of::<T>() > 8 {
-        align_of::<T>()
-    } else {
-        8
+    const ALIGN: usize = Slots::<T>::ALIGN;
+    const OFFSETS: Offsets = Offsets {
+        version: size_of::<RawMutex>(),
+        slots: (size_of::<RawMutex>() + 8).next_multiple_of(Self::ALIGN),
+        count: 2,
+        bell: None,
     };
-    const SLOTS: [usize; 2] = {
-        let first = (Self::VERSION + 8).next_multiple_of(Self::ALIGN);
-        [
-            first,
-            (first + size_of::<T>()).next_multiple_of(Self::ALIGN),
-        ]
-    };
-    const SIZE: usize = Self::SLOTS[1] + size_of::<T>();
+    const SIZE: usize = Self::OFFSETS.slots + Slots::<T>::STRIDE + size_of::<T>();
 
     /// Bytes that a region must have for a value of this type.
     pub const REGION_SIZE: usize =
@@ -130,7 +101,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// As [`Segment::create`].
     pub fn create(place: impl Into<Place>, mut value: T) -> Result<Self, Error> {
-        let init = |segment: &Segment| segment.write(Self::SLOTS[0], value.as_mut_bytes());
+        let init = |segment: &Segment| segment.write(Self::OFFSETS.slots, value.as_mut_bytes());
         Self::attach(Segment::create_with(place, Self::spec(), init)?)
     }
 
@@ -148,7 +119,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// As [`Segment::open_or_create`].
     pub fn open_or_create(place: impl Into<Place>, mut value: T) -> Result<Self, Error> {
         let bytes = value.as_mut_bytes();
-        let init = |segment: &Segment| segment.write(Self::SLOTS[0], bytes);
+        let init = |segment: &Segment| segment.write(Self::OFFSETS.slots, bytes);
         Self::attach(Segment::open_or_create_with(place, Self::spec(), init)?)
     }
 
@@ -161,28 +132,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     }
 
     fn attach(segment: Segment) -> Result<Self, Error> {
-        let lock = NonNull::from(segment.view::<RawMutex>(0)?);
-        let version = NonNull::from(segment.view::<AtomicU64>(Self::VERSION)?);
-        let slot = |at: usize| -> Result<NonNull<T>, Error> {
-            let slot = segment.at(at, size_of::<T>())?.cast::<T>();
-            if slot.is_aligned() {
-                return Ok(slot);
-            }
-            let (offset, align) = (slot.addr().get() as u64, align_of::<T>() as u64);
-            Err(Error::Misaligned {
-                segment: segment.name().to_owned(),
-                offset,
-                align,
-            })
-        };
-        let slots = [slot(Self::SLOTS[0])?, slot(Self::SLOTS[1])?];
-        segment.watch_lock(0);
-        Ok(Self {
-            segment,
-            lock,
-            version,
-            slots,
-        })
+        let slots = Slots::attach(segment, &Self::OFFSETS)?;
+        Ok(Self { slots })
     }
 
     /// The value of the last commit. Takes no lock unless writers keep interfering.
@@ -193,7 +144,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     #[inline]
     pub fn get(&self) -> Result<T, ValueError> {
         for _ in 0..LOOKS {
-            if let Some(value) = self.look() {
+            if let Some((value, _)) = self.slots.look() {
                 return Ok(value);
             }
             spin_loop();
@@ -204,46 +155,20 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     #[cold]
     fn get_slow(&self) -> Result<T, ValueError> {
         loop {
-            if self.segment.is_read_only() {
+            if self.slots.segment().is_read_only() {
                 yield_now();
             } else {
-                match self.take(TURN.into()) {
+                match self.slots.take(TURN.into()) {
                     Ok(held) => return Ok(held.copy()),
                     // Whoever holds it for so long commits nothing meanwhile: look again.
                     Err(ValueError::Timeout) => {}
                     Err(error) => return Err(error),
                 }
             }
-            if let Some(value) = self.look() {
+            if let Some((value, _)) = self.slots.look() {
                 return Ok(value);
             }
         }
-    }
-
-    /// One validated copy; `None` if a writer came in between.
-    #[inline]
-    fn look(&self) -> Option<T> {
-        let version = self.version_word();
-        // PAIR value-commit: Acquire.
-        let before = version.load(Ordering::Acquire);
-        let value = self.copy_of(before);
-        // PAIR value-reuse: Acquire.
-        fence(Ordering::Acquire);
-        // Relaxed: ordered by the fence.
-        (version.load(Ordering::Relaxed) == before).then_some(value)
-    }
-
-    /// Copies the slot of a version; whole if nobody writes it meanwhile, and a `T` in any case.
-    #[inline]
-    fn copy_of(&self, version: u64) -> T {
-        let mut value = MaybeUninit::<T>::uninit();
-        let from = self.slots[(version & 1) as usize].as_ptr().cast::<u8>();
-        // SAFETY:
-        // - in bounds, as `attach` checked; mapped as long as the segment (INV-S1);
-        // - other writers store word by word, atomically (`commit`).
-        unsafe { layout::load_bytes(from, value.as_mut_ptr().cast(), size_of::<T>()) };
-        // SAFETY: any bytes are a value: `T: FromBytes`; all of them were written.
-        unsafe { value.assume_init() }
     }
 
     /// Replaces the value.
@@ -252,8 +177,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// Those of [`lock`](Self::lock).
     #[inline]
     pub fn set(&self, value: T) -> Result<(), ValueError> {
-        let held = self.take_writable(Patience::Endless)?;
-        held.commit(value);
+        self.slots.take_writable(Patience::Endless)?.commit(value);
         Ok(())
     }
 
@@ -264,14 +188,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// Those of [`lock`](Self::lock).
     #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        let held = self.take_writable(Patience::Endless)?;
-        let mut copy = held.copy();
-        let result = change(&mut copy);
-        // Not in a child that `change` forked: the lock is its parent's.
-        if self.lock_word().is_held_by_me() {
-            held.commit(copy);
-        }
-        Ok(result)
+        self.slots.update(Patience::Endless, change)
     }
 
     /// Takes the writers' lock for several steps; blocks until it is free. Readers go on with the
@@ -282,7 +199,9 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// [`ValueError::TooManyLocks`], [`ValueError::Unsupported`].
     #[inline]
     pub fn lock(&self) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(Patience::Endless).map(ValueGuard::new)
+        self.slots
+            .take_writable(Patience::Endless)
+            .map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), without blocking.
@@ -290,7 +209,9 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::WouldBlock`], and those of [`lock`](Self::lock).
     pub fn try_lock(&self) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(Patience::None).map(ValueGuard::new)
+        self.slots
+            .take_writable(Patience::None)
+            .map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), for at most `timeout` (CLOCK_MONOTONIC).
@@ -298,7 +219,9 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(timeout.into()).map(ValueGuard::new)
+        self.slots
+            .take_writable(timeout.into())
+            .map(ValueGuard::new)
     }
 
     /// As [`lock`](Self::lock), until `deadline` at most.
@@ -306,37 +229,15 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// [`ValueError::Timeout`], and those of [`lock`](Self::lock).
     pub fn lock_deadline(&self, deadline: Instant) -> Result<ValueGuard<'_, T>, ValueError> {
-        self.take_writable(deadline.into()).map(ValueGuard::new)
-    }
-
-    #[inline]
-    fn take_writable(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
-        if self.segment.is_read_only() {
-            return Err(ValueError::ReadOnly);
-        }
-        self.take(patience)
-    }
-
-    #[inline]
-    fn take(&self, patience: Patience) -> Result<Held<'_, T>, ValueError> {
-        // SAFETY: `Held` borrows `self`, which keeps the lock mapped where it is; for a guard that is
-        // forgotten, the segment keeps its memory (`watch_lock`).
-        let acquired = unsafe { self.lock_word().acquire(patience) }?;
-        let held = Held {
-            value: self,
-            not_send: PhantomData,
-        };
-        if !acquired.is_clean() {
-            // A dead writer left a whole value, old or new (INV-V2).
-            self.lock_word().mark_consistent();
-        }
-        Ok(held)
+        self.slots
+            .take_writable(deadline.into())
+            .map(ValueGuard::new)
     }
 
     /// Who writes, since when, and how many wait: for people; it may be over when it is read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
-        self.lock_word().inspect()
+        self.slots.lock().inspect()
     }
 
     /// Removes the name, as [`Segment::unlink`].
@@ -344,155 +245,21 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// # Errors
     /// As [`Segment::unlink`].
     pub fn unlink(&self) -> Result<(), Error> {
-        self.segment.unlink()
+        self.segment().unlink()
     }
 
     /// The segment it lives in.
     #[must_use]
     pub fn segment(&self) -> &Segment {
-        &self.segment
-    }
-}
-
-impl<T> Value<T> {
-    #[inline]
-    fn lock_word(&self) -> &RawMutex {
-        // SAFETY:
-        // - in bounds and aligned, as `view` checked; mapped as long as the segment (INV-S1);
-        // - other writers: all its fields are atomics; any bytes are a value.
-        unsafe { self.lock.as_ref() }
-    }
-
-    #[inline]
-    fn version_word(&self) -> &AtomicU64 {
-        // SAFETY: as for `lock_word`.
-        unsafe { self.version.as_ref() }
+        self.slots.segment()
     }
 }
 
 impl<T> fmt::Debug for Value<T> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Value")
-            .field("segment", &self.segment.name())
+            .field("segment", &self.slots.segment().name())
             .finish_non_exhaustive()
-    }
-}
-
-/// The writers' lock, held; dropping it unlocks and commits nothing.
-struct Held<'a, T> {
-    value: &'a Value<T>,
-    not_send: PhantomData<*const ()>,
-}
-
-impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
-    /// The value: nobody else commits while we hold the lock.
-    #[inline]
-    fn copy(&self) -> T {
-        // Relaxed: the last writer's unlock ordered it before our lock.
-        self.value
-            .copy_of(self.value.version_word().load(Ordering::Relaxed))
-    }
-
-    /// Writes the slot that is not the value, then makes it the value.
-    #[inline]
-    fn commit(&self, mut value: T) {
-        store(self.value, value.as_mut_bytes());
-    }
-}
-
-/// Apart from the type of the value, so that it is one function for the step killer's eyes.
-#[inline]
-fn store<T>(value: &Value<T>, bytes: &[u8]) {
-    let version = value.version_word();
-    // Relaxed: under the lock.
-    let next = version.load(Ordering::Relaxed).wrapping_add(1);
-    // PAIR value-reuse: Release.
-    fence(Ordering::Release);
-    let to = value.slots[(next & 1) as usize].as_ptr().cast::<u8>();
-    // SAFETY:
-    // - in bounds, as `attach` checked; mapped writable as long as the segment (INV-S1);
-    // - no other writer: we hold the lock, and this slot is not the value (INV-V1).
-    unsafe { layout::store_bytes(to, bytes.as_ptr(), bytes.len()) };
-    // PAIR value-commit: Release.
-    version.store(next, Ordering::Release);
-}
-
-impl<T> Drop for Held<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        // SAFETY: the lock was given to this thread when `self` was made; in a forked child
-        // unlocking is inert.
-        unsafe { self.value.lock_word().unlock() };
-    }
-}
-
-/// The writers' lock, with a private copy of the value; dropping it commits the copy if it was
-/// touched, and a panic discards it.
-///
-/// It belongs to its thread and is not `Send`.
-#[must_use = "dropping the guard commits and unlocks"]
-pub struct ValueGuard<'a, T: FromBytes + IntoBytes + KnownLayout + Send + 'static> {
-    copy: Option<T>,
-    touched: bool,
-    panicking: bool,
-    held: Held<'a, T>,
-}
-
-impl<'a, T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ValueGuard<'a, T> {
-    #[inline]
-    fn new(held: Held<'a, T>) -> Self {
-        let panicking = std::thread::panicking();
-        Self {
-            copy: Some(held.copy()),
-            touched: false,
-            panicking,
-            held,
-        }
-    }
-
-    /// Unlocks and leaves the value as it was.
-    pub fn discard(mut self) {
-        self.touched = false;
-    }
-}
-
-impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Deref for ValueGuard<'_, T> {
-    type Target = T;
-
-    #[inline]
-    fn deref(&self) -> &T {
-        self.copy.as_ref().expect("taken by drop only")
-    }
-}
-
-impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> DerefMut for ValueGuard<'_, T> {
-    #[inline]
-    fn deref_mut(&mut self) -> &mut T {
-        self.touched = true;
-        self.copy.as_mut().expect("taken by drop only")
-    }
-}
-
-impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Drop for ValueGuard<'_, T> {
-    #[inline]
-    fn drop(&mut self) {
-        let unwinding = !self.panicking && std::thread::panicking();
-        let mine = self.held.value.lock_word().is_held_by_me();
-        if let Some(copy) = self
-            .copy
-            .take()
-            .filter(|_| self.touched && !unwinding && mine)
-        {
-            self.held.commit(copy);
-        }
-    }
-}
-
-impl<T: FromBytes + IntoBytes + KnownLayout + Send + fmt::Debug + 'static> fmt::Debug
-    for ValueGuard<'_, T>
-{
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        (**self).fmt(f)
     }
 }
 
