@@ -198,6 +198,36 @@ fn a_killed_owners_lock_goes_to_the_sleeper() {
 }
 
 #[test]
+fn a_killed_holder_and_a_killed_party_hold_nobody_up() {
+    let _watchdog = watchdog();
+    let part = part("permits", &[]);
+    let figures = &part["figures"];
+    assert_eq!(figures["permits_left"], 3);
+    let waits = figures["barrier"].as_array().unwrap();
+    assert_eq!(waits.len(), 2);
+    for wait in waits.iter().chain([&figures["semaphore"]]) {
+        assert_eq!(wait["dead"], wait["killed"]);
+        assert_ne!(wait["waiter"], wait["killed"]);
+        let dead = format!("process {}", wait["killed"]);
+        assert!(wait["report"].as_str().unwrap().contains(&dead));
+    }
+}
+
+#[test]
+fn a_killed_eaters_bun_is_eaten_and_the_bakers_go_home() {
+    let _watchdog = watchdog();
+    let part = part("bakery", &[]);
+    let (peaceful, deadly) = (&part["figures"]["peaceful"], &part["figures"]["deadly"]);
+    for day in [peaceful, deadly] {
+        assert_eq!((&day["buns"], &day["unfinished"]), (&20.into(), &0.into()));
+        assert_eq!(day["joined_us"].as_array().unwrap().len(), 2);
+    }
+    assert_eq!(peaceful["killed"], Value::Null);
+    assert!(deadly["killed"].is_u64() && deadly["dropped"].is_object());
+    assert_eq!(deadly["eaten_again"], true);
+}
+
+#[test]
 fn the_whole_story_goes_into_a_pipe_without_escapes() {
     let _watchdog = watchdog();
     let output = run(&["tour", "--from", "100000"]);
@@ -212,10 +242,18 @@ fn the_whole_story_goes_into_a_pipe_without_escapes() {
         text.lines().all(|line| line.chars().count() <= 80),
         "{text}"
     );
-    for title in ["1. Counter", "2. Tickets", "3. Value", "4. Death"] {
+    let titles = [
+        "1. Counter",
+        "2. Tickets",
+        "3. Value",
+        "4. Death",
+        "5. Permits",
+        "6. Bakery",
+    ];
+    for title in titles {
         assert!(text.contains(&format!("\n{title}: ")), "{text}");
     }
-    assert!(text.contains("All 12 expectations hold."), "{text}");
+    assert!(text.contains("All 19 expectations hold."), "{text}");
     assert!(!text.contains("FAILED"), "{text}");
 }
 

@@ -84,9 +84,15 @@ mod tests {
         C::encode(&value, &mut bytes).unwrap();
         assert_eq!(C::decode(&bytes), Ok(value));
         bytes.push(0);
-        assert!(matches!(C::decode(&bytes), Err(QueueError::Decode(_))), "a byte too many");
+        assert!(
+            matches!(C::decode(&bytes), Err(QueueError::Decode(_))),
+            "a byte too many"
+        );
         bytes.truncate(bytes.len().saturating_sub(2));
-        assert!(matches!(C::decode(&bytes), Err(QueueError::Decode(_))), "a byte too few");
+        assert!(
+            matches!(C::decode(&bytes), Err(QueueError::Decode(_))),
+            "a byte too few"
+        );
     }
 
     #[test]

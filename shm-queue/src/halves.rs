@@ -21,8 +21,6 @@ use crate::error::QueueError;
 use crate::inner::Inner;
 use crate::raw::{Control, PutSide};
 
-const SENDER: u64 = 1;
-const RECEIVER: u64 = 1 << 24;
 const COUNT: u64 = (1 << 24) - 1;
 const USE_SHIFT: u32 = 48;
 
@@ -34,10 +32,11 @@ pub(crate) enum Half {
 }
 
 impl Half {
-    fn one(self) -> u64 {
+    /// Where its count begins.
+    fn shift(self) -> u32 {
         match self {
-            Self::Sender => SENDER,
-            Self::Receiver => RECEIVER,
+            Self::Sender => 0,
+            Self::Receiver => 24,
         }
     }
 }
@@ -55,7 +54,10 @@ impl Counted {
     /// Counts one half more.
     pub(crate) fn new(inner: &Arc<Inner>, half: Half) -> Result<Self, QueueError> {
         let (slot, uses) = inner.segment.participant()?;
-        let word = inner.halves.get(slot).ok_or(QueueError::TooManyParticipants)?;
+        let word = inner
+            .halves
+            .get(slot)
+            .ok_or(QueueError::TooManyParticipants)?;
         let side = inner.put_side(Patience::Endless)?;
         if half == Half::Sender {
             if inner.raw.is_closed() {
@@ -70,7 +72,7 @@ impl Counted {
         if counts >> USE_SHIFT != uses & 0xffff {
             counts = (uses & 0xffff) << USE_SHIFT;
         }
-        word.store(counts.wrapping_add(half.one()), Ordering::Relaxed);
+        word.store(counts.wrapping_add(1 << half.shift()), Ordering::Relaxed);
         drop(side);
         Ok(Self {
             inner: Arc::clone(inner),
@@ -85,11 +87,16 @@ impl Counted {
 
     fn end(&self) -> Result<(), QueueError> {
         let (slot, _) = self.inner.segment.participant()?;
-        let side = self.inner.put_side(std::time::Duration::from_secs(1).into())?;
+        let side = self
+            .inner
+            .put_side(std::time::Duration::from_secs(1).into())?;
         if let Some(word) = self.inner.halves.get(slot) {
             // Relaxed: under the put lock.
             let counts = word.load(Ordering::Relaxed);
-            word.store(counts.wrapping_sub(self.half.one()), Ordering::Relaxed);
+            word.store(
+                counts.wrapping_sub(1 << self.half.shift()),
+                Ordering::Relaxed,
+            );
         }
         if self.half == Half::Sender && self.inner.count(Half::Sender) == 0 {
             self.inner.close_under(side, false);
@@ -113,7 +120,7 @@ impl Inner {
         let counted = |(slot, word): (usize, &AtomicU64)| {
             // Relaxed: exact under the put lock, else a hint.
             let counts = word.load(Ordering::Relaxed);
-            let count = counts / half.one() & COUNT;
+            let count = (counts >> half.shift()) & COUNT;
             let is_use = |uses: u64| uses & 0xffff == counts >> USE_SHIFT;
             match count != 0 && self.segment.is_attached(slot, is_use) {
                 true => count,

@@ -90,11 +90,7 @@ impl Inner {
         Self::attach(Segment::open(place, Self::spec(kind, type_name, None))?)
     }
 
-    fn prepare(
-        shape: &Shape,
-        kind: Kind,
-        type_name: &str,
-    ) -> Result<(Layout, Spec), CreateError> {
+    fn prepare(shape: &Shape, kind: Kind, type_name: &str) -> Result<(Layout, Spec), CreateError> {
         shape.check()?;
         let layout = Layout::new(shape).ok_or(CreateError::Option {
             option: "capacity",
@@ -349,14 +345,14 @@ impl Inner {
         };
         self.check_len(len as usize).map_err(|_| corrupt(()))?;
         let at = self.layout.bytes_at(index, chunk, len);
-        self.segment
-            .at(at, len as usize)
-            .map_err(|_| corrupt(()))
+        self.segment.at(at, len as usize).map_err(|_| corrupt(()))
     }
 
     /// Gives memory to the arena, at least up to chunk `end`; says up to which.
     pub(crate) fn grow(&self, start: u32, end: u32) -> Result<u32, Refused> {
-        let end = end.max(start.saturating_add(GROWTH)).min(self.layout.limits.chunks);
+        let end = end
+            .max(start.saturating_add(GROWTH))
+            .min(self.layout.limits.chunks);
         let offset = self.layout.arena_at + start as usize * CHUNK;
         let len = (end.saturating_sub(start)) as usize * CHUNK;
         match self.segment.allocate(offset, len) {

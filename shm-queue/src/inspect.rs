@@ -97,7 +97,7 @@ pub struct DeadLetter {
 
 impl Inner {
     pub(crate) fn len(&self) -> Result<usize, QueueError> {
-        Ok(self.get_side(Patience::Endless)?.len() as usize)
+        Ok(self.get_side(Patience::Endless)?.waiting() as usize)
     }
 
     pub(crate) fn set_strategy(&self, strategy: WaitStrategy) {
@@ -159,7 +159,7 @@ impl Inner {
         // Relaxed, all: under the locks.
         let chunks = |count: u32| u64::from(count) * CHUNK as u64;
         let inspection = Inspection {
-            len: get.len() as usize,
+            len: get.waiting() as usize,
             writing,
             leases,
             dead_letters,

@@ -127,7 +127,10 @@ mod tests {
                 (l.cells_at, l.arena_at, l.stride * l.cells as usize),
             ];
             for (start, next, bytes) in ends {
-                assert!(start % 128 == 0 && start + bytes <= next, "{shape:?}: {l:?}");
+                assert!(
+                    start % 128 == 0 && start + bytes <= next,
+                    "{shape:?}: {l:?}"
+                );
             }
             assert!(l.ring_len >= l.cells as usize);
             let fits = max_message <= u64::from(l.limits.inline);
@@ -139,12 +142,31 @@ mod tests {
     fn shapes_that_cannot_be_have_no_layout() {
         let none = |shape: Shape| assert_eq!(Layout::new(&shape), None);
         let some = Shape::default();
-        none(Shape { capacity: 0, ..some });
-        none(Shape { capacity: u32::MAX, ..some });
-        none(Shape { leases: u32::MAX, ..some });
+        none(Shape {
+            capacity: 0,
+            ..some
+        });
+        none(Shape {
+            capacity: u32::MAX,
+            ..some
+        });
+        none(Shape {
+            leases: u32::MAX,
+            ..some
+        });
         none(Shape { leases: 0, ..some });
-        none(Shape { max_message: 0, ..some });
-        none(Shape { arena_bytes: 4096, max_message: 4097, ..some });
-        none(Shape { arena_bytes: u64::MAX, ..some });
+        none(Shape {
+            max_message: 0,
+            ..some
+        });
+        none(Shape {
+            arena_bytes: 4096,
+            max_message: 4097,
+            ..some
+        });
+        none(Shape {
+            arena_bytes: u64::MAX,
+            ..some
+        });
     }
 }

@@ -71,3 +71,8 @@ pub use queue::{Iter, Queue, Receiver, Sender};
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
 #[cfg(not(loom))]
 pub use wait::WaitStrategy;
+
+/// The examples of the README, run with those of the documentation.
+#[cfg(doctest)]
+#[doc = include_str!("../README.md")]
+struct ReadmeExamples;

@@ -54,7 +54,10 @@ macro_rules! put_many_form {
         /// # Errors
         /// Those of [`put`](Self::put), with the values that were taken from the iterator (64 at a time)
         /// and not put, the one that failed first.
-        pub fn put_many(&self, values: impl IntoIterator<Item = T>) -> Result<(), PutError<Vec<T>>> {
+        pub fn put_many(
+            &self,
+            values: impl IntoIterator<Item = T>,
+        ) -> Result<(), PutError<Vec<T>>> {
             put_values::<T, C>(&self.inner, values, Patience::Endless)
         }
     };

@@ -66,7 +66,11 @@ impl<'a> Waiting<'a> {
             inner,
             signal,
             patience,
-            looks: if several && strategy != WaitStrategy::Sleep { LOOKS } else { 0 },
+            looks: if several && strategy != WaitStrategy::Sleep {
+                LOOKS
+            } else {
+                0
+            },
             spins: several && strategy == WaitStrategy::Spin,
             announced: None,
             slept: false,

@@ -138,7 +138,10 @@ fn a_task_delivered_too_often_is_a_dead_letter_and_nobody_waits_for_it() {
     assert!(queue.try_get().is_err_and(|error| error.is_empty()));
     queue.join_timeout(SOON).expect("nothing is unfinished");
     let letters = queue.dead_letters().unwrap();
-    let seen: Vec<_> = letters.iter().map(|l| (l.bytes[0], l.deliveries, l.reason)).collect();
+    let seen: Vec<_> = letters
+        .iter()
+        .map(|l| (l.bytes[0], l.deliveries, l.reason))
+        .collect();
     let why = DeadReason::Deliveries;
     assert_eq!(seen, [(2, 3, why), (3, 3, why)], "the oldest of three went");
     let seen = queue.inspect().unwrap();
@@ -185,7 +188,11 @@ fn detached_tasks_go_back_with_the_last_handle() {
     queue.put(1).unwrap();
     let other = JoinableQueue::<u32>::open(&*name).unwrap();
     assert_eq!(other.get().unwrap().detach(), 1);
-    assert_eq!(queue.task_done(), Err(QueueError::TaskDoneTooOften), "another handle's");
+    assert_eq!(
+        queue.task_done(),
+        Err(QueueError::TaskDoneTooOften),
+        "another handle's"
+    );
     drop(other);
     let task = queue.try_get().unwrap();
     assert_eq!((*task, task.deliveries()), (1, 2));
@@ -201,5 +208,7 @@ fn shutdown_at_once_lets_join_return_when_what_is_handed_out_is_done() {
     queue.shutdown(true).unwrap();
     assert_eq!(queue.unfinished(), Ok(1));
     drop(task);
-    queue.join_timeout(SOON).expect("a task that is given back to a queue that was shut down is dropped");
+    queue
+        .join_timeout(SOON)
+        .expect("a task that is given back to a queue that was shut down is dropped");
 }

@@ -12,7 +12,6 @@ use shm_queue::{
 use shm_testing::{UniqueName, watchdog};
 
 const SOON: Duration = Duration::from_millis(20);
-const LATER: Duration = Duration::from_secs(10);
 
 fn bytes(options: impl Into<Options>) -> ByteQueue {
     ByteQueue::create(Place::anonymous(), options).unwrap()
@@ -138,7 +137,11 @@ fn borders_between_cell_and_arena_are_messages_like_others() {
 #[test]
 fn a_getter_and_a_putter_that_sleep_are_woken() {
     let _watchdog = watchdog();
-    for strategy in [WaitStrategy::Sleep, WaitStrategy::Adaptive, WaitStrategy::Spin] {
+    for strategy in [
+        WaitStrategy::Sleep,
+        WaitStrategy::Adaptive,
+        WaitStrategy::Spin,
+    ] {
         let queue = Queue::<u32>::create(Place::anonymous(), 1).unwrap();
         queue.set_wait_strategy(strategy);
         let consumer = queue.clone();
@@ -203,7 +206,9 @@ fn each_producer_keeps_its_order_and_nothing_is_lost() {
             all.extend(got);
         }
         all.sort_unstable();
-        let expected: Vec<_> = (0..3).flat_map(|p| (0..EACH).map(move |n| (p, n))).collect();
+        let expected: Vec<_> = (0..3)
+            .flat_map(|p| (0..EACH).map(move |n| (p, n)))
+            .collect();
         assert_eq!(all, expected);
     }
 }
@@ -274,7 +279,11 @@ fn many_are_got_under_one_lock() {
     }
     queue.put(&[9; 1000]).unwrap();
     assert_eq!(queue.get_many(3).unwrap(), [[0], [1], [2]]);
-    assert_eq!(queue.get_many(10).unwrap(), [[3], [4]], "up to the large one");
+    assert_eq!(
+        queue.get_many(10).unwrap(),
+        [[3], [4]],
+        "up to the large one"
+    );
     assert_eq!(queue.get_many(10).unwrap(), [[9; 1000]]);
     let typed = Queue::<u64, Raw>::create(Place::anonymous(), 10).unwrap();
     typed.put_many(0..4).unwrap();
@@ -288,17 +297,33 @@ fn many_are_put_under_one_lock_and_the_rest_comes_back() {
     let messages = [vec![1], vec![2; 1000], vec![3], vec![4; 1001], vec![5]];
     let failed = queue.put_many(&messages).unwrap_err();
     let (len, most) = (1001, 1000);
-    assert_eq!((failed.value, failed.error), (3, QueueError::TooLarge { len, most }));
+    assert_eq!(
+        (failed.value, failed.error),
+        (3, QueueError::TooLarge { len, most })
+    );
     for message in &messages[..3] {
         assert_eq!(&queue.get().unwrap(), message);
     }
     let typed = Queue::<String>::create(Place::anonymous(), Options::new(200).max_message(8));
     let typed = typed.unwrap();
-    let mut values = (0..150).map(|i| if i == 100 { "x".repeat(8) } else { i.to_string() });
+    let mut values = (0..150).map(|i| {
+        if i == 100 {
+            "x".repeat(8)
+        } else {
+            i.to_string()
+        }
+    });
     let failed = typed.put_many(&mut values).unwrap_err();
-    assert!(matches!(failed.error, QueueError::TooLarge { len: 9, most: 8 }));
+    assert!(matches!(
+        failed.error,
+        QueueError::TooLarge { len: 9, most: 8 }
+    ));
     assert_eq!((failed.value.len(), failed.value[1].as_str()), (28, "101"));
-    assert_eq!(values.next().as_deref(), Some("128"), "what no batch took is in the iterator");
+    assert_eq!(
+        values.next().as_deref(),
+        Some("128"),
+        "what no batch took is in the iterator"
+    );
     assert_eq!(typed.get_many(1000).map(|got| got.len()), Ok(100));
 }
 
@@ -321,7 +346,11 @@ fn the_last_sender_closes() {
     let _watchdog = watchdog();
     let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
     let receiver = queue.receiver().unwrap();
-    assert_eq!(receiver.try_get(), Err(QueueError::Empty), "open before the first sender");
+    assert_eq!(
+        receiver.try_get(),
+        Err(QueueError::Empty),
+        "open before the first sender"
+    );
     let first = queue.sender().unwrap();
     let second = first.try_clone().unwrap();
     assert_eq!(queue.inspect().unwrap().halves, (2, 1));
@@ -348,7 +377,10 @@ fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
     let letters = queue.dead_letters().unwrap();
     assert_eq!(letters.len(), 1);
     assert_eq!(letters[0].bytes, [3, b'a', 0xff, b'c']);
-    assert_eq!((letters[0].reason, letters[0].deliveries), (DeadReason::Decode, 1));
+    assert_eq!(
+        (letters[0].reason, letters[0].deliveries),
+        (DeadReason::Decode, 1)
+    );
     assert_eq!(queue.dead_letters(), Ok(vec![]));
 }
 
@@ -374,7 +406,11 @@ fn a_value_that_panics_as_it_is_decoded_goes_back() {
     assert_eq!(get(1), Some(Ok(vec![Bomb(1)])));
     assert_eq!(get(2), None);
     let seen = queue.inspect().unwrap();
-    assert_eq!((seen.len, seen.leases.len(), seen.writing), (2, 0, 0), "{seen:?}");
+    assert_eq!(
+        (seen.len, seen.leases.len(), seen.writing),
+        (2, 0, 0),
+        "{seen:?}"
+    );
     assert_eq!(get(1), None, "it is the first still");
 }
 

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 
-use super::{counter, death, tickets, value};
+use super::{bakery, counter, death, permits, tickets, value};
 
 /// How the tour starts a child.
 #[derive(Debug, Args)]
@@ -46,6 +46,16 @@ pub(super) enum Role {
     Hold { name: String, amount: i64 },
     /// Waits for the lock of the pair `name`, and repairs it.
     Wait { name: String },
+    /// Takes a permit of the semaphore `name` and keeps it.
+    Keep { name: String },
+    /// Waits for a permit of the semaphore `name`.
+    Want { name: String },
+    /// Registers at the barrier `name`, and waits there if it `comes`.
+    Meet { name: String, comes: bool },
+    /// Bakes buns for the counter `name`, and waits until all are eaten.
+    Bake { name: String, baker: u32 },
+    /// Eats buns from the counter `name`; if it is `doomed`, it is killed at the first bite.
+    Eat { name: String, doomed: bool },
 }
 
 impl Role {
@@ -57,6 +67,11 @@ impl Role {
             Self::Write { .. } => "writing",
             Self::Hold { .. } => "holding the lock",
             Self::Wait { .. } => "waiting for the lock",
+            Self::Keep { .. } => "keeping a permit",
+            Self::Want { .. } => "waiting for a permit",
+            Self::Meet { .. } => "meeting at the barrier",
+            Self::Bake { .. } => "baking",
+            Self::Eat { .. } => "eating",
         }
     }
 }
@@ -74,12 +89,22 @@ pub(super) enum Said {
         began: u64,
         ended: u64,
     },
-    /// It wrote the value and the array.
-    Written,
-    /// It holds the lock, in the middle of a change.
+    /// It did what it was to do.
+    Finished,
+    /// It holds the lock, in the middle of a change; or a permit; or a place at a barrier.
     Holding,
-    /// It is about to wait for the lock.
+    /// It is about to wait.
     Waiting,
+    /// Its wait was ended by a death.
+    Waited(permits::Told),
+    /// It has put its last bun on the counter.
+    Baked,
+    /// It has eaten a bun.
+    Ate(bakery::Bite),
+    /// It has a bun in its mouth.
+    Bit(bakery::Bite),
+    /// All buns are eaten.
+    Joined { at: u64 },
     /// It has the lock.
     Took(death::Taking),
     /// It could not do its part.
@@ -89,7 +114,10 @@ pub(super) enum Said {
 impl Said {
     /// Whether it ends after saying so.
     pub(super) fn is_last(&self) -> bool {
-        !matches!(self, Self::Ready | Self::Holding | Self::Waiting)
+        !matches!(
+            self,
+            Self::Ready | Self::Holding | Self::Waiting | Self::Baked | Self::Ate(_) | Self::Bit(_)
+        )
     }
 }
 
@@ -152,6 +180,11 @@ pub(crate) fn run_child(options: &ChildOptions) -> ExitCode {
         Role::Write { number, array } => value::write(&actor, number, array),
         Role::Hold { name, amount } => death::hold(&actor, name, *amount),
         Role::Wait { name } => death::wait(&actor, name),
+        Role::Keep { name } => permits::keep(&actor, name),
+        Role::Want { name } => permits::want(&actor, name),
+        Role::Meet { name, comes } => permits::meet(&actor, name, *comes),
+        Role::Bake { name, baker } => bakery::bake(&actor, name, *baker),
+        Role::Eat { name, doomed } => bakery::eat(&actor, name, *doomed),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

@@ -57,6 +57,12 @@ pub(super) enum Trouble {
     Garbled(#[from] serde_json::Error),
     #[error(transparent)]
     Segment(#[from] shm_core::Error),
+    #[error(transparent)]
+    Counted(#[from] shm_lock::CreateError),
+    #[error(transparent)]
+    Created(#[from] shm_queue::CreateError),
+    #[error(transparent)]
+    Queue(#[from] shm_queue::QueueError),
     #[error("the lock was not given: {0}")]
     Lock(String),
     #[error("{what}: {source}")]
@@ -199,11 +205,14 @@ impl Act {
     }
 
     /// Creates a segment that ends with the part.
-    pub(super) fn create<T>(
+    pub(super) fn create<T, E>(
         &self,
         what: &str,
-        make: impl FnOnce(Place) -> Result<T, shm_core::Error>,
-    ) -> Result<T, Trouble> {
+        make: impl FnOnce(Place) -> Result<T, E>,
+    ) -> Result<T, Trouble>
+    where
+        Trouble: From<E>,
+    {
         let stage = stage();
         let place = Place::named(self.name(what));
         Ok(make(match &stage.scope {

@@ -2,16 +2,18 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs` | a part each: what is told, what the children do, what must be so |
+//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs`, `permits.rs`, `bakery.rs` | a part each: what is told, what the children do, what must be so |
 //! | `children.rs` | the processes and names of a part, and that both end |
 //! | `child.rs` | a process from its own side |
 //! | `teller.rs` | how it is told |
 //! | `report.rs` | figures, expectations, exit code |
 
+mod bakery;
 mod child;
 mod children;
 mod counter;
 mod death;
+mod permits;
 mod report;
 mod teller;
 mod tickets;
@@ -75,6 +77,10 @@ enum Part {
     Value,
     /// The owner of a lock is killed
     Death,
+    /// A holder of a semaphore's permit is killed, and a party of a barrier
+    Permits,
+    /// Bakers and eaters around a queue, one of whom is killed
+    Bakery,
 }
 
 /// What a part found.
@@ -87,6 +93,8 @@ impl Part {
             Self::Tickets => "tickets",
             Self::Value => "value",
             Self::Death => "death",
+            Self::Permits => "permits",
+            Self::Bakery => "bakery",
         }
     }
 
@@ -96,6 +104,8 @@ impl Part {
             Self::Tickets => "Tickets: fifty buyers, the last ten tickets",
             Self::Value => "Value: one process writes, another one reads",
             Self::Death => "Death: the owner of a lock is killed",
+            Self::Permits => "Permits: holders and parties are killed",
+            Self::Bakery => "Bakery: bakers, eaters, and a queue of ten buns",
         }
     }
 
@@ -106,6 +116,8 @@ impl Part {
             Self::Tickets => tickets::run(&mut act, teller),
             Self::Value => value::run(&mut act, teller),
             Self::Death => death::run(&mut act, teller),
+            Self::Permits => permits::run(&mut act, teller),
+            Self::Bakery => bakery::run(&mut act, teller),
         }
     }
 }

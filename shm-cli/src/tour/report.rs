@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Part, counter, death, tickets, value};
+use super::{Part, bakery, counter, death, permits, tickets, value};
 use crate::exit;
 
 /// Everything that a tour found; `--json` prints it.
@@ -37,6 +37,8 @@ pub(super) enum Figures {
     Tickets(tickets::Figures),
     Value(value::Figures),
     Death(death::Figures),
+    Permits(permits::Figures),
+    Bakery(bakery::Figures),
 }
 
 /// Something that must be so.

@@ -33,7 +33,7 @@ pub(super) fn write(actor: &Actor, number: &str, array: &str) -> Result<(), Fail
     for element in array.lock().map_err(|error| error.to_string())?.iter_mut() {
         *element = -*element;
     }
-    actor.say(Said::Written)
+    actor.say(Said::Finished)
 }
 
 /// The part.
@@ -60,7 +60,7 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
     };
     let words = act.race(&[role], || teller.progress("writing"))?;
     for said in words {
-        if !matches!(said, Said::Written) {
+        if !matches!(said, Said::Finished) {
             return Err(act.unexpected((0, said)));
         }
     }

@@ -74,7 +74,11 @@ impl RawQueue {
             put.chunks.load(Ordering::Relaxed),
         );
         let (lowest, chunks) = if used {
-            let lowest = if lowest == first { first + count } else { lowest };
+            let lowest = if lowest == first {
+                first + count
+            } else {
+                lowest
+            };
             (lowest, chunks.wrapping_add(count))
         } else {
             (lowest.min(first), chunks.wrapping_sub(count))

@@ -239,8 +239,7 @@ impl<'a> GetSide<'a> {
         for index in 0..self.queue.cells.len() as u32 {
             let cell = self.queue.cell(index)?;
             let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
-            let is_older =
-                |(seen, _): (Lease, u32)| word.number().is_before(seen.word.number());
+            let is_older = |(seen, _): (Lease, u32)| word.number().is_before(seen.word.number());
             if word.state() == Some(State::Dead) && oldest.is_none_or(is_older) {
                 let (chunk, len) = (&cell.chunk, &cell.len);
                 let letter = Lease {
@@ -326,7 +325,7 @@ impl<'a> GetSide<'a> {
     }
 
     /// How many messages wait. Exact at the instant at which it looks at the tail.
-    pub fn len(&self) -> u64 {
+    pub fn waiting(&self) -> u64 {
         // PAIR queue-tail: Acquire. Relaxed: written under this lock.
         let tail = self.queue.control.tail.load(Ordering::Acquire);
         tail.wrapping_sub(self.queue.control.head.load(Ordering::Relaxed))

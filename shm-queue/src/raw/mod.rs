@@ -301,10 +301,7 @@ impl RawQueue {
 
     /// # Safety
     /// As [`shm_lock::RawMutex::lock`], for the get lock.
-    unsafe fn lock_get(
-        &self,
-        patience: Patience,
-    ) -> Result<(GetSide<'_>, bool), RawLockError> {
+    unsafe fn lock_get(&self, patience: Patience) -> Result<(GetSide<'_>, bool), RawLockError> {
         // SAFETY: the caller's promise.
         let acquired = unsafe { self.control.get.lock.acquire(patience) }?;
         Ok((GetSide::new(self), acquired.is_clean()))

@@ -113,7 +113,8 @@ impl<'a> PutSide<'a> {
             queue.set_run(chunk, chunks_for(len), true);
         }
         let writing = put.writing.load(Ordering::Relaxed);
-        put.writing.store(writing.wrapping_add(1), Ordering::Relaxed);
+        put.writing
+            .store(writing.wrapping_add(1), Ordering::Relaxed);
         // From here on the chunks are the owner's. Relaxed: read under a lock.
         cell.word
             .store(Word::writing(owner).to_bits(), Ordering::Relaxed);

@@ -183,7 +183,9 @@ impl PutSide<'_> {
             return Ok(());
         }
         let (first, count) = (cell.chunk.load(Ordering::Relaxed), chunks_for(len));
-        let end = first.checked_add(count).filter(|&end| end <= queue.limits.chunks);
+        let end = first
+            .checked_add(count)
+            .filter(|&end| end <= queue.limits.chunks);
         let Some(end) = end else {
             return Err(Damaged {
                 field: "length of a message",

@@ -49,7 +49,7 @@ impl Owner {
     /// what a word can name.
     #[must_use]
     pub fn new(slot: usize, uses: u64) -> Option<Self> {
-        (slot < MAX_SLOTS).then(|| Self(slot as u16 | ((uses & 0x3f) as u16) << SLOT_BITS))
+        (slot < MAX_SLOTS).then_some(Self(slot as u16 | ((uses & 0x3f) as u16) << SLOT_BITS))
     }
 
     /// Index of the participant slot.
@@ -223,11 +223,17 @@ mod tests {
         assert_eq!(owner.slot(), 1023);
         assert!(owner.is_use(0x3f) && owner.is_use(0x1ff) && !owner.is_use(0x3e));
         let writing = Word::writing(owner);
-        assert_eq!((writing.state(), writing.owner()), (Some(State::Writing), owner));
+        assert_eq!(
+            (writing.state(), writing.owner()),
+            (Some(State::Writing), owner)
+        );
         let ready = Word::ready(Number::new(u64::MAX));
         assert_eq!((ready.state(), ready.deliveries()), (Some(State::Ready), 0));
         let leased = ready.leased_to(owner);
-        assert_eq!((leased.state(), leased.owner()), (Some(State::Leased), owner));
+        assert_eq!(
+            (leased.state(), leased.owner()),
+            (Some(State::Leased), owner)
+        );
         assert_eq!((leased.deliveries(), leased.number()), (1, ready.number()));
         let again = leased.returned().leased_to(owner);
         assert_eq!((again.deliveries(), again.number()), (2, ready.number()));
