@@ -7,7 +7,7 @@
 //! | 0 | 48 | [`RawMutex`] of the writers |
 //! | 48 | 8 | `len`: number of items; never changes |
 //! | 56 | 8 | reserved |
-//! | 64 | `len` times 16 | the entries: `room` (8), a multiple of 8 that never changes; `version` (8): the item is in slot `version & 1` |
+//! | 64 | `len` times 16 | the entries: `room` (8), a multiple of 8, not 0, that never changes; `version` (8): the item is in slot `version & 1` |
 //! | behind | for each item twice 8 + `room` | its slots 0 and 1, those of one item behind those of the other |
 //!
 //! A slot is a word, bits 0..8 the kind and bits 8..64 the number of bytes, and then the bytes (`item.rs`).
@@ -242,7 +242,7 @@ impl ShareableList {
             let room = entry.room.load(Ordering::Relaxed);
             let end = usize::try_from(room)
                 .ok()
-                .filter(|room| room.is_multiple_of(8))
+                .filter(|room| *room >= 8 && room.is_multiple_of(8))
                 .and_then(|room| room.checked_add(HEAD)?.checked_mul(SLOTS as usize))
                 .and_then(|bytes| at.checked_add(bytes))
                 .filter(|end| *end <= segment.size())

@@ -1,7 +1,11 @@
-//! Random operations through two handles of a shareable list against `Vec`.
+//! Random operations through two handles of a shareable list against `Vec`; and lists with random words in
+//! them.
+
+use std::fs::File;
+use std::os::unix::fs::FileExt;
 
 use proptest::prelude::*;
-use shm_core::Region;
+use shm_core::{Error, Place, Region};
 use shm_value::{Item, ShareableList, ValueError};
 
 #[derive(Debug, Clone)]
@@ -33,6 +37,16 @@ fn op(len: usize) -> impl Strategy<Value = Op> {
         (0..len + 2, 0..len + 2, item()).prop_map(|(a, b, item)| Op::SetTwo(a, b, item)),
         item().prop_map(Op::Find),
         Just(Op::Reopen),
+    ]
+}
+
+/// A word that somebody may have written over another.
+fn poke() -> impl Strategy<Value = u64> {
+    prop_oneof![
+        any::<u64>(),
+        0..200_u64,
+        (0..8_u64, 0..64_u64).prop_map(|(kind, len)| kind | len << 8),
+        Just(u64::MAX),
     ]
 }
 
@@ -112,6 +126,47 @@ proptest! {
             }
             prop_assert_eq!(&first.to_vec().unwrap(), &model.items);
             prop_assert_eq!(second.len(), model.items.len());
+        }
+    }
+
+    /// Whatever stands where lengths, versions and items should: `open` refuses it, or every item can be
+    /// read and written, or is said to be corrupt.
+    #[test]
+    fn no_word_leads_astray(
+        start in prop::collection::vec(item(), 1..6),
+        pokes in prop::collection::vec((6..40_u64, poke()), 1..6),
+        early: bool,
+    ) {
+        let place = Place::anonymous().participants(2);
+        let list = ShareableList::create(place, &start).unwrap();
+        let fd = list.segment().as_fd().unwrap().try_clone_to_owned().unwrap();
+        let file = File::from(fd.try_clone().unwrap());
+        let payload = file.metadata().unwrap().len() - list.segment().size() as u64;
+        let poke = || for (word, value) in &pokes {
+            // Behind the lock, and within the file.
+            let at = payload + word * 8 % (list.segment().size() as u64 - 48) / 8 * 8;
+            let at = at.max(payload + 48);
+            file.write_all_at(&value.to_ne_bytes(), at).unwrap();
+        };
+        if !early {
+            poke();
+        }
+        let other = match ShareableList::open(Place::fd(fd)) {
+            Ok(other) => other,
+            Err(error) => {
+                prop_assert!(matches!(error, Error::Corrupt { .. }), "{}", error);
+                return Ok(());
+            }
+        };
+        if early {
+            poke();
+        }
+        for index in 0..other.len() {
+            let seen = other.get(index);
+            let corrupt = Err(ValueError::Corrupt { index });
+            prop_assert!(seen.is_ok() || seen == corrupt && early, "{:?}", seen);
+            prop_assert_eq!(other.set(index, true), Ok(()));
+            prop_assert_eq!(other.get(index), Ok(Item::Bool(true)));
         }
     }
 }
