@@ -220,12 +220,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
 
     /// Reads, computes and writes under the lock; a panic of `change` leaves the value as it was.
     #[inline]
-    pub(crate) fn update<R>(
-        &self,
-        patience: Patience,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<R, ValueError> {
-        let held = self.take_writable(patience)?;
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
+        let held = self.take_writable(Patience::Endless)?;
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.

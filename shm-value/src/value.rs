@@ -159,7 +159,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// Those of [`lock`](Self::lock).
     #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        self.slots.update(Patience::Endless, change)
+        self.slots.update(change)
     }
 
     /// Takes the writers' lock for several steps; blocks until it is free. Readers go on with the
