@@ -10,12 +10,14 @@
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
 //! | `seq_value.rs` | `SeqValue` |
+//! | `shareable_list.rs` | `ShareableList` |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod control;
 mod mutex;
 mod segment;
 mod seq_value;
+mod shareable_list;
 // The controls are the toys that the instrument's own tests use.
 #[path = "../../shm-testing/victims/ticket.rs"]
 mod ticket;
@@ -39,6 +41,7 @@ fn main() -> ExitCode {
             .and(mutex::commands())
             .and(value::commands())
             .and(seq_value::commands())
+            .and(shareable_list::commands())
             .and(toy::commands())
             .and(ticket::commands())
             .main();
@@ -48,6 +51,7 @@ fn main() -> ExitCode {
         mutex::cases(),
         value::cases(),
         seq_value::cases(),
+        shareable_list::cases(),
         control::cases(),
     ]
     .concat();
