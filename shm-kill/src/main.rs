@@ -9,9 +9,12 @@
 //! | `segment.rs` | create, open, open_or_create, unlink, drop, sweep; regions |
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
+//! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
+mod blocking;
 mod control;
+mod faults;
 mod mutex;
 mod segment;
 // The controls are the toys that the instrument's own tests use.
@@ -38,6 +41,7 @@ fn main() -> ExitCode {
             .and(value::commands())
             .and(toy::commands())
             .and(ticket::commands())
+            .and(faults::commands())
             .main();
     }
     let cases = [
