@@ -11,9 +11,12 @@
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
 //! | `seq_value.rs` | `SeqValue` |
 //! | `shareable_list.rs` | `ShareableList` |
+//! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
+mod blocking;
 mod control;
+mod faults;
 mod mutex;
 mod segment;
 mod seq_value;
@@ -44,6 +47,7 @@ fn main() -> ExitCode {
             .and(shareable_list::commands())
             .and(toy::commands())
             .and(ticket::commands())
+            .and(faults::commands())
             .main();
     }
     let cases = [
