@@ -33,6 +33,15 @@ impl Sampling {
         }
     }
 
+    /// At most so many steps, if a number is given.
+    pub(super) fn at_most(self, most: Option<usize>) -> Self {
+        match (self, most) {
+            (Self::All, Some(most)) => Self::Points(most),
+            (Self::Points(n), Some(most)) => Self::Points(n.min(most)),
+            (other, _) => other,
+        }
+    }
+
     /// The share for one of `parts` rows that together make up one.
     pub(super) fn share(self, parts: usize) -> Self {
         match self {
@@ -109,5 +118,8 @@ mod tests {
         assert_eq!(Sampling::Points(10).take(1), 1);
         assert_eq!(Sampling::Points(10).starts(50), 5);
         assert_eq!(Sampling::Points(400).starts(50), 50);
+        assert_eq!(Sampling::All.at_most(Some(10)).take(50), 10);
+        assert_eq!(Sampling::All.at_most(None).take(50), 50);
+        assert_eq!(Sampling::Points(5).at_most(Some(10)).take(50), 5);
     }
 }
