@@ -235,11 +235,11 @@ fn row_that_may_be_a_sample_is_called_one() {
             .mode(Mode::KillUnreaped, switch()),
         Case::new("good", "orphan")
             .orphaned()
-            .killed_after("good", Outcomes::rising(&["0", "1", "2"]))
-            .at_most(50),
+            .at_most(50)
+            .killed_after("good", Outcomes::rising(&["0", "1", "2"])),
     ]);
     assert_eq!(report.violations(), 0);
-    let [sample, whole, twice] = &report.rows[..] else {
+    let [whole, sample, twice] = &report.rows[..] else {
         panic!("three rows");
     };
     assert_eq!((sample.points, sample.whole), (10, false));

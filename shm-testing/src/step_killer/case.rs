@@ -28,6 +28,8 @@ pub struct Case {
     pub(crate) holder: Option<Holder>,
     pub(crate) sleepers: Vec<String>,
     pub(crate) plans: Vec<Plan>,
+    /// How many points a mode that is added now may have.
+    most: Option<usize>,
     pub(crate) limit: Duration,
     pub(crate) control: bool,
 }
@@ -50,7 +52,7 @@ pub(crate) struct Plan {
 }
 
 /// Points of a [`Mode::KillTwice`] in a full run, unless told: a step of each of two victims is a square.
-const PAIRS: usize = 3000;
+const PAIRS: usize = 2000;
 
 /// What is done at step k.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -84,6 +86,7 @@ impl Case {
             holder: None,
             sleepers: Vec::new(),
             plans: Vec::new(),
+            most: None,
             limit: Duration::from_secs(5),
             control: false,
         }
@@ -146,7 +149,10 @@ impl Case {
 
     /// Adds a way to disturb the victim.
     pub fn mode(mut self, mode: Mode, outcomes: Outcomes) -> Self {
-        let most = matches!(mode, Mode::KillTwice(_)).then_some(PAIRS);
+        let most = match mode {
+            Mode::KillTwice(_) => Some(self.most.unwrap_or(PAIRS)),
+            _ => self.most,
+        };
         let plan = Plan {
             mode,
             outcomes,
@@ -156,12 +162,10 @@ impl Case {
         self
     }
 
-    /// Visits at most so many points in each mode added so far, even in a full run: for an operation of
-    /// many steps, most of which are another case's too. The table calls it a sample.
+    /// Visits at most so many points in each mode added from here on, even in a full run: for the ways
+    /// of many steps, most of which another mode or case visits too. The table calls it a sample.
     pub fn at_most(mut self, points: usize) -> Self {
-        for plan in &mut self.plans {
-            plan.most = Some(plan.most.map_or(points, |most| most.min(points)));
-        }
+        self.most = Some(points);
         self
     }
 
