@@ -28,7 +28,8 @@ impl Sampling {
     /// chosen before the steps in them: at both ends of its way each start is looked at.
     pub(super) fn starts(self, all: usize) -> usize {
         match self {
-            Self::Points(n) => (n / 2).max(2).min(all),
+            // Each start costs a recording: four points or so make it worth while.
+            Self::Points(n) => (n / 4).max(2).min(all),
             other => other.take(all),
         }
     }
@@ -116,7 +117,7 @@ mod tests {
         assert_eq!(Sampling::Points(0).take(50), 2);
         assert_eq!(Sampling::All.take(50), 50);
         assert_eq!(Sampling::Points(10).take(1), 1);
-        assert_eq!(Sampling::Points(10).starts(50), 5);
+        assert_eq!(Sampling::Points(20).starts(50), 5);
         assert_eq!(Sampling::Points(400).starts(50), 50);
         assert_eq!(Sampling::All.at_most(Some(10)).take(50), 10);
         assert_eq!(Sampling::All.at_most(None).take(50), 50);
