@@ -287,7 +287,11 @@ impl Faults {
     fn run_here(&self, case: &Case, outcomes: Outcomes) -> Result<FaultReport, Error> {
         let name = UniqueName::new("fault");
         let mode = Mode::Kill;
-        let plan = Plan { mode, outcomes };
+        let plan = Plan {
+            mode,
+            outcomes,
+            most: None,
+        };
         let setting = Setting {
             program: &self.program,
             symbols: &self.symbols,
@@ -409,7 +413,7 @@ impl Faults {
         name: &str,
         mut judge: impl FnMut(i64) -> Option<Errno>,
     ) -> Result<Run, Error> {
-        let holder = setting.prepare(name, &Start::default())?;
+        let mut others = setting.prepare(name, &Start::default())?;
         let operation = &setting.case.operation;
         let command = self.program.command(&["victim", operation, name]);
         let mut victim = Tracee::launch(command, setting.case.limit)?;
@@ -442,8 +446,7 @@ impl Faults {
         }
         run.end = victim.run_to_end()?;
         run.output = victim.output();
-        let mut holder = holder;
-        setting.let_go(&mut holder)?;
+        setting.let_go(&mut others)?;
         Ok(run)
     }
 }
