@@ -327,4 +327,16 @@ impl Error {
             },
         }
     }
+
+    /// As `from_errno`, for what the standard library calls.
+    pub(crate) fn from_io(segment: &str, call: &'static str, source: std::io::Error) -> Self {
+        match source.raw_os_error() {
+            Some(errno) => Self::from_errno(segment, call, nix::errno::Errno::from_raw(errno)),
+            None => Self::System {
+                segment: segment.to_owned(),
+                call,
+                source,
+            },
+        }
+    }
 }

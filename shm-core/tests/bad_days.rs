@@ -78,6 +78,14 @@ fn no_descriptors(peer: &mut Peer) {
     }
     let error = Segment::create(Place::anonymous(), 64).unwrap_err();
     assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
+    setrlimit(Resource::RLIMIT_NOFILE, 1, limit).unwrap();
+    for error in [
+        shm_core::list().unwrap_err(),
+        shm_core::sweep().unwrap_err(),
+        Segment::open(Place::inherited(0), 64).unwrap_err(),
+    ] {
+        assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
+    }
     first.write(0, b"what is attached goes on").unwrap();
     peer.say("done");
 }

@@ -30,6 +30,14 @@ pub(crate) fn cases() -> Vec<Case> {
         control("ticket", "idle")
             .while_held("ticket")
             .mode(Mode::Kill, switch()),
+        // A raised flag whose bell was not rung.
+        control("raise", "idle")
+            .with_sleeper("sleep for ever")
+            .mode(Mode::Kill, Outcomes::switch("0; woken", "1; woken")),
+        // A semaphore that calls itself robust, and does not know who has its permits.
+        control("permit", "two permits").mode(Mode::Kill, Outcomes::always("all there")),
+        // A count of readers, which a dead one leaves raised.
+        control("reader", "idle").mode(Mode::Kill, Outcomes::always("free")),
     ]
 }
 

@@ -7,21 +7,50 @@
 //! | file | subjects |
 //! |---|---|
 //! | `segment.rs` | create, open, open_or_create, unlink, drop, sweep; regions |
+//! | `creation.rs` | the making of each type |
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
+//! | `reentrant.rs` | the same, several times over |
+//! | `rwlock.rs` | read, write, downgrade, repair |
+//! | `semaphore.rs` | acquire, release: permits without owners, bounded and not |
+//! | `robust.rs` | acquire, release: permits that come back |
+//! | `condvar.rs` | wait, notify one, some, all |
+//! | `event.rs` | set, clear, wait |
+//! | `barrier.rs` | register, wait, leave, abort, reset |
+//! | `once.rs` | initialise once, also in the place of a dead one |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
+//! | `atomic.rs` | `AtomicArray`; waiting for an `AtomicValue` |
 //! | `seq_value.rs` | `SeqValue` |
+//! | `shareable_list.rs` | `ShareableList` |
+//! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
+mod atomic;
+mod barrier;
+mod blocking;
+mod condvar;
 mod control;
+mod creation;
+mod event;
+mod faults;
 mod mutex;
+mod once;
+mod reentrant;
+mod robust;
+mod rwlock;
 mod segment;
+mod semaphore;
 mod seq_value;
+mod shareable_list;
+mod value;
 // The controls are the toys that the instrument's own tests use.
+#[path = "../../shm-testing/victims/bell.rs"]
+mod bell;
+#[path = "../../shm-testing/victims/count.rs"]
+mod count;
 #[path = "../../shm-testing/victims/ticket.rs"]
 mod ticket;
 #[path = "../../shm-testing/victims/toy.rs"]
 mod toy;
-mod value;
 #[path = "../../shm-testing/victims/words.rs"]
 mod words;
 
@@ -36,18 +65,43 @@ fn main() -> ExitCode {
         let commands = Commands::new();
         return commands
             .and(segment::commands())
+            .and(creation::commands())
             .and(mutex::commands())
+            .and(reentrant::commands())
+            .and(rwlock::commands())
+            .and(semaphore::commands())
+            .and(robust::commands())
+            .and(condvar::commands())
+            .and(event::commands())
+            .and(barrier::commands())
+            .and(once::commands())
             .and(value::commands())
+            .and(atomic::commands())
             .and(seq_value::commands())
+            .and(shareable_list::commands())
+            .and(faults::commands())
             .and(toy::commands())
             .and(ticket::commands())
+            .and(bell::commands())
+            .and(count::commands())
             .main();
     }
     let cases = [
         segment::cases(),
+        creation::cases(),
         mutex::cases(),
+        reentrant::cases(),
+        rwlock::cases(),
+        semaphore::cases(),
+        robust::cases(),
+        condvar::cases(),
+        event::cases(),
+        barrier::cases(),
+        once::cases(),
         value::cases(),
+        atomic::cases(),
         seq_value::cases(),
+        shareable_list::cases(),
         control::cases(),
     ]
     .concat();

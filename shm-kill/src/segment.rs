@@ -3,10 +3,13 @@
 use std::fs::OpenOptions;
 use std::path::Path;
 use std::ptr::NonNull;
+use std::sync::mpsc::{self, RecvTimeoutError};
+use std::thread;
+use std::time::Duration;
 
 use shm_core::{Error, Place, Region, Segment};
 use shm_testing::Commands;
-use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
+use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 
 const SIZE: usize = 100;
 
@@ -14,56 +17,56 @@ const SIZE: usize = 100;
 pub(crate) fn cases() -> Vec<Case> {
     let made = || Outcomes::switch("absent", "present");
     let gone = || Outcomes::switch("present", "absent");
+    let left = || Outcomes::any(&["left", "absent"]);
     vec![
-        Case::new("create", "nothing")
-            .checked_by("name")
-            .killed(made())
-            .frozen("create", both()),
-        Case::new("open_or_create", "nothing")
-            .checked_by("name")
-            .killed(made())
-            .frozen("create", both()),
-        Case::new("open_or_create", "segment")
-            .checked_by("name")
-            .killed(Outcomes::always("present")),
-        Case::new("open", "segment")
-            .checked_by("name")
-            .killed(Outcomes::always("present")),
-        Case::new("open", "temporary")
-            .checked_by("name")
-            .killed(Outcomes::always("left")),
-        Case::new("open_read_only", "segment")
-            .checked_by("name")
-            .killed(Outcomes::always("present")),
-        Case::new("unlink", "segment")
-            .checked_by("name")
-            .killed(gone())
-            .frozen("unlink", Outcomes::always("absent")),
-        Case::new("drop", "nothing")
-            .checked_by("name")
-            .killed(Outcomes::switch("left", "absent")),
-        Case::new("sweep", "left")
+        name("create", "nothing", made()).frozen("create", both()),
+        name("open_or_create", "nothing", made()).frozen("create", both()),
+        name("open_or_create", "segment", Outcomes::always("present")),
+        name("open", "segment", Outcomes::always("present")),
+        name("open", "temporary", Outcomes::always("left")),
+        name("open_read_only", "segment", Outcomes::always("present")),
+        name("unlink", "segment", gone()).frozen("unlink", Outcomes::always("absent")),
+        name("drop", "nothing", Outcomes::switch("left", "absent")),
+        // Every victim sweeps for all: a point visited meanwhile may find its work done.
+        name("sweep", "left", left())
             .orphaned()
-            .checked_by("name")
-            // Every victim sweeps for all: a point visited meanwhile may find its work done.
-            .killed(Outcomes::any(&["left", "absent"]))
             .frozen("sweep", Outcomes::always("absent")),
-        Case::new("create", "left")
-            .orphaned()
-            .checked_by("name")
-            .killed(Outcomes::phases(&["left", "absent", "present"])),
-        Case::new("create_in_region", "zeroes")
-            .checked_by("region")
-            .killed(Outcomes::switch("empty", "ready")),
-        Case::new("create_in_region", "claimed")
-            .orphaned()
-            .checked_by("region")
-            .killed(Outcomes::switch("empty", "ready"))
-            .killed_after("create_in_region", Outcomes::rising(&["empty", "ready"])),
-        Case::new("open_region", "ready region")
-            .checked_by("region")
-            .killed(Outcomes::always("ready")),
+        name(
+            "create",
+            "left",
+            Outcomes::phases(&["left", "absent", "present"]),
+        )
+        .orphaned(),
+        region(
+            "create_in_region",
+            "zeroes",
+            Outcomes::switch("empty", "ready"),
+        ),
+        region(
+            "create_in_region",
+            "claimed",
+            Outcomes::switch("empty", "ready"),
+        )
+        .orphaned()
+        .killed_after("create_in_region", Outcomes::rising(&["empty", "ready"])),
+        region("open_region", "ready region", Outcomes::always("ready")),
     ]
+}
+
+fn name(operation: &str, state: &str, outcomes: Outcomes) -> Case {
+    case(operation, state, outcomes).checked_by("name")
+}
+
+fn region(operation: &str, state: &str, outcomes: Outcomes) -> Case {
+    case(operation, state, outcomes).checked_by("region")
+}
+
+/// These are ways of thousands of steps: each is visited in one mode, and many in the others.
+fn case(operation: &str, state: &str, outcomes: Outcomes) -> Case {
+    Case::new(operation, state)
+        .mode(Mode::Kill, outcomes.clone())
+        .at_most(1000)
+        .mode(Mode::KillUnreaped, outcomes)
 }
 
 /// The victim creates, and so does the one who acts: one of them did, the other was told.
@@ -78,14 +81,18 @@ pub(crate) fn commands() -> Commands {
             Err(Error::AlreadyExists { .. }) => "was there",
             Err(other) => panic!("{other}"),
         })
-        .act("unlink", |name| match shm_core::unlink(name) {
-            Ok(()) | Err(Error::NotFound { .. } | Error::Busy { .. }) => "tried",
-            Err(other) => panic!("{other}"),
+        .act("unlink", |name| {
+            let name = name.to_owned();
+            within_a_moment(move || match shm_core::unlink(&name) {
+                Ok(()) | Err(Error::NotFound { .. }) => "unlinked",
+                Err(other) => panic!("{other}"),
+            })
         })
         .act("sweep", |_| {
-            shm_core::sweep()
-                .map(|_| "swept")
-                .expect("a directory to sweep")
+            within_a_moment(|| {
+                let swept = shm_core::sweep();
+                swept.map(|_| "swept").expect("a directory to sweep")
+            })
         })
         .check("name", |name, _| check_name(name))
         .check("region", |name, _| check_region(name))
@@ -105,15 +112,15 @@ fn setups(commands: Commands) -> Commands {
             std::mem::forget(Segment::create(place, SIZE).expect("a new segment"));
             die();
         })
-        .setup("zeroes", |name| drop(region(name)))
+        .setup("zeroes", |name| drop(region_of(name)))
         .setup("claimed", |name| {
-            let _ = Segment::create_with(region(name), SIZE, |segment| {
+            let _ = Segment::create_with(region_of(name), SIZE, |segment| {
                 segment.write(0, &[0xEE; SIZE])?;
                 die();
             });
         })
         .setup("ready region", |name| {
-            Segment::create(region(name), SIZE).expect("a new segment");
+            Segment::create(region_of(name), SIZE).expect("a new segment");
         })
 }
 
@@ -176,7 +183,7 @@ fn victims(commands: Commands) -> Commands {
         })
         .victim("create_in_region", |name| {
             warm_up();
-            let region = region(name);
+            let region = region_of(name);
             mark_start();
             let segment = Segment::create(region, SIZE);
             mark_end();
@@ -184,7 +191,7 @@ fn victims(commands: Commands) -> Commands {
         })
         .victim("open_region", |name| {
             warm_up();
-            let region = region(name);
+            let region = region_of(name);
             mark_start();
             let segment = Segment::open(region, SIZE);
             mark_end();
@@ -241,7 +248,7 @@ fn is_temporary(name: &str) -> bool {
 }
 
 fn check_region(name: &str) -> &'static str {
-    let outcome = match Segment::open(region(name), SIZE) {
+    let outcome = match Segment::open(region_of(name), SIZE) {
         Ok(segment) => {
             let mut bytes = [1; SIZE];
             segment.read(0, &mut bytes).expect("it is in bounds");
@@ -249,8 +256,8 @@ fn check_region(name: &str) -> &'static str {
             "ready"
         }
         Err(Error::NotReady { creator: None, .. }) => {
-            Segment::create(region(name), SIZE).expect("the claim of the dead is free");
-            Segment::open(region(name), SIZE).expect("it was just created");
+            Segment::create(region_of(name), SIZE).expect("the claim of the dead is free");
+            Segment::open(region_of(name), SIZE).expect("it was just created");
             "empty"
         }
         Err(other) => panic!("{other}"),
@@ -259,8 +266,26 @@ fn check_region(name: &str) -> &'static str {
     outcome
 }
 
+/// What `act` says, or that it waits: for the inode's lock of somebody who stands still it would do so for
+/// a second, and then be told so. This process ends before.
+fn within_a_moment(act: impl FnOnce() -> &'static str + Send + 'static) -> &'static str {
+    let (done, acted) = mpsc::channel();
+    let thread = thread::spawn(move || {
+        // Nobody listens any more when it comes too late.
+        let _ = done.send(act());
+    });
+    match acted.recv_timeout(Duration::from_millis(30)) {
+        Err(RecvTimeoutError::Timeout) => "waits",
+        Err(RecvTimeoutError::Disconnected) => {
+            thread.join().expect("nothing else goes wrong");
+            unreachable!("it panicked instead")
+        }
+        Ok(acted) => acted,
+    }
+}
+
 /// A mapping that is nobody's segment, shared by way of a file.
-fn region(name: &str) -> Region {
+fn region_of(name: &str) -> Region {
     let path = Path::new("/dev/shm").join(name);
     let mut options = OpenOptions::new();
     let file = options

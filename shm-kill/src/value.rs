@@ -65,11 +65,26 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("array guard", "array")
             .checked_by("array")
             .killed(Outcomes::phases(&["old", "died", "new"])),
+        // Two elements of three, each old or new; both, when the lock was given back.
+        Case::new("array range", "array")
+            .checked_by("array range")
+            .killed(Outcomes::phases(&["old", "died", "new"]))
+            .frozen("array get", Outcomes::always("new"))
+            .killed_under_waiter("array fill", Outcomes::always("filled")),
+        Case::new("array range", "array")
+            .while_held("array")
+            .checked_by("array range")
+            .killed(Outcomes::phases(&["old", "died", "new"])),
+        Case::new("array range", "array")
+            .while_held_by_the_doomed("array")
+            .checked_by("array range")
+            .killed(Outcomes::switch("died", "new")),
         Case::new("array repair", "torn array")
             .orphaned()
             .checked_by("array")
             .killed(Outcomes::switch("died", "new"))
-            .killed_after("array repair", Outcomes::rising(&["died", "new"])),
+            // Killed with the lock after the first has repaired all, the second is a dead owner again.
+            .killed_after("array repair", Outcomes::any(&["died", "new"])),
     ]);
     cases
 }
@@ -101,6 +116,12 @@ pub(crate) fn commands() -> Commands {
             let mut guard = array.lock().expect("it is free");
             guard[2] = 2;
             die();
+        })
+        .hold("array", |name, until_told| {
+            let array = Array::<u64>::open(name).expect("the array");
+            let guard = array.lock().expect("it is free");
+            until_told();
+            drop(guard);
         })
         .hold("value", |name, until_told| {
             let value = Value::<Words>::open(name).expect("the value");
@@ -203,12 +224,29 @@ fn arrays(commands: Commands) -> Commands {
             drop(guard);
             mark_end();
         })
+        .victim("array range", move |name| {
+            let array = open(name);
+            mark_start();
+            if let Ok(mut guard) = array.lock_or_repair(|elements, _| elements.fill(1)) {
+                guard[1..3].copy_from_slice(&[2, 2]);
+            }
+            mark_end();
+        })
         .victim("array repair", move |name| {
             let array = open(name);
             mark_start();
             let guard = array.lock_or_repair(|elements, _| elements[2] = 2);
             drop(guard);
             mark_end();
+        })
+        .act("array fill", move |name| {
+            let array = open(name);
+            match array.lock_timeout(Duration::from_secs(3)) {
+                Ok(mut guard) => guard.fill(7),
+                Err(LockError::OwnerDied(recover)) => drop(recover.repair(|all| all.fill(7))),
+                Err(other) => panic!("{other}"),
+            }
+            "filled"
         })
         .act("array get", move |name| {
             let array = open(name);
@@ -251,6 +289,24 @@ fn checks(commands: Commands) -> Commands {
             };
             number.unlink().expect("it is there");
             outcome
+        })
+        .check("array range", |name, _| {
+            let array = Array::<u64>::open(name).expect("the array");
+            let (died, seen) = match array.lock() {
+                Ok(guard) => (false, guard.to_vec()),
+                Err(LockError::OwnerDied(recover)) => (true, recover.accept().to_vec()),
+                Err(other) => panic!("{other}"),
+            };
+            array.set(0, 7).expect("it can be used");
+            assert_eq!(array.get(0), Ok(7));
+            array.unlink().expect("it is there");
+            match (died, &seen[..]) {
+                (true, [1, 1 | 2, 1 | 2, 1]) => "died",
+                (false, [1, 1, 1, 1]) => "old",
+                (false, [1, 2, 2, 1]) => "new",
+                (false, [7, 7, 7, 7]) => "filled",
+                torn => panic!("{torn:?}"),
+            }
         })
         .check("array", |name, _| {
             let array = Array::<u64>::open(name).expect("the array");

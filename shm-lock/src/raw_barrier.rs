@@ -438,12 +438,12 @@ impl RawBarrier {
 
     fn break_for(&self, round: u32, dead: ProcessId) {
         // Relaxed: published by the break.
-        self.culprit.store(dead.to_bits(), Ordering::Relaxed);
+        let before = self.culprit.swap(dead.to_bits(), Ordering::Relaxed);
         if !self.break_round(round) {
-            // It ended otherwise; then nobody's death broke it, or somebody else's did.
+            // It ended otherwise; then nobody's death broke it, or somebody else's did, who stays the culprit.
             let _ = self.culprit.compare_exchange(
                 dead.to_bits(),
-                0,
+                before,
                 Ordering::Relaxed,
                 Ordering::Relaxed,
             );

@@ -112,6 +112,21 @@ fn a_registered_party_that_dies_elsewhere_breaks_it() {
 }
 
 #[test]
+fn of_several_dead_parties_one_is_named() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("several");
+    let barrier = Barrier::create(&*name, 3).unwrap();
+    let mut parties = [(); 3].map(|()| registered(&name));
+    let pids = parties.each_ref().map(Child::pid);
+    parties.iter_mut().for_each(Child::kill);
+    // Finds all of them dead, and takes the place of one.
+    let _party = barrier.register().unwrap();
+    let error = barrier.wait().unwrap_err();
+    let dead = error.dead_party().map(|id| id.pid());
+    assert!(dead.is_some_and(|pid| pids.contains(&pid)), "{error}");
+}
+
+#[test]
 fn a_waiting_party_that_dies_breaks_it() {
     let _watchdog = watchdog();
     let name = UniqueName::new("waiting");

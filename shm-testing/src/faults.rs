@@ -11,7 +11,7 @@
 //! - the checker has to be content with what is left, and name one of the case's outcomes;
 //! - when the checker is done nothing of the segment's name may be left in `/dev/shm`.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::fs;
 use std::path::Path;
@@ -92,9 +92,13 @@ impl Call {
     pub const POLL: Self = Self::new("poll", &[libc::SYS_poll, libc::SYS_ppoll]);
     /// `sendmsg`, `recvmsg`.
     pub const MESSAGE: Self = Self::new("message", &[libc::SYS_sendmsg, libc::SYS_recvmsg]);
+    /// `getdents64`.
+    pub const GETDENTS: Self = Self::new("getdents", &[libc::SYS_getdents64]);
+    /// `get_robust_list`.
+    pub const ROBUST_LIST: Self = Self::new("get_robust_list", &[libc::SYS_get_robust_list]);
 
     /// All of the above.
-    pub const ALL: [Self; 20] = [
+    pub const ALL: [Self; 22] = [
         Self::OPEN,
         Self::STAT,
         Self::FTRUNCATE,
@@ -115,6 +119,8 @@ impl Call {
         Self::PIDFD_OPEN,
         Self::POLL,
         Self::MESSAGE,
+        Self::GETDENTS,
+        Self::ROBUST_LIST,
     ];
 
     /// A kind by its x86-64 numbers.
@@ -153,6 +159,7 @@ pub struct Faults {
     symbols: Symbols,
     calls: Vec<Call>,
     errors: Vec<Errno>,
+    table: Option<Vec<(Call, Vec<Errno>)>>,
 }
 
 /// One fault and what came of it.
@@ -225,6 +232,7 @@ impl Faults {
                 Errno::EPERM,
                 Errno::ENOSYS,
             ],
+            table: None,
         })
     }
 
@@ -238,6 +246,19 @@ impl Faults {
     pub fn errors(mut self, errors: &[Errno]) -> Self {
         self.errors = errors.to_vec();
         self
+    }
+
+    /// Fails each call with its own errors only; instead of [`calls`](Self::calls) and
+    /// [`errors`](Self::errors).
+    pub fn table(mut self, table: &[(Call, &[Errno])]) -> Self {
+        let row = |&(call, errors): &(Call, &[Errno])| (call, errors.to_vec());
+        self.table = Some(table.iter().map(row).collect());
+        self
+    }
+
+    fn rows(&self) -> Vec<(Call, Vec<Errno>)> {
+        let all = || self.calls.iter().map(|&call| (call, self.errors.clone()));
+        self.table.clone().unwrap_or_else(|| all().collect())
     }
 
     /// Sets an environment variable for all commands; they have almost none otherwise.
@@ -266,14 +287,22 @@ impl Faults {
     fn run_here(&self, case: &Case, outcomes: Outcomes) -> Result<FaultReport, Error> {
         let name = UniqueName::new("fault");
         let mode = Mode::Kill;
-        let plan = Plan { mode, outcomes };
+        let plan = Plan {
+            mode,
+            outcomes,
+            most: None,
+        };
         let setting = Setting {
             program: &self.program,
             symbols: &self.symbols,
             case,
             plan: &plan,
         };
-        let healthy = self.attempt(&setting, &name, |_| None)?;
+        let mut made = BTreeSet::new();
+        let healthy = self.attempt(&setting, &name, |number| {
+            made.insert(number);
+            None
+        })?;
         let undisturbed = match (healthy.end, outcome_in(&healthy.output)) {
             (End::GOOD, Some(told)) => told.to_owned(),
             _ => {
@@ -282,8 +311,12 @@ impl Faults {
             }
         };
         let mut faults = Vec::new();
-        for &call in &self.calls {
-            for &error in &self.errors {
+        for (call, errors) in self.rows() {
+            // A kind of call that is not made undisturbed is not made before the first of them fails.
+            if !call.numbers.iter().any(|number| made.contains(number)) {
+                continue;
+            }
+            for error in errors {
                 for persistence in [Persistence::Once, Persistence::Lasting] {
                     let retried = matches!(error, Errno::EINTR | Errno::EAGAIN);
                     if retried && persistence == Persistence::Lasting {
@@ -380,7 +413,7 @@ impl Faults {
         name: &str,
         mut judge: impl FnMut(i64) -> Option<Errno>,
     ) -> Result<Run, Error> {
-        let holder = setting.prepare(name, &Start::default())?;
+        let mut others = setting.prepare(name, &Start::default())?;
         let operation = &setting.case.operation;
         let command = self.program.command(&["victim", operation, name]);
         let mut victim = Tracee::launch(command, setting.case.limit)?;
@@ -413,8 +446,7 @@ impl Faults {
         }
         run.end = victim.run_to_end()?;
         run.output = victim.output();
-        let mut holder = holder;
-        setting.let_go(&mut holder)?;
+        setting.let_go(&mut others)?;
         Ok(run)
     }
 }

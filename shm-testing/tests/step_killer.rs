@@ -113,9 +113,9 @@ fn second_kill_finds_what_the_first_left() {
         control("good", "idle").killed_after("torn", rising()),
     ];
     // Few points in each of the starts, which are all there.
-    let report = run_by(&killer().sampling(Sampling::Points(200)), &cases);
+    let report = run_by(&killer().sampling(Sampling::Points(400)), &cases);
     assert_eq!((report.violations(), report.controls()), (0, (1, 1)));
-    assert!(report.points() >= 190);
+    assert!(report.points() >= 340);
 }
 
 #[test]
@@ -177,6 +177,75 @@ fn ticket_of_a_dead_waiter_is_caught() {
     assert_caught(&[control("ticket", "idle")
         .while_held("ticket")
         .mode(Mode::Kill, switch())]);
+}
+
+#[test]
+fn sleepers_must_wake_and_are_heard() {
+    let _watchdog = Watchdog::new(LIMIT);
+    // With two, the words of both are heard; the pauses in their sleep are their own.
+    let twice = Case::new("raise", "idle")
+        .with_sleeper("sleep in slices")
+        .with_sleeper("sleep in slices")
+        .killed(Outcomes::switch("0; woken, woken", "1; woken, woken"));
+    assert_clean(&[twice]);
+}
+
+#[test]
+fn sleeper_that_never_looks_again_is_caught() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let report = run(&[control("raise", "idle")
+        .with_sleeper("sleep for ever")
+        .mode(Mode::Kill, Outcomes::switch("0; woken", "1; woken"))]);
+    assert_eq!(report.controls(), (1, 1));
+    let violation = &report.rows[0].violations[0];
+    assert!(violation.what.contains("hangs"), "{violation}");
+}
+
+#[test]
+fn sleeper_that_does_not_sleep_is_an_error() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let case = Case::new("good", "idle")
+        .with_sleeper("good")
+        .killed(switch());
+    let error = killer().run(&[case]).unwrap_err();
+    assert!(matches!(error, Error::Setup(_)), "{error}");
+}
+
+#[test]
+fn permit_without_an_owner_is_caught() {
+    let _watchdog = Watchdog::new(LIMIT);
+    assert_caught(&[
+        control("permit", "two permits").mode(Mode::Kill, Outcomes::always("all there"))
+    ]);
+}
+
+#[test]
+fn count_that_a_dead_reader_leaves_raised_is_caught() {
+    let _watchdog = Watchdog::new(LIMIT);
+    assert_caught(&[control("reader", "idle").mode(Mode::Kill, Outcomes::always("free"))]);
+}
+
+#[test]
+fn row_that_may_be_a_sample_is_called_one() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let report = run(&[
+        Case::new("good", "idle")
+            .mode(Mode::Kill, switch())
+            .at_most(10)
+            .mode(Mode::KillUnreaped, switch()),
+        Case::new("good", "orphan")
+            .orphaned()
+            .at_most(50)
+            .killed_after("good", Outcomes::rising(&["0", "1", "2"])),
+    ]);
+    assert_eq!(report.violations(), 0);
+    let [whole, sample, twice] = &report.rows[..] else {
+        panic!("three rows");
+    };
+    assert_eq!((sample.points, sample.whole), (10, false));
+    assert!(whole.whole && whole.points == whole.steps + 1);
+    assert!(!twice.whole && (25..=75).contains(&twice.points));
+    assert!(report.table().contains("| a sample of 10 |"));
 }
 
 #[test]
@@ -251,7 +320,7 @@ fn suite_fails_by_its_exit_code_and_writes_the_table() {
     let text = fs::read_to_string(&table).unwrap();
     fs::remove_file(&table).unwrap();
     assert!(
-        text.contains("| good | idle | kill |") && text.contains("| 5 | 0 |"),
+        text.contains("| good | idle | kill |") && text.contains("| a sample of 5 | 0 |"),
         "{text}"
     );
 

@@ -3,6 +3,8 @@
 //! The wrong ones are the instrument's negative controls: each has one well-known fault, and the
 //! tests of this crate show that it is found. Run without arguments for the sub-commands.
 
+mod bell;
+mod count;
 mod maker;
 mod ticket;
 mod toy;
@@ -13,6 +15,8 @@ use std::process::ExitCode;
 fn main() -> ExitCode {
     toy::commands()
         .and(ticket::commands())
+        .and(bell::commands())
+        .and(count::commands())
         .and(maker::commands())
         .main()
 }

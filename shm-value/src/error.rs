@@ -24,13 +24,29 @@ pub enum ValueError {
     /// A writing operation on a read-only attachment.
     #[error("the value is attached read-only")]
     ReadOnly,
-    /// An element beyond the end of an array.
-    #[error("element {index} of an array of {len}")]
+    /// An element beyond the end of an array or a list.
+    #[error("there is no element {index}, but {len} elements")]
     OutOfRange {
         /// Index asked for.
         index: usize,
         /// Number of elements.
         len: usize,
+    },
+    /// An item of a list that has more bytes than there is room for at its place.
+    #[error("item {index} has room for {room} bytes, {need} are needed")]
+    TooLong {
+        /// Index of the place.
+        index: usize,
+        /// Bytes of the item.
+        need: usize,
+        /// Bytes that the place has room for.
+        room: usize,
+    },
+    /// Something that is no item, written past this crate.
+    #[error("item {index} is corrupt")]
+    Corrupt {
+        /// Its index.
+        index: usize,
     },
     /// Somebody died or panicked while changing the array; `Array::lock` gives it for repair.
     #[error("somebody died while changing the array; lock it to repair it")]

@@ -7,6 +7,7 @@
 //! | [`Value`] | any plain type | no lock, a validated copy | old or new |
 //! | [`SeqValue`] | any plain type, read by many and written by few | never waits, cannot fail | old or new |
 //! | [`Array`] | many elements, changed in place | the lock | what it wrote so far; the next owner is told |
+//! | [`ShareableList`] | strings, bytes, numbers, mixed | no lock, a validated copy of each item | each item old or new |
 //!
 //! What Python calls `Value(lock=False)` is [`AtomicValue`] here, and `get_lock()` is
 //! [`Value::lock`]. `v.value -= 1`, which loses updates there, is [`Value::update`] or
@@ -24,7 +25,11 @@ mod atomic_value;
 mod bell;
 mod error;
 #[cfg(not(loom))]
+mod item;
+#[cfg(not(loom))]
 mod seq_value;
+#[cfg(not(loom))]
+mod shareable_list;
 #[cfg(not(loom))]
 mod slots;
 #[cfg(not(loom))]
@@ -41,7 +46,11 @@ pub use atomic_value::{Atomic, AtomicNumber, AtomicReader, AtomicValue};
 pub use bell::{Bell, BellFault};
 pub use error::ValueError;
 #[cfg(not(loom))]
+pub use item::{Item, ItemRef};
+#[cfg(not(loom))]
 pub use seq_value::SeqValue;
+#[cfg(not(loom))]
+pub use shareable_list::{ShareableList, ShareableListGuard};
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
 #[cfg(not(loom))]

@@ -14,8 +14,8 @@
 //! The value is in slot `version % 4`. How a version commits and how readers validate: `version.rs`.
 //! The lock of the writers and the bell lie on a cache line of their own, which readers never touch.
 //!
-//! With four slots a copy is torn only if three commits fall into it, so even a reader that is slower than
-//! the writers gets its value; with two it would hardly ever find a pause between two commits.
+//! With four slots a copy is torn only if three commits fall into it. With two a single one does it, and a
+//! reader beside a writer that never pauses was refused more often than not.
 //!
 //! Peer death: as [`Value`](crate::Value). A writer killed after its commit, before it woke those who
 //! wait, delays them by a slice (100 ms) at most.
@@ -257,7 +257,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> SeqValue<T>
     /// Those of [`lock`](Self::lock).
     #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        self.slots.update(Patience::Endless, change)
+        self.slots.update(change)
     }
 
     /// Takes the writers' lock for several steps; blocks until it is free. Readers go on with the

@@ -8,7 +8,9 @@ use std::marker::PhantomData;
 use std::mem::{MaybeUninit, align_of, size_of};
 use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
+use std::time::Duration;
 
+use shm_core::sync::{spin_loop, yield_now};
 use shm_core::{Error, Segment, layout};
 use shm_lock::{Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -16,6 +18,56 @@ use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 use crate::bell::Bell;
 use crate::error::ValueError;
 use crate::version::Version;
+
+/// Looks that a reader takes before it makes the writers wait.
+const LOOKS: u32 = 64;
+
+/// How long a reader waits for its turn among the writers before it looks again: one of them may
+/// have been stopped with the lock.
+const TURN: Duration = Duration::from_millis(10);
+
+/// Looks until it is given something; if that takes long, with the lock, so that nobody writes. Who is
+/// attached read-only cannot lock, and goes on looking.
+#[inline]
+pub(crate) fn look_among_writers<R, H>(
+    read_only: bool,
+    take: impl Fn(Patience) -> Result<H, ValueError>,
+    look: impl Fn() -> Option<R>,
+) -> Result<R, ValueError> {
+    for _ in 0..LOOKS {
+        if let Some(seen) = look() {
+            return Ok(seen);
+        }
+        spin_loop();
+    }
+    look_with_the_lock(read_only, take, look)
+}
+
+#[cold]
+pub(crate) fn look_with_the_lock<R, H>(
+    read_only: bool,
+    take: impl Fn(Patience) -> Result<H, ValueError>,
+    look: impl Fn() -> Option<R>,
+) -> Result<R, ValueError> {
+    loop {
+        let held = if read_only {
+            yield_now();
+            None
+        } else {
+            match take(TURN.into()) {
+                Ok(held) => Some(held),
+                // Whoever holds it for so long commits nothing meanwhile: look again.
+                Err(ValueError::Timeout) => None,
+                Err(error) => return Err(error),
+            }
+        };
+        let seen = look();
+        drop(held);
+        if let Some(seen) = seen {
+            return Ok(seen);
+        }
+    }
+}
 
 /// Where a type keeps its parts, as offsets in the payload. The lock is at 0.
 pub(crate) struct Offsets {
@@ -168,12 +220,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
 
     /// Reads, computes and writes under the lock; a panic of `change` leaves the value as it was.
     #[inline]
-    pub(crate) fn update<R>(
-        &self,
-        patience: Patience,
-        change: impl FnOnce(&mut T) -> R,
-    ) -> Result<R, ValueError> {
-        let held = self.take_writable(patience)?;
+    pub(crate) fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
+        let held = self.take_writable(Patience::Endless)?;
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.

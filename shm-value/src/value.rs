@@ -18,20 +18,12 @@ use std::fmt;
 use std::mem::size_of;
 use std::time::{Duration, Instant};
 
-use shm_core::sync::{spin_loop, yield_now};
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use shm_lock::{Inspection, Patience, RawMutex};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
 use crate::error::ValueError;
-use crate::slots::{Offsets, Slots, ValueGuard};
-
-/// Looks that a reader takes before it makes the writers wait.
-const LOOKS: u32 = 64;
-
-/// How long a reader waits for its turn among the writers before it looks again: one of them may
-/// have been stopped with the lock.
-const TURN: Duration = Duration::from_millis(10);
+use crate::slots::{Offsets, Slots, ValueGuard, look_among_writers};
 
 /// A value that processes share; a handle that is cheap to clone.
 ///
@@ -143,32 +135,11 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// attachment has no other way and goes on looking.
     #[inline]
     pub fn get(&self) -> Result<T, ValueError> {
-        for _ in 0..LOOKS {
-            if let Some((value, _)) = self.slots.look() {
-                return Ok(value);
-            }
-            spin_loop();
-        }
-        self.get_slow()
-    }
-
-    #[cold]
-    fn get_slow(&self) -> Result<T, ValueError> {
-        loop {
-            if self.slots.segment().is_read_only() {
-                yield_now();
-            } else {
-                match self.slots.take(TURN.into()) {
-                    Ok(held) => return Ok(held.copy()),
-                    // Whoever holds it for so long commits nothing meanwhile: look again.
-                    Err(ValueError::Timeout) => {}
-                    Err(error) => return Err(error),
-                }
-            }
-            if let Some((value, _)) = self.slots.look() {
-                return Ok(value);
-            }
-        }
+        look_among_writers(
+            self.slots.segment().is_read_only(),
+            |patience| self.slots.take(patience),
+            || self.slots.look().map(|(value, _)| value),
+        )
     }
 
     /// Replaces the value.
@@ -188,7 +159,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
     /// Those of [`lock`](Self::lock).
     #[inline]
     pub fn update<R>(&self, change: impl FnOnce(&mut T) -> R) -> Result<R, ValueError> {
-        self.slots.update(Patience::Endless, change)
+        self.slots.update(change)
     }
 
     /// Takes the writers' lock for several steps; blocks until it is free. Readers go on with the
@@ -266,6 +237,7 @@ impl<T> fmt::Debug for Value<T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::slots::look_with_the_lock;
 
     #[test]
     fn a_reader_that_has_lost_patience_does_not_wait_for_a_guard() {
@@ -273,10 +245,13 @@ mod tests {
         std::thread::scope(|s| {
             let (send, receive) = std::sync::mpsc::channel();
             let _guard = value.lock().unwrap();
-            let value = &value;
-            s.spawn(move || send.send(value.get_slow()));
+            let slots = &value.slots;
+            s.spawn(move || {
+                let take = |patience| slots.take(patience);
+                send.send(look_with_the_lock(false, take, || slots.look()))
+            });
             let seen = receive.recv_timeout(Duration::from_secs(5));
-            assert_eq!(seen, Ok(Ok(1)));
+            assert_eq!(seen, Ok(Ok((1, 0))));
         });
     }
 }

@@ -1,8 +1,8 @@
-//! `_TestValue` and `_TestArray` of CPython's suite for multiprocessing: the same facts, under the
-//! same names, with real processes.
+//! `_TestValue`, `_TestArray` and the lists of `_TestSharedMemory` of CPython's suite for multiprocessing:
+//! the same facts, under the same names, with real processes.
 
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
-use shm_value::{Array, AtomicValue, Value, ValueError};
+use shm_value::{Array, AtomicValue, Item, ShareableList, Value, ValueError};
 
 #[test]
 fn peer() {
@@ -10,6 +10,7 @@ fn peer() {
         ("changes values", changes_values as fn(&mut Peer)),
         ("sums up", sums_up),
         ("changes raw values", changes_raw_values),
+        ("changes the list", changes_the_list),
     ]);
 }
 
@@ -155,4 +156,92 @@ fn test_getobj_getlock_obj() {
         array.get(10),
         Err(ValueError::OutOfRange { index: 10, len: 10 })
     );
+}
+
+fn changes_the_list(peer: &mut Peer) {
+    let list = ShareableList::open(&peer.args()[0]).unwrap();
+    list.set(6, 13).unwrap();
+    peer.say("done");
+}
+
+/// Items of all kinds; a place changes its kind; what does not fit is refused; index and count; a copy;
+/// a second handle, here in another process. And what CPython gets wrong: several bytes a character, and
+/// trailing zero bytes.
+#[test]
+fn test_shared_memory_shareable_list_basics() {
+    let _watchdog = watchdog();
+    let (name, copy_name) = (UniqueName::new("list"), UniqueName::new("list-copy"));
+    let items = [
+        "howdy".into(),
+        b"HoWdY".into(),
+        (-273.154).into(),
+        100.into(),
+        Item::None,
+        true.into(),
+        42.into(),
+    ];
+    let list = ShareableList::create(&*name, &items).unwrap();
+    assert_eq!(list.len(), 7);
+    assert_eq!(list.to_vec().unwrap(), items);
+    assert_eq!(list.iter().count(), 7);
+    assert_eq!(list.index_of("100"), Ok(None));
+    assert_eq!(list.index_of(100), Ok(Some(3)));
+    assert_eq!(
+        list.get(7),
+        Err(ValueError::OutOfRange { index: 7, len: 7 })
+    );
+    assert_eq!(
+        list.set(7, "no place"),
+        Err(ValueError::OutOfRange { index: 7, len: 7 })
+    );
+
+    list.set(3, 42).unwrap();
+    assert_eq!(list.get(3), Ok(42.into()));
+    list.set(4, "some").unwrap();
+    let too_long = |index, need| {
+        Err(ValueError::TooLong {
+            index,
+            need,
+            room: 8,
+        })
+    };
+    assert_eq!(list.set(4, "far too many"), too_long(4, 12));
+    assert_eq!(list.get(4), Ok("some".into()));
+    list.set(0, "encod\u{e9}s").unwrap();
+    assert_eq!(list.get(0), Ok("encod\u{e9}s".into()));
+    assert_eq!(list.set(0, "encod\u{e9}es"), too_long(0, 9));
+    assert_eq!(list.set(1, b"123456789"), too_long(1, 9));
+    assert_eq!(list.get(1), Ok(b"HoWdY".into()));
+    assert_eq!(list.count(42), Ok(2));
+    assert_eq!(list.count(b"HoWdY"), Ok(1));
+    assert_eq!(list.count(b"adios"), Ok(0));
+
+    let copy = ShareableList::create(&*copy_name, &list.to_vec().unwrap()).unwrap();
+    assert_eq!(copy.to_vec(), list.to_vec());
+    copy.set(6, 77).unwrap();
+    assert_eq!(list.get(6), Ok(42.into()));
+
+    Child::spawn("changes the list", &[&name]).expect("done");
+    assert_eq!(list.get(6), Ok(13.into()));
+
+    list.set(0, "a\0b\0\0").unwrap();
+    list.set(1, b"\0\0").unwrap();
+    assert_eq!(list.get(0), Ok("a\0b\0\0".into()));
+    assert_eq!(list.get(1), Ok(b"\0\0".into()));
+
+    let empty = ShareableList::create(shm_core::Place::anonymous(), &[]).unwrap();
+    assert!(empty.is_empty());
+    assert_eq!(empty.count("any"), Ok(0));
+    assert_eq!(empty.index_of(&Item::None), Ok(None));
+}
+
+/// A name is what travels; once it is gone there is nothing to open.
+#[test]
+fn test_shared_memory_shareable_list_pickling_dead_object() {
+    let name = UniqueName::new("list-dead");
+    let list = ShareableList::create(&*name, &[1.into(), 2.into()]).unwrap();
+    assert_eq!(ShareableList::open(&*name).unwrap().to_vec(), list.to_vec());
+    list.unlink().unwrap();
+    let gone = ShareableList::open(&*name).unwrap_err();
+    assert!(matches!(gone, shm_core::Error::NotFound { .. }), "{gone}");
 }

@@ -121,11 +121,8 @@ fn create(
             align,
         });
     }
-    let here = identity::here().map_err(|source| Error::System {
-        segment: name.clone(),
-        call: "reading /proc/self/ns and boot_id",
-        source,
-    })?;
+    let here = identity::here()
+        .map_err(|error| Error::from_io(&name, "reading /proc/self/ns and boot_id", error))?;
     let participants = match &place.origin {
         Origin::Region(_) => place.participants.unwrap_or(0),
         _ => place.participants.unwrap_or(PARTICIPANTS),

@@ -46,7 +46,8 @@ pub struct SegmentInfo {
 /// have gone with a creator who died are removed on the way, as [`sweep`](crate::sweep) does.
 ///
 /// # Errors
-/// [`Error::DirectoryMissing`]. Files that are no segments, of another format version, or not
+/// [`Error::DirectoryMissing`], [`Error::PermissionDenied`], [`Error::TooManyDescriptors`],
+/// [`Error::System`]. Files that are no segments, of another format version, or not
 /// readable are passed over.
 pub fn list() -> Result<Vec<SegmentInfo>, Error> {
     let mut names = removal::names()?;
@@ -93,11 +94,9 @@ fn look(name: &str) -> Result<Option<SegmentInfo>, Error> {
 pub(super) fn look_into(name: &str, file: &OwnedFd, header: &Header) -> Result<Segment, Error> {
     let (map, id) = create::map(name, file, header.total_size, true)?;
     let base = NonNull::new(map.as_mut_ptr()).ok_or_else(|| create::null_mapping(name))?;
-    let file = file.try_clone().map_err(|source| Error::System {
-        segment: name.to_owned(),
-        call: "dup",
-        source,
-    })?;
+    let file = file
+        .try_clone()
+        .map_err(|error| Error::from_io(name, "dup", error))?;
     let backing = Backing::File { map, file, id };
     Ok(create::assemble(
         name.to_owned(),

@@ -45,11 +45,9 @@ pub(super) fn open(place: &Place, spec: &Spec, read_only: bool) -> Result<Segmen
     let file = match (&place.origin, &path) {
         (Origin::Region(region), _) => return open_region(&name, region, spec, read_only),
         (Origin::Anonymous, _) => return Err(Error::NotFound { segment: name }),
-        (Origin::Descriptor(file), _) => file.try_clone().map_err(|source| Error::System {
-            segment: name.clone(),
-            call: "dup",
-            source,
-        })?,
+        (Origin::Descriptor(file), _) => file
+            .try_clone()
+            .map_err(|error| Error::from_io(&name, "dup", error))?,
         (Origin::Inherited(number), _) => file::open_inherited(&name, *number, read_only)?,
         (_, Some(path)) => file::open(&name, path, read_only)?,
         (_, None) => return Err(Error::NotNamed { segment: name }),
@@ -138,11 +136,8 @@ pub(super) fn read_header(name: &str, file: &OwnedFd) -> Result<Header, Error> {
 }
 
 fn check(name: &str, header: &Header, spec: &Spec, available: u64) -> Result<(), Error> {
-    let here = identity::here().map_err(|source| Error::System {
-        segment: name.to_owned(),
-        call: "reading /proc/self/ns and boot_id",
-        source,
-    })?;
+    let here = identity::here()
+        .map_err(|error| Error::from_io(name, "reading /proc/self/ns and boot_id", error))?;
     header.check_sizes(name, available)?;
     header.check_origin(name, &here)?;
     header.check_contents(name, spec)

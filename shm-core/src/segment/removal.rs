@@ -80,7 +80,8 @@ pub(super) fn unlink_if(name: &str, path: &Path, id: FileId) -> Result<(), Error
 /// Gives their names.
 ///
 /// # Errors
-/// [`Error::DirectoryMissing`]; what concerns a single name is passed over.
+/// [`Error::DirectoryMissing`], [`Error::PermissionDenied`], [`Error::TooManyDescriptors`],
+/// [`Error::System`]; what concerns a single name is passed over.
 pub fn sweep() -> Result<Vec<String>, Error> {
     let reclaimed =
         |name: &String| path_of(name).is_ok_and(|path| reclaim(name, &path).unwrap_or(false));
@@ -88,10 +89,7 @@ pub fn sweep() -> Result<Vec<String>, Error> {
 }
 
 pub(super) fn names() -> Result<Vec<String>, Error> {
-    file::names_in(Path::new(DIRECTORY)).map_err(|_| Error::DirectoryMissing {
-        segment: "(all)".to_owned(),
-        directory: DIRECTORY.to_owned(),
-    })
+    file::names_in("(all)", Path::new(DIRECTORY))
 }
 
 /// Removes a name if it should have gone with its creator and nobody alive is attached; says

@@ -1,6 +1,7 @@
 //! Files that hold segments: made without a name, published whole, opened with care.
 
 use std::ffi::OsStr;
+use std::io::ErrorKind;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -279,31 +280,43 @@ pub(crate) fn read_start(segment: &str, file: &OwnedFd, buffer: &mut [u8]) -> Re
 }
 
 /// An exclusive lock on a segment's inode, held while its name is judged and removed.
+///
+/// Not nix's `Flock`, whose drop panics if it cannot unlock.
 #[derive(Debug)]
-pub(crate) struct InodeLock {
-    _lock: nix::fcntl::Flock<OwnedFd>,
+pub(crate) struct InodeLock(OwnedFd);
+
+impl Drop for InodeLock {
+    fn drop(&mut self) {
+        // Before the descriptor is closed: a child forked meanwhile may have a copy of it. An error has
+        // nobody to go to, and the lock goes with the last copy.
+        let _ = flock(&self.0, libc::LOCK_UN);
+    }
+}
+
+fn flock(file: &OwnedFd, operation: i32) -> nix::Result<()> {
+    // SAFETY: an open descriptor, as it is borrowed; no memory is involved.
+    let result = unsafe { libc::flock(file.as_raw_fd(), operation) };
+    Errno::result(result).map(drop)
 }
 
 /// How long to wait for another process that holds an inode's lock.
 const INODE_LOCK_PATIENCE: Duration = Duration::from_secs(1);
 
 /// Takes the inode's lock through a description of its own, so that threads exclude each other too.
-pub(crate) fn lock_inode(segment: &str, mut file: OwnedFd) -> Result<InodeLock> {
-    use nix::fcntl::{Flock, FlockArg};
+pub(crate) fn lock_inode(segment: &str, file: OwnedFd) -> Result<InodeLock> {
     let until = Instant::now() + INODE_LOCK_PATIENCE;
     loop {
-        match Flock::lock(file, FlockArg::LockExclusiveNonblock) {
-            Ok(lock) => return Ok(InodeLock { _lock: lock }),
-            Err((again, Errno::EWOULDBLOCK | Errno::EINTR)) => {
+        match flock(&file, libc::LOCK_EX | libc::LOCK_NB) {
+            Ok(()) => return Ok(InodeLock(file)),
+            Err(Errno::EWOULDBLOCK | Errno::EINTR) => {
                 if Instant::now() >= until {
                     return Err(Error::Busy {
                         segment: segment.to_owned(),
                     });
                 }
-                file = again;
                 std::thread::sleep(Duration::from_millis(1));
             }
-            Err((_, errno)) => return Err(Error::from_errno(segment, "flock", errno)),
+            Err(errno) => return Err(Error::from_errno(segment, "flock", errno)),
         }
     }
 }
@@ -318,15 +331,18 @@ pub(crate) fn unlink(segment: &str, path: &Path) -> Result<()> {
     })
 }
 
-/// The file names in a directory.
-pub(crate) fn names_in(directory: &Path) -> std::io::Result<Vec<String>> {
-    let entries = std::fs::read_dir(directory)?;
-    let name = |entry: std::io::Result<std::fs::DirEntry>| {
-        entry
-            .ok()
-            .and_then(|e| OsStr::to_str(&e.file_name()).map(str::to_owned))
+/// The file names in a directory, but for those that no segment can have.
+pub(crate) fn names_in(segment: &str, directory: &Path) -> Result<Vec<String>> {
+    let failed = |error: std::io::Error| match error.kind() {
+        ErrorKind::NotFound | ErrorKind::NotADirectory => directory_missing(segment, directory),
+        _ => Error::from_io(segment, "reading the directory", error),
     };
-    Ok(entries.filter_map(name).collect())
+    let name = |entry: std::io::Result<std::fs::DirEntry>| match entry {
+        Ok(entry) => Ok(OsStr::to_str(&entry.file_name()).map(str::to_owned)).transpose(),
+        Err(error) => Some(Err(failed(error))),
+    };
+    let entries = std::fs::read_dir(directory).map_err(failed)?;
+    entries.filter_map(name).collect()
 }
 
 fn directory_missing(segment: &str, directory: &Path) -> Error {

@@ -26,7 +26,10 @@ pub struct Case {
     pub(crate) check: String,
     pub(crate) setup_dies: bool,
     pub(crate) holder: Option<Holder>,
+    pub(crate) sleepers: Vec<String>,
     pub(crate) plans: Vec<Plan>,
+    /// How many points a mode that is added now may have.
+    most: Option<usize>,
     pub(crate) limit: Duration,
     pub(crate) control: bool,
 }
@@ -44,7 +47,12 @@ pub(crate) struct Holder {
 pub(crate) struct Plan {
     pub(crate) mode: Mode,
     pub(crate) outcomes: Outcomes,
+    /// How many points are a good sample of it, even in a full run.
+    pub(crate) most: Option<usize>,
 }
+
+/// Points of a [`Mode::KillTwice`] in a full run, unless told: a step of each of two victims is a square.
+const PAIRS: usize = 2000;
 
 /// What is done at step k.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -76,7 +84,9 @@ impl Case {
             check: operation.to_owned(),
             setup_dies: false,
             holder: None,
+            sleepers: Vec::new(),
             plans: Vec::new(),
+            most: None,
             limit: Duration::from_secs(5),
             control: false,
         }
@@ -114,19 +124,48 @@ impl Case {
         self
     }
 
+    /// Starts `act WHAT NAME` after the set-up and the holder, and waits until it sleeps on a shared
+    /// futex; several, one after the other. It is still there when the checker comes, who has to see to
+    /// it that it wakes: then it must end, and what it says is added to the outcome, as in
+    /// `set; woken, woken`.
+    pub fn with_sleeper(mut self, what: &str) -> Self {
+        self.sleepers.push(what.to_owned());
+        self
+    }
+
     /// The start state in words.
     pub(crate) fn start_name(&self) -> String {
         let state = &self.state;
-        match &self.holder {
+        let mut name = match &self.holder {
             None => state.clone(),
             Some(Holder { what, dies: false }) => format!("{state}, held by {what}"),
             Some(Holder { what, dies: true }) => format!("{state}, held by {what} until it dies"),
+        };
+        for sleeper in &self.sleepers {
+            name += &format!(", {sleeper} asleep");
         }
+        name
     }
 
     /// Adds a way to disturb the victim.
     pub fn mode(mut self, mode: Mode, outcomes: Outcomes) -> Self {
-        self.plans.push(Plan { mode, outcomes });
+        let most = match mode {
+            Mode::KillTwice(_) => Some(self.most.unwrap_or(PAIRS)),
+            _ => self.most,
+        };
+        let plan = Plan {
+            mode,
+            outcomes,
+            most,
+        };
+        self.plans.push(plan);
+        self
+    }
+
+    /// Visits at most so many points in each mode added from here on, even in a full run: for the ways
+    /// of many steps, most of which another mode or case visits too. The table calls it a sample.
+    pub fn at_most(mut self, points: usize) -> Self {
+        self.most = Some(points);
         self
     }
 

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::personality::{self, Persona};
 
 use super::case::{Case, Mode, Plan};
-use super::order::order;
+use super::order::{Sampling, order};
 use super::point::{At, Setting, Start, Verdict, clean};
 use super::report::{Row, Violation};
 use super::source::{Place, Places};
@@ -57,7 +57,8 @@ pub(crate) fn run_row(
         .pop(),
         _ => None,
     };
-    let starts = starts(killer, first.as_ref());
+    let sampling = killer.sampling.at_most(plan.most);
+    let (starts, all_starts) = starts(sampling, first.as_ref());
     let recorded: Vec<Recorded> = parallel(killer.jobs, &starts, |job, start| {
         match setting.record(names.of(job), start, &case.operation) {
             Ok(trace) => Ok(Some(Ok(trace))),
@@ -66,7 +67,7 @@ pub(crate) fn run_row(
         }
     })?;
 
-    let (points, whole) = points(killer, &recorded);
+    let (points, all_points) = points(sampling, &recorded);
     let enough = if case.control {
         killer.enough.min(3)
     } else {
@@ -95,7 +96,7 @@ pub(crate) fn run_row(
     visited.sort_by_key(|visited| visited.point);
 
     let elapsed = begun.elapsed();
-    let whole = whole && visited.len() == points.len();
+    let whole = all_starts && all_points && visited.len() == points.len();
     let mut violations = judge(plan, &starts, &recorded, &visited, whole);
     violations.truncate(enough);
     let (mode, missed) = (plan.mode.to_string(), |v: &&Visited| {
@@ -123,23 +124,26 @@ pub(crate) fn run_row(
     })
 }
 
-/// The start states: one, or one for each step at which a first victim was killed.
-fn starts<'a>(killer: &StepKiller, first: Option<&'a Trace>) -> Vec<Start<'a>> {
+/// The start states: one, or one for each step at which a first victim was killed; and whether these
+/// are all.
+fn starts(sampling: Sampling, first: Option<&Trace>) -> (Vec<Start<'_>>, bool) {
     let Some(trace) = first else {
-        return vec![Start::default()];
+        return (vec![Start::default()], true);
     };
     let mut steps = order(&trace.pcs);
-    steps.truncate(killer.sampling.starts(steps.len()));
+    let take = sampling.starts(steps.len());
+    let all = take == steps.len();
+    steps.truncate(take);
     steps.sort_unstable();
     let start = |step| Start {
         killed: Some((trace, step)),
     };
-    steps.into_iter().map(start).collect()
+    (steps.into_iter().map(start).collect(), all)
 }
 
 /// The points to visit in the order to visit them, and whether these are all.
-fn points(killer: &StepKiller, recorded: &[Recorded]) -> (Vec<Point>, bool) {
-    let sampling = killer.sampling.share(recorded.len());
+fn points(sampling: Sampling, recorded: &[Recorded]) -> (Vec<Point>, bool) {
+    let sampling = sampling.share(recorded.len());
     let mut whole = true;
     let mut turns = Vec::new();
     for (start, trace) in recorded.iter().enumerate() {

@@ -16,11 +16,12 @@
 //! | [`Mode::KillUnderWaiter`] | SIGKILL while another process waits for it |
 //! | [`Mode::KillTwice`] | SIGKILL at each step, of a victim that finds what a first one left at each of *its* steps |
 //!
-//! With [`Case::while_held`] the victim meets a living holder, sleeps, and is killed asleep as well.
+//! With [`Case::while_held`] the victim meets a living holder, sleeps, and is killed asleep as well. With
+//! [`Case::with_sleeper`] others sleep in the structure while the victim works; each must wake in the end.
 //!
 //! # Violations
 //! An outcome that is not among the case's, or out of order; a checker that fails or hangs; a
-//! victim that fails or hangs when it is let go; anything named after the segment in `/dev/shm`
+//! victim or a sleeper that fails or hangs when it is let go; anything named after the segment in `/dev/shm`
 //! when the checker, whose part it is to remove the segment, is done.
 //!
 //! # Limits

@@ -28,8 +28,18 @@ impl Sampling {
     /// chosen before the steps in them: at both ends of its way each start is looked at.
     pub(super) fn starts(self, all: usize) -> usize {
         match self {
-            Self::Points(n) => (n / 2).max(2).min(all),
+            // Each start costs a recording: four points or so make it worth while.
+            Self::Points(n) => (n / 4).max(2).min(all),
             other => other.take(all),
+        }
+    }
+
+    /// At most so many steps, if a number is given.
+    pub(super) fn at_most(self, most: Option<usize>) -> Self {
+        match (self, most) {
+            (Self::All, Some(most)) => Self::Points(most),
+            (Self::Points(n), Some(most)) => Self::Points(n.min(most)),
+            (other, _) => other,
         }
     }
 
@@ -107,7 +117,10 @@ mod tests {
         assert_eq!(Sampling::Points(0).take(50), 2);
         assert_eq!(Sampling::All.take(50), 50);
         assert_eq!(Sampling::Points(10).take(1), 1);
-        assert_eq!(Sampling::Points(10).starts(50), 5);
+        assert_eq!(Sampling::Points(20).starts(50), 5);
         assert_eq!(Sampling::Points(400).starts(50), 50);
+        assert_eq!(Sampling::All.at_most(Some(10)).take(50), 10);
+        assert_eq!(Sampling::All.at_most(None).take(50), 50);
+        assert_eq!(Sampling::Points(5).at_most(Some(10)).take(50), 5);
     }
 }

@@ -60,6 +60,15 @@ pub(crate) enum Verdict {
     Missed,
 }
 
+/// The living processes of a start state.
+#[derive(Debug, Default)]
+pub(crate) struct Others {
+    /// Until it is let go.
+    holder: Option<Holder>,
+    /// Until the checker wakes them.
+    sleepers: Vec<Running>,
+}
+
 /// A row's fixed part: everything but the step.
 #[derive(Debug)]
 pub(crate) struct Setting<'a> {
@@ -77,9 +86,9 @@ impl Setting<'_> {
         start: &Start<'_>,
         operation: &str,
     ) -> Result<Trace, Error> {
-        let mut holder = self.prepare_surely(name, start)?;
-        let held = holder.is_some();
-        let mut waker = || self.let_go(&mut holder);
+        let mut others = self.prepare_surely(name, start)?;
+        let held = others.holder.is_some();
+        let mut waker = || self.let_go(&mut others);
         let command = self.program.command(&["victim", operation, name]);
         let waker: Option<super::trace::Waker<'_>> = if held { Some(&mut waker) } else { None };
         let trace = Trace::record(command, self.symbols, self.victim_limit() * 4, waker);
@@ -118,7 +127,7 @@ impl Setting<'_> {
         at: At,
         last: bool,
     ) -> Result<Option<Verdict>, Error> {
-        let mut holder = match self.prepare(name, start) {
+        let mut others = match self.prepare(name, start) {
             Err(Error::Diverged(_)) => return Ok(None),
             prepared => prepared?,
         };
@@ -126,7 +135,7 @@ impl Setting<'_> {
             .program
             .command(&["victim", &self.case.operation, name]);
         let mut victim = Tracee::launch(command, self.victim_limit())?;
-        let mut waker = || self.let_go(&mut holder);
+        let mut waker = || self.let_go(&mut others);
         let reached = trace.reach(&mut victim, at.step, at.asleep, last, &mut waker)?;
         match reached {
             Reached::Step | Reached::Asleep => {}
@@ -149,7 +158,7 @@ impl Setting<'_> {
             Mode::Freeze(act) => {
                 let done = self.act(act, name)?;
                 victim.renew_limit(self.case.limit);
-                self.let_go(&mut holder)?;
+                self.let_go(&mut others)?;
                 let end = victim.run_to_end()?;
                 if end != End::GOOD {
                     let what = format!("the resumed victim: {end}{}", quote(&victim.output()));
@@ -170,8 +179,9 @@ impl Setting<'_> {
                 Some(outcome_of(&format!("act {act}"), waiter.finish()?)?)
             }
         };
-        self.let_go(&mut holder)?;
+        self.let_go(&mut others)?;
         let verdict = self.check(name, other.as_deref())?;
+        let verdict = self.hear_sleepers(others, verdict)?;
         victim.reap()?;
         Ok(Some(match verdict {
             Verdict::Outcome(outcome) if reached == Reached::Aside => Verdict::Aside(outcome),
@@ -184,7 +194,7 @@ impl Setting<'_> {
     }
 
     /// Makes the start state, in as many attempts as a point has.
-    fn prepare_surely(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
+    fn prepare_surely(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
         for _ in 0..RETRIES {
             match self.prepare(name, start) {
                 Err(Error::Diverged(_)) => {}
@@ -195,7 +205,7 @@ impl Setting<'_> {
     }
 
     /// Makes the start state.
-    pub(crate) fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Option<Holder>, Error> {
+    pub(crate) fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
         clean(name)?;
         let case = self.case;
         let setup = self.program.command(&["setup", &case.state, name]);
@@ -216,23 +226,29 @@ impl Setting<'_> {
             }
             victim.kill(true)?;
         }
-        let Some(holder) = &case.holder else {
-            return Ok(None);
-        };
-        let command = self.program.command(&["hold", &holder.what, name]);
-        match Holder::start(command, case.limit * 4)? {
-            Ok(holder) => Ok(Some(holder)),
-            Err(ran) => Err(Error::Setup(format!(
-                "hold {}: {}",
-                holder.what,
-                ran.describe()
-            ))),
+        let mut others = Others::default();
+        if let Some(holder) = &case.holder {
+            let command = self.program.command(&["hold", &holder.what, name]);
+            let started = Holder::start(command, case.limit * 4)?;
+            let refused = |ran: command::Ran| {
+                Error::Setup(format!("hold {}: {}", holder.what, ran.describe()))
+            };
+            others.holder = Some(started.map_err(refused)?);
         }
+        for what in &case.sleepers {
+            let command = self.program.command(&["act", what, name]);
+            let sleeper = Running::start(command, case.limit * 4)?;
+            if !falls_asleep(sleeper.pid(), case.limit) {
+                return Err(Error::Setup(format!("act {what} does not fall asleep")));
+            }
+            others.sleepers.push(sleeper);
+        }
+        Ok(others)
     }
 
     /// Ends the holder, if there is one left, in the way that the case says.
-    pub(crate) fn let_go(&self, holder: &mut Option<Holder>) -> Result<(), Error> {
-        let (Some(holder), Some(plan)) = (holder.take(), &self.case.holder) else {
+    pub(crate) fn let_go(&self, others: &mut Others) -> Result<(), Error> {
+        let (Some(holder), Some(plan)) = (others.holder.take(), &self.case.holder) else {
             return Ok(());
         };
         if plan.dies {
@@ -246,6 +262,21 @@ impl Setting<'_> {
                 ran.describe()
             ))),
         }
+    }
+
+    /// Waits for the end of the sleepers, and adds to the outcome what they say.
+    fn hear_sleepers(&self, others: Others, verdict: Verdict) -> Result<Verdict, Error> {
+        let mut said = Vec::new();
+        for (what, sleeper) in self.case.sleepers.iter().zip(others.sleepers) {
+            said.push(outcome_of(&format!("act {what}"), sleeper.finish()?)?);
+        }
+        said.sort();
+        Ok(match verdict {
+            Verdict::Outcome(outcome) if !said.is_empty() => {
+                Verdict::Outcome(format!("{outcome}; {}", said.join(", ")))
+            }
+            verdict => verdict,
+        })
     }
 
     /// Lets another process act beside the frozen victim; returns what it says it did.
@@ -279,6 +310,21 @@ fn outcome_of(who: &str, ran: command::Ran) -> Result<String, Error> {
         (End::GOOD, None) => Err(Error::Helper(format!("{who} names no outcome"))),
         _ => Err(Error::Helper(format!("{who}: {}", ran.describe()))),
     }
+}
+
+/// Whether the process sleeps on a shared futex in time; not if it ends instead.
+fn falls_asleep(pid: u32, limit: Duration) -> bool {
+    let end = Instant::now() + limit;
+    while Instant::now() < end {
+        thread::sleep(Duration::from_micros(200));
+        match ThreadState::read(pid, pid) {
+            None => return false,
+            Some(thread) if thread.state == 'Z' => return false,
+            Some(thread) if thread.asleep_in_shared_futex() => return true,
+            Some(_) => {}
+        }
+    }
+    false
 }
 
 /// Returns when the waiter sleeps, has ended, or has spun for long enough.

@@ -62,6 +62,14 @@ impl Row {
     pub fn rate(&self) -> f64 {
         self.points as f64 / self.elapsed.as_secs_f64().max(1e-9)
     }
+
+    /// `97`, or `a sample of 20`.
+    fn points_in_words(&self) -> String {
+        match self.whole {
+            true => self.points.to_string(),
+            false => format!("a sample of {}", self.points),
+        }
+    }
 }
 
 impl fmt::Display for Row {
@@ -69,7 +77,11 @@ impl fmt::Display for Row {
         write!(
             f,
             "{} | {} | {} | {} steps, {} points",
-            self.operation, self.state, self.mode, self.steps, self.points
+            self.operation,
+            self.state,
+            self.mode,
+            self.steps,
+            self.points_in_words()
         )?;
         if self.diverged > 0 {
             write!(f, ", {} diverged", self.diverged)?;
@@ -79,8 +91,9 @@ impl fmt::Display for Row {
         }
         write!(
             f,
-            " | {} violations | {:.0}/s",
+            " | {} violations | {:.1} s, {:.0}/s",
             self.violations.len(),
+            self.elapsed.as_secs_f64(),
             self.rate()
         )?;
         if self.control {
@@ -159,7 +172,7 @@ impl Report {
                 row.state,
                 row.mode,
                 row.steps,
-                row.points,
+                row.points_in_words(),
                 row.violations.len(),
                 row.outcomes
             );

@@ -207,7 +207,13 @@ impl Trace {
             let end = Some(self.end_mark).filter(|end| *end != target);
             tracee.set_breakpoints(target, end)?;
             for _ in 0..way.hits {
-                match tracee.run()? {
+                // Before the recorded sleep, one that sleeps has missed the breakpoint, and nobody would
+                // wake it.
+                let stop = match self.asleep_at {
+                    Some(sleep) if k <= sleep => tracee.run_or_sleep()?,
+                    _ => tracee.run()?,
+                };
+                match stop {
                     Stop::Trap if tracee.pc()? == target => {}
                     // One that hangs has missed the breakpoints, and waits where nobody expects it.
                     Stop::Ended(End::GOOD | End::Hung) => return Ok(Reached::Elsewhere),

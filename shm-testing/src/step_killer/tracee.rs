@@ -41,7 +41,7 @@ pub(crate) enum Stop {
     Trap,
     /// It stands at the entry or the exit of a system call.
     Call,
-    /// It sleeps in the system call that it was to step over, and has not stopped.
+    /// It sleeps in a system call, and has not stopped.
     Asleep,
     /// It is no more.
     Ended(End),
@@ -184,13 +184,25 @@ impl Tracee {
 
     /// Executes one instruction, but does not wait for a system call that sleeps.
     pub(crate) fn step_or_sleep(&mut self) -> nix::Result<Stop> {
-        ptrace::step(self.pid, None)?;
+        self.resume_or_sleep(ptrace::step)
+    }
+
+    /// Lets it run to a breakpoint or its end, or until it sleeps in a system call.
+    pub(crate) fn run_or_sleep(&mut self) -> nix::Result<Stop> {
+        self.resume_or_sleep(ptrace::cont)
+    }
+
+    fn resume_or_sleep(
+        &mut self,
+        go: impl Fn(Pid, Option<Signal>) -> nix::Result<()>,
+    ) -> nix::Result<Stop> {
+        go(self.pid, None)?;
         let mut sightings = 0;
         let started = Instant::now();
         loop {
             let status = waitpid(self.pid, Some(WaitPidFlag::WNOHANG))?;
             if status != WaitStatus::StillAlive {
-                return self.stop_of(status, ptrace::step);
+                return self.stop_of(status, go);
             }
             // A fast call is back before the first look into /proc.
             if started.elapsed() < Duration::from_micros(100) {
