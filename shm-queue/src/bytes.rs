@@ -15,6 +15,7 @@ use crate::inspect::{DeadLetter, Inspection, Recovered};
 use crate::macros::{get_forms, handle_forms};
 use crate::options::Options;
 use crate::raw::{Claim, Lease};
+use crate::readiness::Readiness;
 use crate::wait::WaitStrategy;
 
 pub(crate) const KIND: Kind = Kind(*b"QUEU");

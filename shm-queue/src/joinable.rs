@@ -17,6 +17,7 @@ use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
 use crate::options::{OnDrop, Options};
 use crate::queue::{put_value, put_values, type_name, with_buffer};
 use crate::raw::Lease;
+use crate::readiness::Readiness;
 use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
 

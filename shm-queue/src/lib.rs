@@ -49,6 +49,8 @@ mod queue;
 #[doc(hidden)]
 pub mod raw;
 #[cfg(not(loom))]
+mod readiness;
+#[cfg(not(loom))]
 mod transfer;
 #[cfg(not(loom))]
 mod wait;
@@ -67,6 +69,8 @@ pub use joinable::{JoinableQueue, TaskGuard};
 pub use options::{MAX_ARENA, MAX_CAPACITY, MAX_MESSAGE, OnDrop, Options};
 #[cfg(not(loom))]
 pub use queue::{Iter, Queue, Receiver, Sender};
+#[cfg(not(loom))]
+pub use readiness::Readiness;
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
 #[cfg(not(loom))]

@@ -168,6 +168,15 @@ macro_rules! handle_forms {
             self.inner().set_strategy(strategy);
         }
 
+        /// A descriptor for epoll, readable while there may be a message. Starts a thread in this process that
+        /// waits for it.
+        ///
+        /// # Errors
+        /// [`System`](QueueError::System): out of descriptors or threads.
+        pub fn readiness(&self) -> Result<Readiness, QueueError> {
+            Readiness::new(self.inner()).map_err(|error| QueueError::System(error.to_string()))
+        }
+
         /// What is in the queue, who has what, and how many wait: for people.
         ///
         /// # Errors

@@ -17,6 +17,7 @@ use crate::inner::Inner;
 use crate::inspect::{DeadLetter, Inspection, Recovered};
 use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
 use crate::options::Options;
+use crate::readiness::Readiness;
 use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
 

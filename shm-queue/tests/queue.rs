@@ -5,13 +5,16 @@ use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use shm_core::{Error, Field, Region};
 use shm_queue::{
-    ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, WaitStrategy,
+    ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, Readiness,
+    WaitStrategy,
 };
 use shm_testing::{UniqueName, watchdog};
 
 const SOON: Duration = Duration::from_millis(20);
+const LONG: Duration = Duration::from_secs(20);
 
 fn bytes(options: impl Into<Options>) -> ByteQueue {
     ByteQueue::create(Place::anonymous(), options).unwrap()
@@ -484,5 +487,65 @@ fn numbers_that_wrap_keep_the_order() {
         queue.recover().unwrap();
         let got = [queue.get(), queue.get(), queue.get()];
         assert_eq!(got, [Ok(round), Ok(round + 100), Ok(round + 200)]);
+    }
+}
+
+/// Whether the descriptor becomes readable within the time.
+fn is_readable(readiness: &Readiness, time: Duration) -> bool {
+    use std::os::fd::AsFd;
+    let mut set = [PollFd::new(readiness.as_fd(), PollFlags::POLLIN)];
+    poll(&mut set, PollTimeout::try_from(time).unwrap()).unwrap() == 1
+}
+
+#[test]
+fn a_descriptor_is_readable_while_there_is_a_message() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    let readiness = queue.readiness().unwrap();
+    assert!(!is_readable(&readiness, SOON));
+    queue.put(1).unwrap();
+    assert!(is_readable(&readiness, LONG));
+    readiness.rearm();
+    assert!(is_readable(&readiness, LONG), "it is there still");
+    assert_eq!(queue.try_get(), Ok(1));
+    readiness.rearm();
+    assert!(!is_readable(&readiness, SOON));
+    queue.put_many([2, 3]).unwrap();
+    assert!(is_readable(&readiness, LONG));
+    queue.get_many(2).unwrap();
+    readiness.rearm();
+    queue.close().unwrap();
+    assert!(
+        is_readable(&readiness, LONG),
+        "that no more will come is news"
+    );
+}
+
+#[test]
+fn a_descriptor_keeps_no_wake_from_a_getter() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    let _readiness = queue.readiness().unwrap();
+    for round in 0..50 {
+        let getter = queue.clone();
+        let getter = thread::spawn(move || getter.get_timeout(LONG));
+        thread::sleep(Duration::from_millis(1));
+        queue.put(round).unwrap();
+        assert_eq!(getter.join().unwrap(), Ok(round));
+    }
+}
+
+#[test]
+fn dropping_a_descriptor_ends_its_thread() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    for ready in [false, true] {
+        let readiness = queue.readiness().unwrap();
+        if ready {
+            queue.put(1).unwrap();
+            assert!(is_readable(&readiness, LONG));
+        }
+        // It joins the thread.
+        drop(readiness);
     }
 }
