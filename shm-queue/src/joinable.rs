@@ -195,6 +195,14 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
 
     put_many_form!();
 
+    /// The tasks as they come, until the queue is closed and empty.
+    pub fn iter(&self) -> impl Iterator<Item = Result<TaskGuard<T>, QueueError>> + '_ {
+        std::iter::from_fn(|| match self.get() {
+            Err(QueueError::Closed) => None,
+            got => Some(got),
+        })
+    }
+
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
         let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
         let (value, lease) = with_buffer(|buffer| leased.decode(buffer, C::decode))?;

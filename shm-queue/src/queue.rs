@@ -126,7 +126,42 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// Those of [`get`](Self::get). A message that cannot be decoded is put aside; the error comes when
     /// it is the only one.
     pub fn get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
-        let leases = self.inner.lease_many(most, Patience::Endless)?;
+        self.get_many_with(most, Patience::Endless)
+    }
+
+    /// As [`get_many`](Self::get_many); never waits for a value.
+    ///
+    /// # Errors
+    /// [`Empty`](QueueError::Empty), and those of [`get_many`](Self::get_many).
+    pub fn try_get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
+        self.get_many_with(most, Patience::None)
+    }
+
+    /// As [`get_many`](Self::get_many); blocks for at most `timeout` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// [`Timeout`](QueueError::Timeout), and those of [`get_many`](Self::get_many).
+    pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>, QueueError> {
+        self.get_many_with(most, timeout.into())
+    }
+
+    /// Gets all values that are there, perhaps none. Producers who do not pause may keep it busy.
+    ///
+    /// # Errors
+    /// Those of [`get_many`](Self::get_many), but for `Closed`; what was got before is lost with it.
+    pub fn drain(&self) -> Result<Vec<T>, QueueError> {
+        let mut all = Vec::new();
+        loop {
+            match self.try_get_many(BATCH) {
+                Ok(values) => all.extend(values),
+                Err(QueueError::Empty | QueueError::Closed) => return Ok(all),
+                Err(error) => return Err(error),
+            }
+        }
+    }
+
+    fn get_many_with(&self, most: usize, patience: Patience) -> Result<Vec<T>, QueueError> {
+        let leases = self.inner.lease_many(most, patience)?;
         let leases: Vec<_> = leases
             .into_iter()
             .map(|lease| Leased::new(&self.inner, lease))

@@ -443,6 +443,9 @@ impl Inner {
     /// After something was taken out or finished.
     #[inline]
     pub(crate) fn tell_producers(&self, count: u32) {
+        // Where some may need space and others only a place, one who is woken may not be the one who can go on.
+        let alike = self.raw.limits.chunks == 0;
+        let count = if alike { count } else { u32::MAX };
         self.raw.control.not_full.notify(count, None);
         // After the fence of `notify`.
         if self.raw.control.idle.may_sleep() {

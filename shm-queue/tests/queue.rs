@@ -6,7 +6,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shm_core::{Error, Field, Region};
+use shm_core::{Error, Field, Region, SegmentHandle};
 use shm_queue::{
     ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, Readiness,
     WaitStrategy,
@@ -488,6 +488,38 @@ fn numbers_that_wrap_keep_the_order() {
         let got = [queue.get(), queue.get(), queue.get()];
         assert_eq!(got, [Ok(round), Ok(round + 100), Ok(round + 200)]);
     }
+}
+
+#[test]
+fn all_that_is_there_is_drained() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 100).unwrap();
+    assert_eq!(queue.drain(), Ok(vec![]));
+    assert_eq!(queue.try_get_many(5), Err(QueueError::Empty));
+    assert_eq!(queue.get_many_timeout(5, SOON), Err(QueueError::Timeout));
+    queue.put_many(0..100).unwrap();
+    assert_eq!(queue.try_get_many(2), Ok(vec![0, 1]));
+    queue.close().unwrap();
+    assert_eq!(queue.drain(), Ok((2..100).collect()));
+    assert_eq!(queue.try_get_many(0), Ok(vec![]));
+    assert_eq!(queue.try_get_many(1), Err(QueueError::Closed));
+}
+
+#[test]
+fn a_queues_handle_travels_through_another_queue() {
+    let (name, post) = (UniqueName::new("travels"), UniqueName::new("post"));
+    let queue = Queue::<u32>::create(&*name, 4).unwrap();
+    let handles = Queue::<SegmentHandle>::create(&*post, 4).unwrap();
+    handles.put(queue.segment().handle().unwrap()).unwrap();
+    let handle = Queue::<SegmentHandle>::open(&*post).unwrap().get().unwrap();
+    Queue::<u32>::open(&handle).unwrap().put(7).unwrap();
+    assert_eq!(queue.get(), Ok(7));
+    queue.unlink().unwrap();
+    let _other = Queue::<u32>::create(&*name, 4).unwrap();
+    assert!(
+        Queue::<u32>::open(&handle).is_err(),
+        "the name is another's by now"
+    );
 }
 
 /// Whether the descriptor becomes readable within the time.
