@@ -17,25 +17,25 @@ const OTHERS: Words = [3; 4];
 pub(crate) fn cases() -> Vec<Case> {
     let made = || Outcomes::switch("not made", "the victim's");
     let case = |operation, state| Case::new(operation, state).checked_by("once value");
-    let mut cases = Vec::new();
-    for operation in ["get_or_init", "try_get_or_init", "get_or_init_timeout"] {
-        cases.push(
-            case(operation, "once value")
-                .killed(made())
-                // Before the lock is taken and after the value is made; in between, it is the victim's.
-                .frozen(
-                    "make if free",
-                    Outcomes::switch("another's", "the victim's"),
-                )
-                .frozen_and_killed(
-                    "make if free",
-                    Outcomes::phases(&["another's", "not made", "the victim's"]),
-                )
-                .killed_under_waiter("make", Outcomes::switch("another's", "the victim's"))
-                .killed_after(operation, Outcomes::rising(&["not made", "the victim's"])),
-        );
-    }
-    cases.extend([
+    vec![
+        case("get_or_init", "once value")
+            .killed(made())
+            // Before the lock is taken and after the value is made; in between, it is the victim's.
+            .frozen(
+                "make if free",
+                Outcomes::switch("another's", "the victim's"),
+            )
+            .frozen_and_killed(
+                "make if free",
+                Outcomes::phases(&["another's", "not made", "the victim's"]),
+            )
+            .killed_under_waiter("make", Outcomes::switch("another's", "the victim's"))
+            .killed_after(
+                "get_or_init",
+                Outcomes::rising(&["not made", "the victim's"]),
+            ),
+        case("try_get_or_init", "once value").killed(made()),
+        case("get_or_init_timeout", "once value").killed(made()),
         case("get_or_init", "once value half made")
             .orphaned()
             .killed(made())
@@ -61,8 +61,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .checked_by("once")
             .killed(Outcomes::switch("not done", "done"))
             .killed_after("call_once", Outcomes::rising(&["not done", "done"])),
-    ]);
-    cases
+    ]
 }
 
 pub(crate) fn commands() -> Commands {

@@ -17,24 +17,21 @@ const BRIEFLY: Duration = Duration::from_millis(1);
 pub(crate) fn cases() -> Vec<Case> {
     let change = || Outcomes::phases(&["old", "died", "new"]);
     let case = |operation, state| Case::new(operation, state).checked_by("reentrant pair");
-    let mut cases = Vec::new();
-    for operation in ["lock twice", "lock once", "lock twice in time"] {
-        cases.push(
-            case(operation, "reentrant")
-                .killed(change())
-                .frozen(
-                    "reentrant add if free",
-                    Outcomes::rising(&["both", "new", "both"]),
-                )
-                // The other is before the victim, finds the lock held, or is after it.
-                .frozen_and_killed(
-                    "reentrant add if free",
-                    Outcomes::rising(&["old", "died", "new", "both"]),
-                )
-                .killed_under_waiter("reentrant add", Outcomes::switch("old", "both")),
-        );
-    }
-    cases.extend([
+    vec![
+        case("lock twice", "reentrant")
+            .killed(change())
+            .frozen(
+                "reentrant add if free",
+                Outcomes::rising(&["both", "new", "both"]),
+            )
+            // The other is before the victim, finds the lock held, or is after it.
+            .frozen_and_killed(
+                "reentrant add if free",
+                Outcomes::rising(&["old", "died", "new", "both"]),
+            )
+            .killed_under_waiter("reentrant add", Outcomes::switch("old", "both")),
+        case("lock once", "reentrant").killed(change()),
+        case("lock twice in time", "reentrant").killed(change()),
         case("lock twice", "reentrant")
             .while_held("reentrant")
             .killed(change()),
@@ -56,8 +53,7 @@ pub(crate) fn cases() -> Vec<Case> {
         case("lock unsettled", "torn reentrant")
             .orphaned()
             .killed(Outcomes::always("died")),
-    ]);
-    cases
+    ]
 }
 
 pub(crate) fn commands() -> Commands {

@@ -25,7 +25,7 @@ fn case(operation: &str, state: &str) -> Case {
 fn writers() -> Vec<Case> {
     let change = || Outcomes::phases(&["old", "died", "new"]);
     let mut cases = Vec::new();
-    for operation in ["write", "try_write", "write_timeout", "downgrade"] {
+    for operation in ["write", "downgrade"] {
         cases.push(
             case(operation, "rwlock")
                 .killed(change())
@@ -42,6 +42,8 @@ fn writers() -> Vec<Case> {
         );
     }
     cases.extend([
+        case("try_write", "rwlock").killed(change()),
+        case("write_timeout", "rwlock").killed(change()),
         // The lock of one slot: otherwise the way depends on which one the reader has.
         case("write", "rwlock for one")
             .while_held("a reader")
@@ -80,7 +82,7 @@ fn writers() -> Vec<Case> {
 
 fn readers() -> Vec<Case> {
     let mut cases = Vec::new();
-    for operation in ["read", "try_read", "read_timeout", "read twice"] {
+    for operation in ["read", "read twice"] {
         cases.push(
             case(operation, "rwlock")
                 .killed(Outcomes::always("old"))
@@ -90,6 +92,8 @@ fn readers() -> Vec<Case> {
         );
     }
     cases.extend([
+        case("try_read", "rwlock").killed(Outcomes::always("old")),
+        case("read_timeout", "rwlock").killed(Outcomes::always("old")),
         case("read", "rwlock")
             .while_held("a writer")
             .killed(Outcomes::always("old")),
@@ -108,10 +112,11 @@ fn readers() -> Vec<Case> {
             .orphaned()
             .killed(Outcomes::always("old"))
             .killed_after("read", Outcomes::always("old")),
-        case("read told", "torn rwlock")
+        case("read told", "torn rwlock for one")
             .orphaned()
             .killed(Outcomes::always("died")),
-        case("read_or_repair", "torn rwlock")
+        // One slot: which one a reader takes first depends on the thread's id, and so would its way.
+        case("read_or_repair", "torn rwlock for one")
             .orphaned()
             .killed(Outcomes::switch("died", "new"))
             .killed_after("read_or_repair", Outcomes::rising(&["died", "new"])),
@@ -129,14 +134,8 @@ pub(crate) fn commands() -> Commands {
             let _again = lock.read().expect("this thread reads");
             die();
         })
-        .setup("torn rwlock", |name| {
-            let lock = create(name, 3);
-            lock.write().expect("it is new")[0] = 1;
-            let mut pair = lock.write().expect("it is free");
-            *pair = [1, 0];
-            std::hint::black_box(&mut pair);
-            die();
-        })
+        .setup("torn rwlock", |name| tear(&create(name, 3)))
+        .setup("torn rwlock for one", |name| tear(&create(name, 1)))
         .check("rw pair", check)
 }
 
@@ -293,6 +292,13 @@ fn others(commands: Commands) -> Commands {
 
 fn create(name: &str, readers: u32) -> RwLock<Pair> {
     RwLock::create_for(name, [0, 0], readers).expect("a new lock")
+}
+
+/// Dies in the middle of a change.
+fn tear(lock: &RwLock<Pair>) {
+    let mut pair = lock.write().expect("it is new");
+    pair[0] = 1;
+    die();
 }
 
 fn open(name: &str) -> RwLock<Pair> {

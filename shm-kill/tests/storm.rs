@@ -5,10 +5,10 @@
 
 use std::time::Duration;
 
-use shm_lock::Mutex;
+use shm_lock::{LockFailure, Mutex, ProcessId, RobustPermit, RobustSemaphore, RwLock, Semaphore};
 use shm_testing::storm::{Outcome, Storm, Worker};
 use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
-use shm_value::{AtomicValue, Value};
+use shm_value::{AtomicArray, AtomicValue, Value};
 
 #[test]
 fn peer() {
@@ -17,6 +17,10 @@ fn peer() {
         ("updates a value", updates),
         ("adds to a number", adds),
         ("reads a number, then writes it", reads_then_writes),
+        ("reads and writes two words", reads_and_writes),
+        ("stands where its permit says", stands_where_its_permit_says),
+        ("stands without a permit", stands_without_a_permit),
+        ("takes a permit", takes_a_permit),
     ]);
 }
 
@@ -69,11 +73,80 @@ fn reads_then_writes(peer: &mut Peer) {
     }
 }
 
-fn storm(role: &str, name: &str) -> Outcome {
-    let kills = std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap());
-    let storm = Storm::new(role, &[name])
+/// As `moves`, with readers, who must never see one word without the other.
+fn reads_and_writes(peer: &mut Peer) {
+    let lock = RwLock::<[i64; 2]>::open(&peer.args()[0]).unwrap();
+    let repair = |pair: &mut [i64; 2], _| pair[0] = -pair[1];
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        for _ in 0..3 {
+            let pair = lock.read_or_repair(repair).unwrap();
+            assert_eq!(pair[0] + pair[1], 0, "torn without a report");
+        }
+        worker.count(|| {
+            let mut pair = lock.write_or_repair(repair).unwrap();
+            assert_eq!(pair[0] + pair[1], 0, "torn without a report");
+            pair[0] += 1;
+            pair[1] -= 1;
+        });
+    }
+}
+
+/// With a permit, stands in the place of the permit's number; nobody who lives may stand there.
+fn stands_where_its_permit_says(peer: &mut Peer) {
+    let semaphore = RobustSemaphore::open(&peer.args()[0]).unwrap();
+    stand(peer, || semaphore.acquire().unwrap(), RobustPermit::index);
+}
+
+/// The negative control: a permit that everybody has.
+fn stands_without_a_permit(peer: &mut Peer) {
+    stand(peer, || (), |()| 0);
+}
+
+fn stand<P>(peer: &mut Peer, acquire: impl Fn() -> P, index: impl Fn(&P) -> usize) {
+    let places = AtomicArray::<u64>::open(&peer.args()[1]).unwrap();
+    let me = ProcessId::current();
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| {
+            let permit = acquire();
+            let place = places.element(index(&permit)).unwrap();
+            if let Some(other) = ProcessId::from_bits(place.swap(me.to_bits())) {
+                assert!(!other.is_alive().unwrap(), "{other} has the same permit");
+            }
+            std::thread::yield_now();
+            assert_eq!(
+                place.swap(0),
+                me.to_bits(),
+                "somebody else had the same permit"
+            );
+        });
+    }
+}
+
+/// The negative control: a permit that dies with its holder.
+fn takes_a_permit(peer: &mut Peer) {
+    let semaphore = Semaphore::open(&peer.args()[0]).unwrap();
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| {
+            let _permit = semaphore.acquire();
+            std::thread::yield_now();
+        });
+    }
+}
+
+fn kills() -> usize {
+    std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap())
+}
+
+fn storm(role: &str, args: &[&str]) -> Outcome {
+    let kills = kills();
+    // Stops of seconds where there is time for them.
+    let longest_stop = if kills < 1000 { 50 } else { 2000 };
+    let storm = Storm::new(role, args)
         .kills(kills)
-        .longest_stop(Duration::from_millis(50));
+        .longest_stop(Duration::from_millis(longest_stop));
     let outcome = storm
         .run()
         .unwrap_or_else(|error| panic!("{role}: {error}"));
@@ -83,7 +156,7 @@ fn storm(role: &str, name: &str) -> Outcome {
 }
 
 fn limit() -> Watchdog {
-    Watchdog::new(Duration::from_secs(600))
+    Watchdog::new(Duration::from_secs(600 + kills() as u64))
 }
 
 #[test]
@@ -91,7 +164,7 @@ fn a_mutex_loses_no_section_and_shows_no_half() {
     let _watchdog = limit();
     let name = UniqueName::new("storm-mutex");
     let mutex = Mutex::create(&*name, [0_i64, 0]).unwrap();
-    let outcome = storm("moves between two words", &name);
+    let outcome = storm("moves between two words", &[&name]);
     let pair = *mutex.lock_or_repair(|pair, _| pair[0] = -pair[1]).unwrap();
     assert_eq!(pair[0] + pair[1], 0);
     assert!(
@@ -105,7 +178,7 @@ fn a_value_loses_no_update() {
     let _watchdog = limit();
     let name = UniqueName::new("storm-value");
     let value = Value::create(&*name, [0_u64; 4]).unwrap();
-    let outcome = storm("updates a value", &name);
+    let outcome = storm("updates a value", &[&name]);
     let words = value.get().unwrap();
     assert_eq!(words, [words[0]; 4]);
     assert!(
@@ -119,7 +192,7 @@ fn an_atomic_value_loses_no_addition() {
     let _watchdog = limit();
     let name = UniqueName::new("storm-atomic");
     let number = AtomicValue::create(&*name, 0_u64).unwrap();
-    let outcome = storm("adds to a number", &name);
+    let outcome = storm("adds to a number", &[&name]);
     assert!(
         outcome.ledger.effects().contains(&number.load()),
         "{number:?}: {outcome}"
@@ -127,11 +200,79 @@ fn an_atomic_value_loses_no_addition() {
 }
 
 #[test]
+fn a_rwlock_loses_no_section_and_shows_no_half() {
+    let _watchdog = limit();
+    let name = UniqueName::new("storm-rwlock");
+    let lock = RwLock::create(&*name, [0_i64, 0]).unwrap();
+    let outcome = storm("reads and writes two words", &[&name]);
+    let repair = |pair: &mut [i64; 2], _| pair[0] = -pair[1];
+    let pair = *lock.write_or_repair(repair).unwrap();
+    assert_eq!(pair[0] + pair[1], 0);
+    assert!(
+        outcome.ledger.effects().contains(&(pair[0] as u64)),
+        "{pair:?}: {outcome}"
+    );
+    let inspection = lock.inspect();
+    assert!(inspection.readers.is_empty() && inspection.writer.owner_tid == 0);
+}
+
+const PERMITS: u32 = 2;
+
+#[test]
+fn a_robust_semaphore_loses_no_permit_and_gives_none_twice() {
+    let _watchdog = limit();
+    let (name, places) = (
+        UniqueName::new("storm-robust"),
+        UniqueName::new("storm-places"),
+    );
+    let semaphore = RobustSemaphore::create(&*name, PERMITS).unwrap();
+    let _places = AtomicArray::<u64>::zeroed(&*places, PERMITS as usize).unwrap();
+    let outcome = storm("stands where its permit says", &[&name, &places]);
+    println!("of them with a permit: {}", semaphore.inspect().deaths);
+    assert_eq!(semaphore.available(), PERMITS, "{outcome}");
+    let all: Vec<_> = (0..PERMITS)
+        .map(|_| semaphore.try_acquire().unwrap())
+        .collect();
+    assert_eq!(
+        semaphore.try_acquire().unwrap_err(),
+        LockFailure::WouldBlock
+    );
+    drop(all);
+    assert!(semaphore.inspect().holders.is_empty());
+}
+
+#[test]
+fn control_a_permit_that_is_given_twice_is_noticed() {
+    let _watchdog = limit();
+    let (name, places) = (
+        UniqueName::new("storm-none"),
+        UniqueName::new("storm-places"),
+    );
+    let _places = AtomicArray::<u64>::zeroed(&*places, 1).unwrap();
+    let storm = Storm::new("stands without a permit", &[&name, &places]);
+    let error = storm.run().unwrap_err().to_string();
+    assert!(error.contains("the same permit"), "{error}");
+}
+
+#[test]
+fn control_permits_that_are_lost_are_noticed() {
+    let _watchdog = limit();
+    let name = UniqueName::new("storm-permits");
+    // More than kills, so that nobody ever waits for one.
+    let permits = kills() as u32 + 100;
+    let semaphore = Semaphore::create(&*name, permits).unwrap();
+    let outcome = storm("takes a permit", &[&name]);
+    let left = semaphore.inspect().permits;
+    println!("{left} of {permits} permits are left");
+    assert!(left < permits, "{outcome}");
+}
+
+#[test]
 fn control_updates_that_are_lost_are_noticed() {
     let _watchdog = limit();
     let name = UniqueName::new("storm-control");
     let number = AtomicValue::create(&*name, 0_u64).unwrap();
-    let outcome = storm("reads a number, then writes it", &name);
+    let outcome = storm("reads a number, then writes it", &[&name]);
     assert!(
         !outcome.ledger.effects().contains(&number.load()),
         "{number:?}: {outcome}"

@@ -193,9 +193,9 @@ impl Setting<'_> {
         self.case.limit.max(VICTIM_LIMIT)
     }
 
-    /// Makes the start state, in as many attempts as a point has.
+    /// Makes the start state, in more attempts than a point has: without it there is no row.
     fn prepare_surely(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
-        for _ in 0..RETRIES {
+        for _ in 0..RETRIES * 8 {
             match self.prepare(name, start) {
                 Err(Error::Diverged(_)) => {}
                 prepared => return prepared,

@@ -1,0 +1,426 @@
+//! Was there an order? Four processes work on one thing at the same time, some are killed in the middle,
+//! and what they recorded must be explained by one after another; a killed one's last operation either way.
+//!
+//! 25 rounds for each; `SHM_HISTORIES=1000 cargo test --release -p shm-kill --test linearizability` for more.
+
+use std::fmt::Debug;
+use std::os::unix::process::ExitStatusExt;
+use std::time::{Duration, Instant};
+
+use nix::sys::signal::{Signal, raise};
+use shm_lock::{Guarded, LockError, LockResult, Mutex, RwLock};
+use shm_testing::linearizability::{
+    Budget, LockedCounter, LockedCounterOp, LockedCounterRet, Model, Recorder, Register,
+    RegisterOp, RegisterRet, Verdict, Words, check, collect,
+};
+use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main};
+use shm_value::{AtomicArray, AtomicValue, Value};
+
+#[path = "../../shm-testing/tests/scratch/mod.rs"]
+mod scratch;
+
+use scratch::Scratch;
+
+const PROCESSES: u64 = 4;
+/// Operations of each process in a round.
+const OPERATIONS: u64 = 150;
+
+#[test]
+fn peer() {
+    peer_main(&[
+        ("adds under a mutex", adds_under_a_mutex as fn(&mut Peer)),
+        ("adds under no mutex", adds_under_no_mutex),
+        ("uses a value", uses_a_value),
+        ("uses four numbers as a value", uses_four_numbers_as_a_value),
+        ("uses a number", uses_a_number),
+        ("reads before it is asked", reads_before_it_is_asked),
+        ("uses a reader-writer lock", uses_a_rwlock),
+    ]);
+}
+
+// ---- the processes ------------------------------------------------------------------------------
+
+/// Records operations: `perform` does what `choose` made of a random number, and calls its second argument
+/// in the middle, where the process may be told to die.
+fn take_part<O: Words, R: Words>(
+    peer: &mut Peer,
+    choose: impl Fn(u64) -> O,
+    perform: impl Fn(&O, &dyn Fn()) -> R,
+) {
+    let [_, dir, start, process, seed, last] = peer.args() else {
+        panic!("not a round's process");
+    };
+    let [process, seed, last] = [process, seed, last].map(|n| n.parse::<u64>().unwrap());
+    let mut recorder = Recorder::<O, R>::create(dir, process as u32, OPERATIONS as usize).unwrap();
+    let start = AtomicValue::<u64>::open(start).unwrap();
+    peer.say("ready");
+    // Awake and on their marks: a wake-up takes longer than a round.
+    while start.load() == 0 {
+        std::thread::yield_now();
+    }
+    let mut random = seed ^ process << 32;
+    for n in 0..OPERATIONS {
+        random = next(random);
+        let operation = choose(random);
+        let middle = || {
+            if n == last {
+                raise(Signal::SIGKILL).unwrap();
+            }
+        };
+        recorder.record(&operation, || {
+            let told = perform(&operation, &middle);
+            // One that has no middle.
+            middle();
+            told
+        });
+    }
+    peer.say("done");
+    peer.hear();
+}
+
+/// splitmix64.
+fn next(state: u64) -> u64 {
+    let mixed = state.wrapping_add(0x9E37_79B9_7F4A_7C15);
+    let mixed = (mixed ^ mixed >> 30).wrapping_mul(0xBF58_476D_1CE4_E5B9);
+    let mixed = (mixed ^ mixed >> 27).wrapping_mul(0x94D0_49BB_1331_11EB);
+    mixed ^ mixed >> 31
+}
+
+fn add(random: u64) -> LockedCounterOp {
+    LockedCounterOp::Add(random % 100 + 1)
+}
+
+/// The lock, and whether its last owner died; its data is taken as it is.
+fn accept<G: Guarded>(result: LockResult<G>) -> (G, bool) {
+    match result {
+        Ok(guard) => (guard, false),
+        Err(LockError::OwnerDied(recover)) => (recover.accept(), true),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn adds_under_a_mutex(peer: &mut Peer) {
+    let counter = Mutex::<u64>::open(&peer.args()[0]).unwrap();
+    take_part(peer, add, |&op, middle| {
+        let LockedCounterOp::Add(n) = op else {
+            unreachable!("only additions are chosen")
+        };
+        let (mut guard, owner_died) = accept(counter.lock());
+        let before = *guard;
+        if n % 2 == 0 {
+            middle();
+        }
+        *guard = before + n;
+        middle();
+        LockedCounterRet::Added { before, owner_died }
+    });
+}
+
+/// The twin that forgot the lock.
+fn adds_under_no_mutex(peer: &mut Peer) {
+    let counter = AtomicValue::<u64>::open(&peer.args()[0]).unwrap();
+    take_part(peer, add, |&op, middle| {
+        let LockedCounterOp::Add(n) = op else {
+            unreachable!("only additions are chosen")
+        };
+        let before = counter.load();
+        std::thread::yield_now();
+        middle();
+        counter.store(before + n);
+        let owner_died = false;
+        LockedCounterRet::Added { before, owner_died }
+    });
+}
+
+/// Reads, writes and read-modify-writes; what is written is hardly written twice.
+fn access(random: u64) -> RegisterOp {
+    match random % 4 {
+        0 | 1 => RegisterOp::Read,
+        2 => RegisterOp::Write(random >> 16),
+        _ => RegisterOp::AddFetch(random >> 48),
+    }
+}
+
+/// What a reader saw of four words that belong together; one that is never written if they do not.
+fn whole(words: [u64; 4]) -> RegisterRet {
+    let same = words.iter().all(|&word| word == words[0]);
+    RegisterRet::Value(if same { words[0] } else { u64::MAX })
+}
+
+fn uses_a_value(peer: &mut Peer) {
+    let value = Value::<[u64; 4]>::open(&peer.args()[0]).unwrap();
+    take_part(peer, access, |&op, middle| match op {
+        RegisterOp::Read => whole(value.get().unwrap()),
+        RegisterOp::Write(new) => {
+            let mut guard = value.lock().unwrap();
+            *guard = [new; 4];
+            middle();
+            drop(guard);
+            RegisterRet::Done
+        }
+        RegisterOp::AddFetch(n) => {
+            let changed = value.update(|words| {
+                for word in &mut *words {
+                    *word = word.wrapping_add(n);
+                    middle();
+                }
+                *words
+            });
+            whole(changed.unwrap())
+        }
+        _ => unreachable!("these three are chosen"),
+    });
+}
+
+/// The twin whose readers see halves.
+fn uses_four_numbers_as_a_value(peer: &mut Peer) {
+    let words = AtomicArray::<u64>::open(&peer.args()[0]).unwrap();
+    let all = || [0, 1, 2, 3].map(|index| words.load(index).unwrap());
+    let access = |random: u64| match random % 4 {
+        0 | 1 => RegisterOp::Read,
+        _ => RegisterOp::Write(random >> 16),
+    };
+    take_part(peer, access, |&op, middle| match op {
+        RegisterOp::Write(new) => {
+            for word in words.elements() {
+                word.store(new);
+                middle();
+                std::thread::yield_now();
+            }
+            RegisterRet::Done
+        }
+        _ => whole(all()),
+    });
+}
+
+fn on_a_number(random: u64) -> RegisterOp {
+    let new = random >> 16;
+    match random % 8 {
+        0 | 1 => RegisterOp::Read,
+        2 => RegisterOp::Write(new),
+        3 => RegisterOp::Swap(new),
+        4 => RegisterOp::Write(1),
+        5 => RegisterOp::CompareExchange { expected: 1, new },
+        _ => RegisterOp::FetchAdd(random >> 48),
+    }
+}
+
+fn perform(number: &AtomicValue<u64>, op: RegisterOp) -> RegisterRet {
+    match op {
+        RegisterOp::Read => RegisterRet::Value(number.load()),
+        RegisterOp::Write(new) => {
+            number.store(new);
+            RegisterRet::Done
+        }
+        RegisterOp::Swap(new) => RegisterRet::Value(number.swap(new)),
+        RegisterOp::FetchAdd(n) => RegisterRet::Value(number.fetch_add(n)),
+        RegisterOp::AddFetch(n) => RegisterRet::Value(number.fetch_add(n).wrapping_add(n)),
+        RegisterOp::CompareExchange { expected, new } => {
+            match number.compare_exchange(expected, new) {
+                Ok(_) => RegisterRet::Done,
+                Err(seen) => RegisterRet::Mismatch(seen),
+            }
+        }
+    }
+}
+
+fn uses_a_number(peer: &mut Peer) {
+    let number = AtomicValue::<u64>::open(&peer.args()[0]).unwrap();
+    take_part(peer, on_a_number, |&op, _| perform(&number, op));
+}
+
+/// The twin that answers with what it read a while ago.
+fn reads_before_it_is_asked(peer: &mut Peer) {
+    let number = AtomicValue::<u64>::open(&peer.args()[0]).unwrap();
+    let cached = std::cell::Cell::new(0);
+    take_part(peer, on_a_number, |&op, _| {
+        let told = match op {
+            RegisterOp::Read => RegisterRet::Value(cached.get()),
+            other => perform(&number, other),
+        };
+        cached.set(number.load());
+        told
+    });
+}
+
+/// Two words under the lock; a repair makes the second what the first is.
+fn uses_a_rwlock(peer: &mut Peer) {
+    let lock = RwLock::<[u64; 2]>::open(&peer.args()[0]).unwrap();
+    let repair = |words: &mut [u64; 2], _| words[1] = words[0];
+    take_part(peer, access, |&op, middle| {
+        if op == RegisterOp::Read {
+            let guard = lock.read_or_repair(repair).unwrap();
+            middle();
+            let [first, second] = *guard;
+            return whole([first, first, second, second]);
+        }
+        let mut guard = lock.write_or_repair(repair).unwrap();
+        let (new, told) = match op {
+            RegisterOp::Write(new) => (new, RegisterRet::Done),
+            RegisterOp::AddFetch(n) => {
+                let new = guard[0].wrapping_add(n);
+                (new, RegisterRet::Value(new))
+            }
+            _ => unreachable!("these three are chosen"),
+        };
+        guard[0] = new;
+        middle();
+        guard[1] = new;
+        told
+    });
+}
+
+// ---- the rounds ---------------------------------------------------------------------------------
+
+/// Lets four processes work on `name`; each third round one of them dies in an operation of its choice,
+/// and one is killed whatever it does. Gives the verdict, and how many operations are pending.
+fn round<M: Model>(role: &str, name: &str, model: &M, seed: u64) -> (Verdict, usize)
+where
+    M::Op: Words + Debug,
+    M::Ret: Words + Debug,
+{
+    let dir = Scratch::new(name);
+    let dir_name = dir.to_str().expect("a path in UTF-8");
+    let start_name = UniqueName::new("start");
+    let start = AtomicValue::<u64>::create(&*start_name, 0).unwrap();
+    let chance = next(seed);
+    let kills = kills(seed);
+    let last = |process: u64| match (process, kills) {
+        (0, true) => chance % (OPERATIONS / 2),
+        _ => OPERATIONS,
+    };
+    let spawn = |process: u64| {
+        let args = [process, seed, last(process)].map(|n| n.to_string());
+        Child::spawn(
+            role,
+            &[name, dir_name, &start_name, &args[0], &args[1], &args[2]],
+        )
+    };
+    let mut children: Vec<Child> = (0..PROCESSES).map(spawn).collect();
+    children.iter_mut().for_each(|child| child.expect("ready"));
+    start.store(1);
+    if kills {
+        let until = Instant::now() + Duration::from_micros(chance >> 32 & 0xFF);
+        while Instant::now() < until {
+            std::hint::spin_loop();
+        }
+        children.remove(1).kill();
+        let status = children.remove(0).wait();
+        assert_eq!(status.signal(), Some(Signal::SIGKILL as i32), "{status}");
+    }
+    for mut child in children {
+        child.expect("done");
+        child.tell("go home");
+        assert!(child.wait().success());
+    }
+    let history = collect::<M::Op, M::Ret>(&dir).unwrap();
+    let pending = history.pending().count();
+    (check(model, &history, Budget::default()), pending)
+}
+
+/// Whether processes die in this round.
+fn kills(seed: u64) -> bool {
+    !seed.is_multiple_of(3)
+}
+
+fn rounds() -> u64 {
+    std::env::var("SHM_HISTORIES").map_or(25, |rounds| rounds.parse().unwrap())
+}
+
+/// All rounds of the real thing have an order. `create` makes it anew.
+fn is_linearizable<M: Model, T>(role: &str, model: &M, create: impl Fn(&str) -> T)
+where
+    M::Op: Words + Debug,
+    M::Ret: Words + Debug,
+{
+    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let mut all_pending = 0;
+    for seed in 0..rounds() {
+        let name = UniqueName::new("linear");
+        let _thing = create(&name);
+        let (verdict, pending) = round(role, &name, model, seed);
+        assert!(
+            verdict.is_linearizable(),
+            "{role}, round {seed}: {verdict:?}"
+        );
+        all_pending += pending;
+    }
+    let deaths = (0..rounds()).filter(|&seed| kills(seed)).count();
+    assert!(
+        all_pending >= deaths,
+        "each of {deaths} died in an operation"
+    );
+    println!(
+        "{role}: {} rounds, {all_pending} pending operations",
+        rounds()
+    );
+}
+
+/// Some round of a broken twin has none.
+fn is_found_out<M: Model, T>(role: &str, model: &M, create: impl Fn(&str) -> T)
+where
+    M::Op: Words + Debug,
+    M::Ret: Words + Debug,
+{
+    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let is_caught = |seed| {
+        let name = UniqueName::new("linear-twin");
+        let _thing = create(&name);
+        let (verdict, _) = round(role, &name, model, seed);
+        matches!(verdict, Verdict::NotLinearizable(_))
+    };
+    let caught = (0..200).find(|&seed| is_caught(seed));
+    println!("{role}: caught in round {caught:?}");
+    assert!(caught.is_some(), "{role}: in no round of 200");
+}
+
+#[test]
+fn a_counter_under_a_mutex() {
+    is_linearizable("adds under a mutex", &LockedCounter, |name| {
+        Mutex::create(name, 0_u64).unwrap()
+    });
+}
+
+#[test]
+fn a_value() {
+    is_linearizable("uses a value", &Register::default(), |name| {
+        Value::create(name, [0_u64; 4]).unwrap()
+    });
+}
+
+#[test]
+fn an_atomic_value() {
+    is_linearizable("uses a number", &Register::default(), |name| {
+        AtomicValue::create(name, 0_u64).unwrap()
+    });
+}
+
+#[test]
+fn words_under_a_rwlock() {
+    is_linearizable("uses a reader-writer lock", &Register::default(), |name| {
+        RwLock::create(name, [0_u64; 2]).unwrap()
+    });
+}
+
+#[test]
+fn control_a_counter_without_a_lock_is_found_out() {
+    is_found_out("adds under no mutex", &LockedCounter, |name| {
+        AtomicValue::create(name, 0_u64).unwrap()
+    });
+}
+
+#[test]
+fn control_a_torn_value_is_found_out() {
+    is_found_out(
+        "uses four numbers as a value",
+        &Register::default(),
+        |name| AtomicArray::create(name, &[0_u64; 4]).unwrap(),
+    );
+}
+
+#[test]
+fn control_a_stale_read_is_found_out() {
+    is_found_out("reads before it is asked", &Register::default(), |name| {
+        AtomicValue::create(name, 0_u64).unwrap()
+    });
+}
