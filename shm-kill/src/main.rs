@@ -10,10 +10,12 @@
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `value.rs` | `Value`, `AtomicValue`, `Array` |
 //! | `seq_value.rs` | `SeqValue` |
+//! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod control;
 mod mutex;
+mod queue;
 mod segment;
 mod seq_value;
 // The controls are the toys that the instrument's own tests use.
@@ -38,6 +40,7 @@ fn main() -> ExitCode {
             .and(segment::commands())
             .and(mutex::commands())
             .and(value::commands())
+            .and(queue::commands())
             .and(seq_value::commands())
             .and(toy::commands())
             .and(ticket::commands())
@@ -47,6 +50,7 @@ fn main() -> ExitCode {
         segment::cases(),
         mutex::cases(),
         value::cases(),
+        queue::cases(),
         seq_value::cases(),
         control::cases(),
     ]
