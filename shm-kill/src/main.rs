@@ -22,6 +22,7 @@
 //! | `seq_value.rs` | `SeqValue` |
 //! | `shareable_list.rs` | `ShareableList` |
 //! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
+//! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod atomic;
@@ -37,6 +38,7 @@ mod once;
 mod reentrant;
 mod robust;
 mod rwlock;
+mod queue;
 mod segment;
 mod semaphore;
 mod seq_value;
@@ -77,6 +79,7 @@ fn main() -> ExitCode {
             .and(once::commands())
             .and(value::commands())
             .and(atomic::commands())
+            .and(queue::commands())
             .and(seq_value::commands())
             .and(shareable_list::commands())
             .and(faults::commands())
@@ -100,6 +103,7 @@ fn main() -> ExitCode {
         once::cases(),
         value::cases(),
         atomic::cases(),
+        queue::cases(),
         seq_value::cases(),
         shareable_list::cases(),
         control::cases(),

@@ -1,0 +1,930 @@
+//! Queues: each message is there or not, whole, once, in its place; and what the dead held goes to others.
+//!
+//! A message is named by its number; from 6 on it is a large one. A check takes out all that is left and
+//! names it in order: `1' 2 4; dead 3` says that 1 was handed out once before, and that 3 is a dead letter.
+
+use std::time::Duration;
+
+use shm_core::Place;
+use shm_core::sync::Ordering;
+use shm_lock::Patience;
+use shm_queue::raw::Control;
+use shm_queue::{ByteQueue, DeadLetter, Inspection, JoinableQueue, Options, Queue, QueueError};
+use shm_testing::Commands;
+use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
+
+use crate::segment::{die, warm_up};
+
+type Message = Vec<u8>;
+type Values = Queue<Message>;
+type Tasks = JoinableQueue<Message>;
+
+/// Those wait so long who must get something, or find out that they will not.
+const PATIENCE: Duration = Duration::from_millis(400);
+/// Those wait so long whom a victim that stands still may keep waiting.
+const SHORT: Duration = Duration::from_millis(20);
+
+fn small_queue() -> Options {
+    Options::new(3)
+        .leases(4)
+        .dead_letters(2)
+        .max_message(1000)
+        .arena_bytes(4096)
+}
+
+fn message(number: u8) -> Message {
+    vec![number; if number < 6 { 40 } else { 600 }]
+}
+
+fn number_of(bytes: &[u8]) -> u8 {
+    assert!(bytes == message(bytes[0]), "torn: {bytes:?}");
+    bytes[0]
+}
+
+pub(crate) fn cases() -> Vec<Case> {
+    [
+        puts(),
+        gets(),
+        in_place(),
+        after_deaths(),
+        whole_queues(),
+        values(),
+        tasks(),
+    ]
+    .concat()
+}
+
+fn bytes(operation: &str, state: &str) -> Case {
+    Case::new(operation, state).checked_by("byte queue")
+}
+
+fn puts() -> Vec<Case> {
+    let any = Outcomes::any;
+    let mut cases = Vec::new();
+    for (operation, one, two) in [("put small", "1", "1 4"), ("put large", "1", "1 8")] {
+        let put = two.trim_start_matches("1 ");
+        cases.extend([
+            bytes(operation, "empty queue").killed(Outcomes::switch("nothing", put)),
+            bytes(operation, "queue of one")
+                .killed(Outcomes::switch(one, two))
+                .frozen("get one", Outcomes::always(&format!("got 1; {put}")))
+                .frozen(
+                    "put five",
+                    any(&[
+                        &format!("put; 1 5 {put}"),
+                        &format!("put; 1 {put} 5"),
+                        &format!("refused; 1 {put}"),
+                    ]),
+                )
+                .frozen_and_killed(
+                    "put five",
+                    any(&[
+                        "put; 1 5",
+                        &format!("put; 1 {put} 5"),
+                        "refused; 1",
+                        &format!("refused; 1 {put}"),
+                    ]),
+                )
+                .killed_under_waiter(
+                    "put five patiently",
+                    Outcomes::rising(&["put; 1 5", &format!("put; 1 {put} 5")]),
+                ),
+            bytes(operation, "wrapped queue")
+                .killed(Outcomes::switch("1 2", &format!("1 2 {put}"))),
+            // The one who makes room takes 1 out when the victim sleeps, or before the check.
+            bytes(operation, "full queue")
+                .while_held("room")
+                .killed(Outcomes::switch("2 3", &format!("2 3 {put}"))),
+        ]);
+    }
+    for operation in ["try_put", "give up put"] {
+        cases.push(bytes(operation, "full queue").killed(Outcomes::always("1 2 3")));
+    }
+    cases
+}
+
+fn gets() -> Vec<Case> {
+    let any = Outcomes::any;
+    let large = || Outcomes::phases(&["6", "6'", "nothing"]);
+    vec![
+        bytes("get bytes", "queue of one")
+            .killed(Outcomes::switch("1", "nothing"))
+            .killed_under_waiter(
+                "get patiently",
+                Outcomes::rising(&["got 1; nothing", "got nothing; nothing"]),
+            ),
+        bytes("get bytes", "full queue")
+            .killed(Outcomes::switch("1 2 3", "2 3"))
+            .frozen("put five", any(&["refused; 2 3", "put; 2 3 5"]))
+            .frozen(
+                "get one",
+                any(&["got 1; 3", "got 2; 3", "got nothing; 2 3"]),
+            )
+            .frozen_and_killed(
+                "get one",
+                any(&[
+                    "got 1; 2 3",
+                    "got 2; 3",
+                    "got nothing; 1 2 3",
+                    "got nothing; 2 3",
+                ]),
+            ),
+        bytes("get bytes", "wrapped queue").killed(Outcomes::switch("1 2", "2")),
+        bytes("get bytes", "queue of one large")
+            .killed(large())
+            .frozen("rebuild", any(&["rebuilt; nothing", "locked; nothing"]))
+            .killed_under_waiter(
+                "get patiently",
+                Outcomes::rising(&["got 6; nothing", "got nothing; nothing"]),
+            ),
+        bytes("get bytes", "empty queue")
+            .while_held("message")
+            .killed(Outcomes::switch("5", "nothing")),
+        bytes("get_many", "full queue").killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
+        bytes("get_many", "queue of one large").killed(large()),
+        bytes("give up get", "empty queue").killed(Outcomes::always("nothing")),
+    ]
+}
+
+fn in_place() -> Vec<Case> {
+    let any = Outcomes::any;
+    vec![
+        bytes("reserve and commit", "queue of one")
+            .killed(Outcomes::switch("1", "1 8"))
+            .frozen("get one", Outcomes::always("got 1; 8"))
+            .frozen("rebuild", any(&["rebuilt; 1 8", "locked; 1 8"])),
+        bytes("reserve and drop", "queue of one").killed(Outcomes::always("1")),
+        bytes("recv_ref and drop", "queue of one")
+            .killed(Outcomes::phases(&["1", "1'", "nothing"])),
+        bytes("recv_ref and drop", "full queue")
+            .killed(Outcomes::phases(&["1 2 3", "1' 2 3", "2 3"]))
+            .frozen(
+                "get one",
+                any(&["got 1; 3", "got 2; 3", "got nothing; 2 3"]),
+            ),
+        bytes("recv_ref", "queue of one")
+            .killed(Outcomes::switch("1", "1'"))
+            .killed_under_waiter("get patiently", Outcomes::always("got 1; nothing")),
+        bytes("give_back", "full queue")
+            .killed(Outcomes::always("1' 2 3"))
+            .frozen("put five", any(&["put; 1' 2 3 5", "refused; 1' 2 3"])),
+        bytes("give_back", "wrapped queue").killed(Outcomes::always("1' 2")),
+    ]
+}
+
+/// What the dead left in the locks, and outside of them.
+fn after_deaths() -> Vec<Case> {
+    let any = Outcomes::any;
+    let mut cases = Vec::new();
+    for state in ["dead in put lock", "dead in get lock"] {
+        cases.extend([
+            bytes("put small", state)
+                .orphaned()
+                .killed(Outcomes::switch("1", "1 4")),
+            bytes("put large", state)
+                .orphaned()
+                .killed(Outcomes::switch("1", "1 8")),
+            bytes("get bytes", state)
+                .orphaned()
+                .killed(Outcomes::switch("1", "nothing")),
+            bytes("recover", state)
+                .orphaned()
+                .killed(Outcomes::always("1"))
+                .frozen("get one", any(&["got 1; nothing", "got nothing; 1"])),
+        ]);
+    }
+    let left = "1' 2' 3";
+    cases.extend([
+        bytes("put small", "dead with leases")
+            .orphaned()
+            .killed(Outcomes::switch(left, "1' 2' 3 4")),
+        bytes("get bytes", "dead with leases")
+            .orphaned()
+            .killed(Outcomes::switch(left, "1' 2'")),
+        bytes("open queue", "dead with leases")
+            .orphaned()
+            .killed(Outcomes::always(left)),
+        bytes("recover", "dead with leases")
+            .orphaned()
+            .killed(Outcomes::always(left))
+            .frozen(
+                "get one",
+                any(&["got 1; 2' 3", "got 3; 1' 2'", "got nothing; 1' 2' 3"]),
+            )
+            .frozen_and_killed(
+                "get one",
+                any(&["got 1; 2' 3", "got 3; 1' 2'", "got nothing; 1' 2' 3"]),
+            ),
+        bytes("get two", "dead with leases")
+            .orphaned()
+            .killed(Outcomes::phases(&[left, "1' 2'", "2'"])),
+    ]);
+    cases
+}
+
+fn whole_queues() -> Vec<Case> {
+    let made = || Outcomes::switch("absent", "nothing");
+    vec![
+        bytes("close", "full queue").killed(Outcomes::switch("1 2 3", "closed 1 2 3")),
+        bytes("shutdown", "full queue").killed(Outcomes::switch("1 2 3", "closed nothing")),
+        bytes("shutdown", "queue of one large").killed(Outcomes::switch("6", "closed nothing")),
+        bytes("dead_letters", "dead letters").killed(Outcomes::phases(&[
+            "nothing; dead 1 2",
+            "nothing; dead 2",
+            "nothing",
+        ])),
+        bytes("create queue", "no queue").killed(made()),
+        bytes("open or create queue", "no queue").killed(made()),
+        bytes("open or create queue", "queue of one").killed(Outcomes::always("1")),
+        bytes("open queue", "queue of one").killed(Outcomes::always("1")),
+    ]
+}
+
+fn values() -> Vec<Case> {
+    let values = |operation: &str, state: &str| Case::new(operation, state).checked_by("values");
+    vec![
+        values("put_many", "one value").killed(Outcomes::phases(&["1", "1 4", "1 4 8"])),
+        values("get value", "three values").killed(Outcomes::switch("1 2 3", "2 3")),
+        values("get_many values", "three values")
+            .killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
+        Case::new("make sender", "one value")
+            .checked_by("senders")
+            .killed(Outcomes::switch("open 1", "closed 1")),
+        // Dropped or killed, it is gone.
+        Case::new("drop sender", "one value")
+            .checked_by("senders")
+            .killed(Outcomes::always("closed 1")),
+    ]
+}
+
+fn tasks() -> Vec<Case> {
+    let tasks = |operation: &str, state: &str| Case::new(operation, state).checked_by("tasks");
+    let done = || Outcomes::switch("1' 2 3", "2 3");
+    vec![
+        tasks("take", "three tasks").killed(Outcomes::switch("1 2 3", "1' 2 3")),
+        tasks("take", "one task").killed_under_waiter("do one", Outcomes::always("did 1; nothing")),
+        tasks("take", "task of the dead")
+            .orphaned()
+            .killed(Outcomes::switch("1' 2", "1' 2'")),
+        // The holder is killed when the victim sleeps: it wakes up within a slice, and has the task.
+        tasks("take", "one task")
+            .while_held_by_the_doomed("task")
+            .killed(Outcomes::rising(&["1'", "1''"])),
+        tasks("task_done", "three tasks")
+            .killed(done())
+            .frozen("do one", Outcomes::any(&["did 2; 3", "did nothing; 2 3"])),
+        tasks("task_done after detach", "three tasks").killed(done()),
+        tasks("requeue", "three tasks")
+            .killed(Outcomes::always("1' 2 3"))
+            .frozen(
+                "do one",
+                Outcomes::any(&["did 2; 1' 3", "did 1; 2 3", "did nothing; 1' 2 3"]),
+            ),
+        tasks("drop task", "three tasks").killed(Outcomes::always("1' 2 3")),
+        tasks("join", "no tasks").killed(Outcomes::always("nothing")),
+        tasks("join", "one task")
+            .while_held("task")
+            .killed(Outcomes::always("nothing")),
+        tasks("give up join", "three tasks").killed(Outcomes::always("1 2 3")),
+        tasks("recover tasks", "poisoned tasks")
+            .orphaned()
+            .killed(Outcomes::always("2 3; dead 1")),
+        tasks("recover tasks", "more poison than room")
+            .orphaned()
+            .killed(Outcomes::always("nothing; dead 3 4")),
+    ]
+}
+
+pub(crate) fn commands() -> Commands {
+    let commands = acts(setups(Commands::new()));
+    let commands = byte_victims(commands);
+    let commands = task_victims(value_victims(commands));
+    commands
+        .check("byte queue", check::<ByteQueue>)
+        .check("values", check::<Values>)
+        .check("tasks", check::<Tasks>)
+        .check("senders", |name, _| {
+            let queue = Values::open(name).expect("the queue");
+            assert_eq!(queue.get_timeout(PATIENCE), Ok(message(1)));
+            let state = match queue.get_timeout(PATIENCE) {
+                Err(QueueError::Closed) => "closed 1",
+                Err(QueueError::Timeout) => "open 1",
+                other => panic!("{other:?}"),
+            };
+            queue.unlink().expect("it is there");
+            state
+        })
+}
+
+fn create_bytes(name: &str, options: Options, numbers: &[u8]) -> ByteQueue {
+    let queue = ByteQueue::create(name, options).expect("a new queue");
+    for &number in numbers {
+        queue.try_put(&message(number)).expect("it has room");
+    }
+    queue
+}
+
+fn create_tasks(name: &str, options: Options, numbers: &[u8]) -> Tasks {
+    let queue = Tasks::create(name, options).expect("a new queue");
+    for &number in numbers {
+        queue.try_put(message(number)).expect("it has room");
+    }
+    queue
+}
+
+fn setups(commands: Commands) -> Commands {
+    let byte_queue = |commands: Commands, state, numbers: &'static [u8]| {
+        commands.setup(state, |name| {
+            create_bytes(name, small_queue(), numbers);
+        })
+    };
+    let value_queue = |commands: Commands, state, numbers: &'static [u8]| {
+        commands.setup(state, |name| {
+            let queue = Values::create(name, small_queue()).expect("a new queue");
+            let values = numbers.iter().map(|&number| message(number));
+            queue.put_many(values).expect("it has room");
+        })
+    };
+    let task_queue = |commands: Commands, state, numbers: &'static [u8]| {
+        commands.setup(state, |name| {
+            create_tasks(name, small_queue(), numbers);
+        })
+    };
+    let commands = byte_queue(commands, "empty queue", &[]);
+    let commands = byte_queue(commands, "queue of one", &[1]);
+    let commands = byte_queue(commands, "queue of one large", &[6]);
+    let commands = byte_queue(commands, "full queue", &[1, 2, 3]);
+    let commands = value_queue(commands, "one value", &[1]);
+    let commands = value_queue(commands, "three values", &[1, 2, 3]);
+    let commands = task_queue(commands, "no tasks", &[]);
+    let commands = task_queue(commands, "one task", &[1]);
+    let commands = task_queue(commands, "three tasks", &[1, 2, 3]);
+    setups_of_the_dead(commands)
+        .setup("no queue", |_| {})
+        .setup("wrapped queue", |name| {
+            let queue = create_bytes(name, small_queue(), &[]);
+            // Nine cells, so rings of 16: the two lie on both sides of the end.
+            for _ in 0..15 {
+                queue.put(&message(5)).expect("it has room");
+                queue.get().expect("it was put");
+            }
+            for number in [1, 2] {
+                queue.put(&message(number)).expect("it has room");
+            }
+        })
+        .setup("dead letters", |name| {
+            let queue = create_bytes(name, small_queue().max_deliveries(1), &[1, 2]);
+            for _ in 0..2 {
+                let received = queue.recv_ref().expect("it was put");
+                received.give_back().expect("it is ours");
+            }
+        })
+}
+
+fn setups_of_the_dead(commands: Commands) -> Commands {
+    commands
+        .setup("dead in put lock", |name| {
+            let queue = create_bytes(name, small_queue(), &[1]);
+            let control = queue.segment().view::<Control>(0).expect("a queue");
+            let put = &control.put;
+            // SAFETY: the queue stays mapped until this process ends; no signal handler.
+            unsafe { put.lock.acquire(Patience::Endless) }.expect("it is free");
+            // Of what is written under this lock and never believed again.
+            for cache in [
+                &put.stack,
+                &put.writing,
+                &put.lowest,
+                &put.chunks,
+                &put.allocated,
+            ] {
+                cache.store(7777, Ordering::Relaxed);
+            }
+            for cache in [&put.head_seen, &put.taken] {
+                cache.store(u64::MAX / 3, Ordering::Relaxed);
+            }
+            die();
+        })
+        .setup("dead in get lock", |name| {
+            let queue = create_bytes(name, small_queue(), &[1]);
+            let control = queue.segment().view::<Control>(0).expect("a queue");
+            let get = &control.get;
+            // SAFETY: as above.
+            unsafe { get.lock.acquire(Patience::Endless) }.expect("it is free");
+            for cache in [&get.leased, &get.dead] {
+                cache.store(7777, Ordering::Relaxed);
+            }
+            for cache in [&get.tail_seen, &get.next_expiry] {
+                cache.store(u64::MAX / 3, Ordering::Relaxed);
+            }
+            die();
+        })
+        .setup("dead with leases", |name| {
+            let queue = create_bytes(name, small_queue(), &[1, 2, 3]);
+            let _first = queue.recv_ref().expect("it was put");
+            let _second = queue.recv_ref().expect("it was put");
+            let _reservation = queue.try_reserve(600).expect("there is room");
+            die();
+        })
+        .setup("task of the dead", |name| {
+            let queue = create_tasks(name, small_queue(), &[1, 2]);
+            let _task = queue.get().expect("it was put");
+            die();
+        })
+        .setup("poisoned tasks", |name| {
+            let queue = create_tasks(name, small_queue().max_deliveries(1), &[1, 2, 3]);
+            let _task = queue.get().expect("it was put");
+            die();
+        })
+        .setup("more poison than room", |name| {
+            let queue = create_tasks(name, small_queue().max_deliveries(1), &[1, 2, 3]);
+            let mut tasks: Vec<_> = (0..3).map(|_| queue.get().expect("it was put")).collect();
+            queue.put(message(4)).expect("it has room");
+            tasks.push(queue.get().expect("it was put"));
+            die();
+        })
+}
+
+fn acts(commands: Commands) -> Commands {
+    let get = |name: &str, patience| match open(name).get_timeout(patience) {
+        Ok(bytes) => format!("got {}", number_of(&bytes)),
+        Err(QueueError::Timeout) => "got nothing".to_owned(),
+        Err(other) => panic!("{other}"),
+    };
+    let put = |name: &str, patience| match open(name).put_timeout(&message(5), patience) {
+        Ok(()) => "put",
+        Err(QueueError::Timeout) => "refused",
+        Err(other) => panic!("{other}"),
+    };
+    commands
+        .act("get one", move |name| get(name, SHORT))
+        .act("get patiently", move |name| get(name, PATIENCE))
+        .act("put five", move |name| put(name, SHORT))
+        .act("put five patiently", move |name| put(name, 10 * PATIENCE))
+        .act("rebuild", |name| {
+            let queue = open(name);
+            match locks_are_free(&queue) {
+                true => queue.recover().map_or("failed", |_| "rebuilt"),
+                false => "locked",
+            }
+        })
+        .act("do one", |name| {
+            let queue = Tasks::open(name).expect("the queue");
+            match queue.get_timeout(PATIENCE) {
+                Ok(task) => {
+                    let number = number_of(&task);
+                    task.task_done().expect("it is ours");
+                    format!("did {number}")
+                }
+                Err(QueueError::Timeout) => "did nothing".to_owned(),
+                Err(other) => panic!("{other}"),
+            }
+        })
+        .hold("room", |name, until_told| {
+            until_told();
+            let bytes = open(name).get_timeout(10 * PATIENCE).expect("it is full");
+            assert_eq!(number_of(&bytes), 1);
+        })
+        .hold("message", |name, until_told| {
+            until_told();
+            let queue = open(name);
+            queue
+                .put_timeout(&message(5), 10 * PATIENCE)
+                .expect("it is empty");
+        })
+        .hold("task", |name, until_told| {
+            let queue = Tasks::open(name).expect("the queue");
+            let task = queue.get_timeout(PATIENCE).expect("it was put");
+            until_told();
+            task.task_done().expect("it is ours");
+        })
+}
+
+/// Whether a `recover`, which takes both locks, would not wait for a victim that stands still.
+fn locks_are_free(queue: &ByteQueue) -> bool {
+    let control = queue.segment().view::<Control>(0).expect("a queue");
+    [&control.put.lock, &control.get.lock].iter().all(|lock| {
+        // SAFETY: the queue stays mapped while this process has it; no signal handler.
+        let is_free = unsafe { lock.acquire(Patience::None) }.is_ok();
+        if is_free {
+            // SAFETY: just taken.
+            unsafe { lock.unlock() };
+        }
+        is_free
+    })
+}
+
+fn open(name: &str) -> ByteQueue {
+    ByteQueue::open(name).expect("the queue")
+}
+
+fn byte_victims(commands: Commands) -> Commands {
+    in_place_victims(whole_queue_victims(commands))
+        .victim("put small", |name| {
+            let (queue, message) = (open(name), message(4));
+            mark_start();
+            let result = queue.put(&message);
+            mark_end();
+            result.expect("there is room, or will be");
+        })
+        .victim("put large", |name| {
+            let (queue, message) = (open(name), message(8));
+            mark_start();
+            let result = queue.put(&message);
+            mark_end();
+            result.expect("there is room, or will be");
+        })
+        .victim("try_put", |name| {
+            let (queue, message) = (open(name), message(4));
+            mark_start();
+            let result = queue.try_put(&message);
+            mark_end();
+            assert_eq!(result, Err(QueueError::Full));
+        })
+        .victim("give up put", |name| {
+            let (queue, message) = (open(name), message(4));
+            mark_start();
+            let result = queue.put_timeout(&message, Duration::from_millis(2));
+            mark_end();
+            assert_eq!(result, Err(QueueError::Timeout));
+        })
+        .victim("get bytes", |name| {
+            let (queue, mut bytes) = (open(name), Vec::with_capacity(1000));
+            mark_start();
+            let result = queue.get_into(&mut bytes);
+            mark_end();
+            result.expect("there is one, or will be");
+            number_of(&bytes);
+        })
+        .victim("get two", |name| {
+            let (queue, mut bytes) = (open(name), Vec::with_capacity(1000));
+            mark_start();
+            let first = queue.get_into(&mut bytes);
+            let second = queue.recover().and_then(|_| queue.get_into(&mut bytes));
+            mark_end();
+            first.and(second).expect("there were three");
+            assert_eq!(number_of(&bytes), 1, "the oldest");
+        })
+        .victim("get_many", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.get_many(10);
+            mark_end();
+            assert!(!result.expect("there are some").is_empty());
+        })
+        .victim("give up get", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.get_timeout(Duration::from_millis(2));
+            mark_end();
+            assert_eq!(result, Err(QueueError::Timeout));
+        })
+}
+
+fn in_place_victims(commands: Commands) -> Commands {
+    commands
+        .victim("reserve and commit", |name| {
+            let queue = open(name);
+            mark_start();
+            let mut reservation = queue.reserve(600).expect("there is room");
+            reservation.fill(8);
+            let result = reservation.commit();
+            mark_end();
+            result.expect("it is open");
+        })
+        .victim("reserve and drop", |name| {
+            let queue = open(name);
+            mark_start();
+            drop(queue.reserve(600).expect("there is room"));
+            mark_end();
+        })
+        .victim("recv_ref and drop", |name| {
+            let queue = open(name);
+            mark_start();
+            drop(queue.recv_ref().expect("there is one"));
+            mark_end();
+        })
+        .victim("recv_ref", |name| {
+            let queue = open(name);
+            mark_start();
+            let received = queue.recv_ref();
+            mark_end();
+            drop(received.expect("there is one"));
+        })
+        .victim("give_back", |name| {
+            let queue = open(name);
+            let received = queue.recv_ref().expect("there is one");
+            mark_start();
+            let result = received.give_back();
+            mark_end();
+            result.expect("it is ours");
+        })
+}
+
+fn whole_queue_victims(commands: Commands) -> Commands {
+    commands
+        .victim("close", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.close();
+            mark_end();
+            result.expect("nothing stands in the way");
+        })
+        .victim("shutdown", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.shutdown(true);
+            mark_end();
+            result.expect("nothing stands in the way");
+        })
+        .victim("recover", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.recover();
+            mark_end();
+            result.expect("nothing stands in the way");
+        })
+        .victim("dead_letters", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.dead_letters();
+            mark_end();
+            assert_eq!(result.expect("nothing stands in the way").len(), 2);
+        })
+        .victim("create queue", |name| {
+            warm_up();
+            mark_start();
+            let result = ByteQueue::create(Place::named(name), small_queue());
+            mark_end();
+            result.expect("a new queue");
+        })
+        .victim("open or create queue", |name| {
+            warm_up();
+            mark_start();
+            let result = ByteQueue::open_or_create(name, small_queue());
+            mark_end();
+            result.expect("one of the two");
+        })
+        .victim("open queue", |name| {
+            warm_up();
+            mark_start();
+            let result = ByteQueue::open(name);
+            mark_end();
+            result.expect("it is there");
+        })
+}
+
+fn value_victims(commands: Commands) -> Commands {
+    let open = |name: &str| Values::open(name).expect("the queue");
+    commands
+        .victim("put_many", move |name| {
+            let (queue, values) = (open(name), [message(4), message(8)]);
+            mark_start();
+            let result = queue.put_many(values);
+            mark_end();
+            result.expect("there is room");
+        })
+        .victim("get value", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.get();
+            mark_end();
+            assert_eq!(result, Ok(message(1)));
+        })
+        .victim("get_many values", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.get_many(10);
+            mark_end();
+            assert_eq!(result.map(|values| values.len()), Ok(3));
+        })
+        .victim("make sender", move |name| {
+            let queue = open(name);
+            mark_start();
+            let sender = queue.sender();
+            mark_end();
+            std::mem::forget(sender.expect("it is open"));
+        })
+        .victim("drop sender", move |name| {
+            let queue = open(name);
+            let sender = queue.sender().expect("it is open");
+            mark_start();
+            drop(sender);
+            mark_end();
+        })
+}
+
+fn task_victims(commands: Commands) -> Commands {
+    let open = |name: &str| Tasks::open(name).expect("the queue");
+    commands
+        .victim("take", move |name| {
+            let queue = open(name);
+            mark_start();
+            let task = queue.get();
+            mark_end();
+            std::mem::forget(task.expect("there is one, or will be"));
+        })
+        .victim("task_done", move |name| {
+            let queue = open(name);
+            let task = queue.get().expect("there is one");
+            mark_start();
+            let result = task.task_done();
+            mark_end();
+            result.expect("it is ours");
+        })
+        .victim("task_done after detach", move |name| {
+            let queue = open(name);
+            let _value = queue.get().expect("there is one").detach();
+            mark_start();
+            let result = queue.task_done();
+            mark_end();
+            result.expect("it is ours");
+        })
+        .victim("requeue", move |name| {
+            let queue = open(name);
+            let task = queue.get().expect("there is one");
+            mark_start();
+            let result = task.requeue();
+            mark_end();
+            result.expect("it is ours");
+        })
+        .victim("drop task", move |name| {
+            let queue = open(name);
+            let task = queue.get().expect("there is one");
+            mark_start();
+            drop(task);
+            mark_end();
+        })
+        .victim("join", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.join();
+            mark_end();
+            result.expect("nothing stands in the way");
+        })
+        .victim("give up join", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.join_timeout(Duration::from_millis(2));
+            mark_end();
+            assert_eq!(result, Err(QueueError::Timeout));
+        })
+        .victim("recover tasks", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.recover();
+            mark_end();
+            result.expect("nothing stands in the way");
+        })
+}
+
+/// What a check needs of a queue, whichever it is.
+trait Subject: Sized {
+    fn attach(name: &str) -> Result<Self, shm_core::Error>;
+    /// The first message, and how often it was handed out before, where that can be told.
+    fn take(&self) -> Result<(Message, u8), QueueError>;
+    fn give(&self, message: Message) -> Result<(), QueueError>;
+    fn settle(&self);
+    fn look(&self) -> Inspection;
+    fn letters(&self) -> Vec<DeadLetter>;
+    fn room(&self) -> usize;
+    fn remove(&self);
+}
+
+macro_rules! subject {
+    ($queue:ty, $take:expr, $give:expr) => {
+        impl Subject for $queue {
+            fn attach(name: &str) -> Result<Self, shm_core::Error> {
+                Self::open(name)
+            }
+
+            fn take(&self) -> Result<(Message, u8), QueueError> {
+                let take: fn(&Self) -> Result<(Message, u8), QueueError> = $take;
+                take(self)
+            }
+
+            fn give(&self, message: Message) -> Result<(), QueueError> {
+                let give: fn(&Self, Message) -> Result<(), QueueError> = $give;
+                give(self, message)
+            }
+
+            fn settle(&self) {
+                self.recover().expect("nothing stands in the way");
+            }
+
+            fn look(&self) -> Inspection {
+                self.inspect().expect("nothing stands in the way")
+            }
+
+            fn letters(&self) -> Vec<DeadLetter> {
+                self.dead_letters().expect("nothing stands in the way")
+            }
+
+            fn room(&self) -> usize {
+                self.capacity()
+            }
+
+            fn remove(&self) {
+                self.unlink().expect("it is there");
+            }
+        }
+    };
+}
+
+subject!(
+    ByteQueue,
+    |queue| queue
+        .try_recv_ref()
+        .map(|received| (received.to_vec(), received.deliveries() - 1)),
+    |queue, message| queue.try_put(&message)
+);
+subject!(
+    Values,
+    |queue| queue.try_get().map(|value| (value, 0)),
+    |queue, message| queue.try_put(message).map_err(|refused| refused.error)
+);
+subject!(
+    Tasks,
+    |queue| {
+        let task = queue.try_get()?;
+        let (value, before) = (task.to_vec(), task.deliveries() - 1);
+        task.task_done().map(|()| (value, before))
+    },
+    |queue, message| queue.try_put(message).map_err(|refused| refused.error)
+);
+
+/// Names all that is in the queue, and sees that nothing of it is lost to use.
+fn check<S: Subject>(name: &str, acted: Option<&str>) -> String {
+    let queue = match S::attach(name) {
+        Ok(queue) => queue,
+        Err(shm_core::Error::NotFound { .. }) => return "absent".to_owned(),
+        Err(other) => panic!("{other}"),
+    };
+    queue.settle();
+    let seen = queue.look();
+    assert!(seen.writing == 0 && seen.leases.is_empty(), "{seen:?}");
+    let left = drain(&queue);
+    assert_eq!(left.len(), seen.len, "{left:?}");
+    let letters = queue.letters();
+    assert_eq!(letters.len(), seen.dead_letters);
+    all_is_usable(&queue, seen.closed);
+    queue.remove();
+    let mut label = acted.map_or(String::new(), |acted| format!("{acted}; "));
+    if seen.closed {
+        label += "closed ";
+    }
+    label += &match left.is_empty() {
+        true => "nothing".to_owned(),
+        false => left.join(" "),
+    };
+    if !letters.is_empty() {
+        let numbers = letters
+            .iter()
+            .map(|letter| letter_number(&letter.bytes).to_string());
+        label += &format!("; dead {}", numbers.collect::<Vec<_>>().join(" "));
+    }
+    label
+}
+
+/// An encoded value begins with its length.
+fn letter_number(bytes: &[u8]) -> u8 {
+    let last = *bytes.last().expect("not empty");
+    assert!(bytes.ends_with(&message(last)), "torn: {bytes:?}");
+    last
+}
+
+fn drain<S: Subject>(queue: &S) -> Vec<String> {
+    let mut left = Vec::new();
+    loop {
+        match queue.take() {
+            Ok((bytes, before)) => {
+                let number = number_of(&bytes);
+                left.push(format!("{number}{}", "'".repeat(before.into())));
+            }
+            Err(QueueError::Empty | QueueError::Closed) => return left,
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+/// The empty queue takes as many messages as it was made for, small and large, and gives all of them.
+fn all_is_usable<S: Subject>(queue: &S, closed: bool) {
+    queue.settle();
+    let seen = queue.look();
+    assert_eq!(
+        (seen.len, seen.dead_letters, seen.arena_used),
+        (0, 0, 0),
+        "{seen:?}"
+    );
+    if closed {
+        assert_eq!(queue.give(message(1)), Err(QueueError::Closed));
+        return;
+    }
+    for number in [2, 7, 3] {
+        for _ in 0..queue.room() {
+            queue.give(message(number)).expect("all of its room");
+        }
+        assert_eq!(queue.give(message(1)), Err(QueueError::Full));
+        let all = vec![number.to_string(); queue.room()];
+        assert_eq!(drain(queue), all);
+    }
+}
