@@ -55,7 +55,10 @@ impl Counted {
     /// Counts one half more.
     pub(crate) fn new(inner: &Arc<Inner>, half: Half) -> Result<Self, QueueError> {
         let (slot, uses) = inner.segment.participant()?;
-        let word = inner.halves.get(slot).ok_or(QueueError::TooManyParticipants)?;
+        let word = inner
+            .halves
+            .get(slot)
+            .ok_or(QueueError::TooManyParticipants)?;
         let side = inner.put_side(Patience::Endless)?;
         if half == Half::Sender {
             if inner.raw.is_closed() {
@@ -72,6 +75,7 @@ impl Counted {
         }
         word.store(counts.wrapping_add(half.one()), Ordering::Relaxed);
         drop(side);
+        inner.is_owner_now();
         Ok(Self {
             inner: Arc::clone(inner),
             half,
@@ -85,7 +89,9 @@ impl Counted {
 
     fn end(&self) -> Result<(), QueueError> {
         let (slot, _) = self.inner.segment.participant()?;
-        let side = self.inner.put_side(std::time::Duration::from_secs(1).into())?;
+        let side = self
+            .inner
+            .put_side(std::time::Duration::from_secs(1).into())?;
         if let Some(word) = self.inner.halves.get(slot) {
             // Relaxed: under the put lock.
             let counts = word.load(Ordering::Relaxed);
@@ -124,7 +130,7 @@ impl Inner {
     }
 
     /// Closes a queue that had senders and has none.
-    pub(crate) fn close_without_senders(&self) -> Result<(), QueueError> {
+    pub(crate) fn close_without_senders(&self, patience: Patience) -> Result<(), QueueError> {
         let is_due = || {
             // Relaxed: a hint, or under the put lock.
             let state = self.raw.control.state.load(Ordering::Relaxed);
@@ -132,7 +138,7 @@ impl Inner {
             open_with_senders == Control::HAD_SENDERS && self.count(Half::Sender) == 0
         };
         if is_due() {
-            let side = self.put_side(std::time::Duration::from_secs(1).into())?;
+            let side = self.put_side(patience)?;
             if is_due() {
                 self.close_under(side, false);
             }

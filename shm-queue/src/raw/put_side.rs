@@ -113,7 +113,8 @@ impl<'a> PutSide<'a> {
             queue.set_run(chunk, chunks_for(len), true);
         }
         let writing = put.writing.load(Ordering::Relaxed);
-        put.writing.store(writing.wrapping_add(1), Ordering::Relaxed);
+        put.writing
+            .store(writing.wrapping_add(1), Ordering::Relaxed);
         // From here on the chunks are the owner's. Relaxed: read under a lock.
         cell.word
             .store(Word::writing(owner).to_bits(), Ordering::Relaxed);
@@ -219,7 +220,11 @@ impl<'a> PutSide<'a> {
             Some(first) => first,
             None => {
                 self.take_freed()?;
-                queue.find_run(count).ok_or(Refused::Full)?
+                queue.find_run(count).ok_or_else(|| {
+                    // PAIR queue-signal: after the sleeper's fence, before its sleep.
+                    queue.control.put.starved.store(1, Ordering::Relaxed);
+                    Refused::Full
+                })?
             }
         };
         let allocated = &queue.control.put.allocated;
