@@ -74,6 +74,7 @@ impl Counted {
         }
         word.store(counts.wrapping_add(1 << half.shift()), Ordering::Relaxed);
         drop(side);
+        inner.is_owner_now();
         Ok(Self {
             inner: Arc::clone(inner),
             half,
@@ -131,7 +132,7 @@ impl Inner {
     }
 
     /// Closes a queue that had senders and has none.
-    pub(crate) fn close_without_senders(&self) -> Result<(), QueueError> {
+    pub(crate) fn close_without_senders(&self, patience: Patience) -> Result<(), QueueError> {
         let is_due = || {
             // Relaxed: a hint, or under the put lock.
             let state = self.raw.control.state.load(Ordering::Relaxed);
@@ -139,7 +140,7 @@ impl Inner {
             open_with_senders == Control::HAD_SENDERS && self.count(Half::Sender) == 0
         };
         if is_due() {
-            let side = self.put_side(std::time::Duration::from_secs(1).into())?;
+            let side = self.put_side(patience)?;
             if is_due() {
                 self.close_under(side, false);
             }

@@ -6,7 +6,9 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
-use shm_core::{Deadline, Error, Kind, Place, Segment, Spec, deadline, fork, layout as bytes};
+use shm_core::{
+    Deadline, Error, Kind, Place, Segment, Spec, deadline, fork, futex, layout as bytes,
+};
 use shm_lock::{Patience, RawLockError};
 
 use crate::error::{CreateError, QueueError};
@@ -37,6 +39,8 @@ pub(crate) struct Inner {
     /// Senders and receivers of each participant (`halves.rs`).
     pub(crate) halves: Mapped<[AtomicU64]>,
     pub(crate) detached: Mutex<Detached>,
+    /// The process (`fork::stamp`) whose participant slot is free of what its last user left.
+    settled: AtomicU64,
     /// Last: everything above lies in it.
     pub(crate) segment: Segment,
 }
@@ -154,22 +158,38 @@ impl Inner {
             strategy: AtomicU32::new(WaitStrategy::default().to_bits()),
             halves,
             detached: Mutex::default(),
+            settled: AtomicU64::new(0),
             segment,
         });
         inner.settle_predecessor();
         Ok(inner)
     }
 
+    /// For one who took a message or room: if that made this process a participant, as a forked
+    /// child's first time does, its slot may have had another user before.
+    #[inline]
+    pub(crate) fn is_owner_now(&self) {
+        // Relaxed: a number on its own.
+        if self.settled.load(Ordering::Relaxed) != fork::peek() {
+            self.settle_predecessor();
+        }
+    }
+
     /// What a dead process left that had our participant slot before us names that slot; so nobody
     /// would find it dead. Errors are for the first operation to report.
+    #[cold]
     fn settle_predecessor(&self) {
         let Ok(me) = self.owner() else { return };
+        // Relaxed: a number on its own.
+        self.settled.store(fork::stamp(), Ordering::Relaxed);
         let mut owners = self.raw.words().filter_map(|word| {
             let word = word.ok()?.1;
             word.is_owned().then(|| word.owner())
         });
-        if owners.any(|owner| owner.slot() == me.slot() && owner != me) {
-            let _ = self.recover(MOMENT.into());
+        let left = owners.any(|owner| owner.slot() == me.slot() && owner != me);
+        if left && self.recover(MOMENT.into()).is_err() {
+            // Relaxed: as above. Another time.
+            self.settled.store(0, Ordering::Relaxed);
         }
     }
 
@@ -249,24 +269,65 @@ impl Inner {
     }
 
     /// After a sleep in which nothing happened: somebody may have died, or kept a task for too long.
+    /// Takes until `deadline` at most; what stands in the way now is left for another time.
     #[cold]
-    pub(crate) fn look_after_others(&self) -> Result<(), QueueError> {
-        let (now, looked) = (deadline::now(), &self.raw.control.looked);
-        if self.next_expiry().is_some_and(Deadline::is_past) {
-            let taken_back = self.get_side(MOMENT.into())?.take_back_expired(now)?;
-            self.raw.control.not_empty.notify(taken_back, None);
+    pub(crate) fn look_after_others(&self, deadline: Option<Deadline>) -> Result<(), QueueError> {
+        let until = Deadline::earliest(deadline, MOMENT);
+        match self.look_until(Patience::Until(until)) {
+            Err(QueueError::Timeout) => Ok(()),
+            result => result,
         }
-        // Relaxed: a hint.
-        let last = looked.load(Ordering::Relaxed);
-        if now.saturating_sub(last) < JUST.as_nanos() as u64 && last <= now {
+    }
+
+    fn look_until(&self, patience: Patience) -> Result<(), QueueError> {
+        let now = deadline::now();
+        if self.next_expiry().is_some_and(Deadline::is_past) {
+            let taken_back = self.get_side(patience)?.take_back_expired(now)?;
+            self.raw.control.not_empty.notify(taken_back, None);
+            // Some of them may be dead letters now.
+            self.tell_producers(taken_back);
+        }
+        if !self.is_my_turn(now, JUST) {
             return Ok(());
         }
         if !self.segment.dead_participants().is_empty() {
-            self.recover(MOMENT.into())?;
+            self.recover(patience)?;
         }
-        self.close_without_senders()?;
-        looked.store(now, Ordering::Relaxed);
-        Ok(())
+        self.close_without_senders(patience)
+    }
+
+    /// Whether nobody has looked for the dead within `interval`; then it is the caller's turn, and
+    /// not another's.
+    fn is_my_turn(&self, now: u64, interval: Duration) -> bool {
+        let looked = &self.raw.control.looked;
+        // Relaxed, both: a hint. One who dies in its turn leaves it to the next.
+        let last = looked.load(Ordering::Relaxed);
+        let is_due = u128::from(now.abs_diff(last)) >= interval.as_nanos();
+        is_due
+            && looked
+                .compare_exchange(last, now, Ordering::Relaxed, Ordering::Relaxed)
+                .is_ok()
+    }
+
+    /// For those who never sleep, since there always is something, or since they only try: looks after
+    /// others if nobody has for a slice. Says whether it did.
+    pub(crate) fn look_now_and_then(&self) -> bool {
+        let is_due = self.is_my_turn(deadline::now_roughly(), futex::SLICE);
+        if is_due {
+            self.look_for_the_dead();
+        }
+        is_due
+    }
+
+    #[cold]
+    #[inline(never)]
+    fn look_for_the_dead(&self) {
+        let patience = Patience::Until(Deadline::after(futex::SLICE));
+        // The caller has what it came for, or not. Errors are for the next operation to report.
+        if !self.segment.dead_participants().is_empty() {
+            let _ = self.recover(patience);
+        }
+        let _ = self.close_without_senders(patience);
     }
 
     // ---- bytes -------------------------------------------------------------------------------
@@ -350,9 +411,15 @@ impl Inner {
 
     /// Gives memory to the arena, at least up to chunk `end`; says up to which.
     pub(crate) fn grow(&self, start: u32, end: u32) -> Result<u32, Refused> {
-        let end = end
+        let ahead = end
             .max(start.saturating_add(GROWTH))
             .min(self.layout.limits.chunks);
+        // Where there is little left, what is needed.
+        self.allocate(start, ahead)
+            .or_else(|_| self.allocate(start, end))
+    }
+
+    fn allocate(&self, start: u32, end: u32) -> Result<u32, Refused> {
         let offset = self.layout.arena_at + start as usize * CHUNK;
         let len = (end.saturating_sub(start)) as usize * CHUNK;
         match self.segment.allocate(offset, len) {

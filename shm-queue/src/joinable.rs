@@ -133,7 +133,7 @@ impl<T, C> JoinableQueue<T, C> {
                 return Err(QueueError::Timeout);
             }
             if !idle.sleep(announced, inner.until(deadline)) {
-                inner.look_after_others()?;
+                inner.look_after_others(deadline)?;
             }
         }
     }

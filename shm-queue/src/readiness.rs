@@ -95,7 +95,7 @@ impl Shared {
                 .sleep(announced, self.inner.until(None))
             {
                 // What is wrong with the queue is for the getters to hear.
-                let _ = self.inner.look_after_others();
+                let _ = self.inner.look_after_others(None);
             } else if raw.has_messages() {
                 // This thread takes none: another sleeper may want it.
                 raw.control.not_empty.pass_on();

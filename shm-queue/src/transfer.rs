@@ -4,6 +4,7 @@
 //! under the lock, copied outside, and then committed or finished under the lock: so an unfinished put, slow,
 //! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody.
 
+use shm_core::sync::Ordering;
 use shm_lock::Patience;
 
 use crate::error::QueueError;
@@ -95,11 +96,10 @@ impl Inner {
             };
             match result {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
-                Ok(()) => {
+                result => {
                     waiting.done(|| self.raw.has_room());
-                    return Ok(());
+                    return result;
                 }
-                result => return result,
             }
         }
     }
@@ -161,6 +161,7 @@ impl Inner {
 
     fn put_large(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let claim = self.claim(&self.put_side(patience)?, len)?;
+        self.is_owner_now();
         self.copy_in(claim, bytes);
         self.commit(claim)
     }
@@ -179,11 +180,11 @@ impl Inner {
             drop(side);
             match claim {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
-                Ok(claim) => {
+                result => {
                     waiting.done(|| self.raw.has_room());
-                    return Ok(claim);
+                    self.is_owner_now();
+                    return result;
                 }
-                result => return result,
             }
         }
     }
@@ -204,7 +205,7 @@ impl Inner {
     pub(crate) fn abandon(&self, claim: Claim) -> Result<(), QueueError> {
         self.put_side(Patience::Endless)?
             .abandon(self.owner()?, claim)?;
-        self.raw.control.not_full.notify(1, None);
+        self.raw.notify_producers(1);
         Ok(())
     }
 
@@ -242,11 +243,10 @@ impl Inner {
         loop {
             match attempt() {
                 Err(QueueError::Empty) if waiting.again(|| self.raw.has_messages())? => {}
-                Ok(got) => {
+                result => {
                     waiting.done(|| self.raw.has_messages());
-                    return Ok(got);
+                    return result;
                 }
-                result => return result,
             }
         }
     }
@@ -269,7 +269,8 @@ impl Inner {
         let lease = self.lease(&side, front)?;
         drop(side);
         self.copy_out(index, chunk, len, out)?;
-        self.get_side(Patience::Endless)?.finish(lease)?;
+        self.end_leases(&[lease])?;
+        self.was_handed_out();
         Ok(())
     }
 
@@ -344,6 +345,7 @@ impl Inner {
             self.wait_for(patience, || self.lease_some(&mut leases, most, patience))?;
         }
         self.tell_producers(leases.len() as u32);
+        self.was_handed_out();
         Ok(leases)
     }
 
@@ -378,6 +380,7 @@ impl Inner {
         };
         // Room in the queue, though not yet in the arena.
         self.tell_producers(1);
+        self.was_handed_out();
         Ok(lease)
     }
 
@@ -406,6 +409,16 @@ impl Inner {
 
     /// Ends leases: the messages are finished. `Stale` if one was not ours any more.
     pub(crate) fn finish_many(&self, leases: &[Lease]) -> Result<(), QueueError> {
+        let were_ours = self.end_leases(leases)?;
+        self.tell_producers(leases.len() as u32);
+        match were_ours {
+            true => Ok(()),
+            false => Err(QueueError::Stale),
+        }
+    }
+
+    /// The part of it that consumers see. Says whether all were ours still.
+    fn end_leases(&self, leases: &[Lease]) -> Result<bool, QueueError> {
         let side = self.get_side(Patience::Endless)?;
         let were_all = !side.may_lease();
         let mut were_ours = true;
@@ -413,29 +426,46 @@ impl Inner {
             were_ours &= side.finish(*lease)?;
         }
         drop(side);
-        let count = leases.len() as u32;
-        self.tell_producers(count);
+        self.may_lease_again(were_all, leases.len());
+        Ok(were_ours)
+    }
+
+    /// If all leases were given out until now, somebody may wait for leave to have one.
+    fn may_lease_again(&self, were_all: bool, count: usize) {
         if were_all {
-            // Somebody may wait for leave to have one.
-            self.raw.control.not_empty.notify(count, None);
+            self.raw.control.not_empty.notify(count as u32, None);
         }
-        match were_ours {
-            true => Ok(()),
-            false => Err(QueueError::Stale),
+    }
+
+    /// After a lease was given to this process. Where others have some, and there always is something to
+    /// get, nobody else would see that they died.
+    #[inline]
+    fn was_handed_out(&self) {
+        self.is_owner_now();
+        // Relaxed: a hint.
+        if self.raw.control.get.leased.load(Ordering::Relaxed) > 1 {
+            self.look_now_and_then();
         }
     }
 
     /// Ends a lease: the message goes back, or is put aside if it was delivered often enough.
     pub(crate) fn give_back(&self, lease: Lease) -> Result<Returned, QueueError> {
         let returned = self.get_side(Patience::Endless)?.give_back(lease)?;
+        // There is a message more, or leave to have one.
         self.raw.control.not_empty.notify(1, None);
-        self.tell_idle();
+        if returned != Returned::Ready {
+            self.tell_producers(1);
+        }
         Ok(returned)
     }
 
     /// Ends a lease: the message is put aside.
     pub(crate) fn bury(&self, lease: Lease, reason: u32) -> Result<(), QueueError> {
-        self.get_side(Patience::Endless)?.bury(lease, reason)?;
+        let side = self.get_side(Patience::Endless)?;
+        let were_all = !side.may_lease();
+        side.bury(lease, reason)?;
+        drop(side);
+        self.may_lease_again(were_all, 1);
         self.tell_producers(1);
         Ok(())
     }
@@ -443,11 +473,8 @@ impl Inner {
     /// After something was taken out or finished.
     #[inline]
     pub(crate) fn tell_producers(&self, count: u32) {
-        // Where some may need space and others only a place, one who is woken may not be the one who can go on.
-        let alike = self.raw.limits.chunks == 0;
-        let count = if alike { count } else { u32::MAX };
-        self.raw.control.not_full.notify(count, None);
-        // After the fence of `notify`.
+        self.raw.notify_producers(count);
+        // After the fence of that.
         if self.raw.control.idle.may_sleep() {
             self.tell_idle();
         }

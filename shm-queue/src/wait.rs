@@ -55,6 +55,7 @@ pub(crate) struct Waiting<'a> {
     spins: bool,
     announced: Option<u32>,
     slept: bool,
+    looked: bool,
 }
 
 impl<'a> Waiting<'a> {
@@ -74,6 +75,7 @@ impl<'a> Waiting<'a> {
             spins: several && strategy == WaitStrategy::Spin,
             announced: None,
             slept: false,
+            looked: false,
         }
     }
 
@@ -83,7 +85,12 @@ impl<'a> Waiting<'a> {
     /// The last attempt before a sleep is made after it was announced: see PAIR queue-signal.
     pub(crate) fn again(&mut self, news: impl Fn() -> bool) -> Result<bool, QueueError> {
         let deadline = match self.patience {
-            Patience::None => return Ok(false),
+            // It does not wait, but what the dead have is nobody's.
+            Patience::None if self.looked => return Ok(false),
+            Patience::None => {
+                self.looked = true;
+                return Ok(self.inner.look_now_and_then());
+            }
             patience => deadline_of(patience),
         };
         while self.looks > 0 {
@@ -102,7 +109,7 @@ impl<'a> Waiting<'a> {
         self.slept = true;
         let until = self.inner.until(deadline);
         if !self.signal.sleep(word, until) {
-            self.inner.look_after_others()?;
+            self.inner.look_after_others(deadline)?;
         }
         Ok(true)
     }
@@ -111,7 +118,7 @@ impl<'a> Waiting<'a> {
         self.looks -= 1;
         if self.spins && self.looks == 0 {
             self.looks = ROUND;
-            self.inner.look_after_others()?;
+            self.inner.look_after_others(deadline)?;
         }
         if self.spins && deadline.is_some_and(Deadline::is_past) {
             return Err(QueueError::Timeout);
@@ -124,7 +131,7 @@ impl<'a> Waiting<'a> {
         Ok(())
     }
 
-    /// After success: others may sleep for what is left.
+    /// At the end, whatever it is: others may sleep for what is left.
     pub(crate) fn done(&self, more: impl Fn() -> bool) {
         if self.slept {
             self.signal.pass_on();

@@ -58,7 +58,8 @@ pub struct Producers {
     pub chunks: AtomicU32,
     /// Chunks from the start of the arena that have memory.
     pub allocated: AtomicU32,
-    reserved: AtomicU32,
+    /// Not 0: a producer found room in the queue, but too few chunks.
+    pub starved: AtomicU32,
 }
 
 /// What consumers write, under the get lock.
@@ -184,7 +185,7 @@ impl Default for Control {
                 lowest: AtomicU32::new(0),
                 chunks: AtomicU32::new(0),
                 allocated: AtomicU32::new(0),
-                reserved: AtomicU32::new(0),
+                starved: AtomicU32::new(0),
             }),
             tail: Apart::default(),
             get: Apart(Consumers {

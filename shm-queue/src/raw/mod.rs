@@ -328,6 +328,18 @@ impl RawQueue {
         tail.wrapping_sub(head).wrapping_add(writing) < u64::from(self.limits.capacity)
     }
 
+    /// Wakes up to `count` producers, after so many messages went. If one of them lacks chunks, it wakes
+    /// all: the one that was woken may find too few for its message, while another's would fit.
+    #[inline]
+    pub fn notify_producers(&self, count: u32) {
+        let starved = &self.control.put.starved;
+        // Relaxed, both: behind the fence of PAIR queue-signal. Who is not helped by the wake says so again.
+        let is_starved =
+            || starved.load(Ordering::Relaxed) != 0 && starved.swap(0, Ordering::Relaxed) != 0;
+        let so_many = || if is_starved() { u32::MAX } else { count };
+        self.control.not_full.notify_so_many(so_many, self.fault());
+    }
+
     /// Whether nothing seems to be unfinished.
     #[inline]
     pub fn seems_idle(&self) -> bool {

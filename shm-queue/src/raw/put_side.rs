@@ -220,7 +220,11 @@ impl<'a> PutSide<'a> {
             Some(first) => first,
             None => {
                 self.take_freed()?;
-                queue.find_run(count).ok_or(Refused::Full)?
+                queue.find_run(count).ok_or_else(|| {
+                    // PAIR queue-signal: after the sleeper's fence, before its sleep.
+                    queue.control.put.starved.store(1, Ordering::Relaxed);
+                    Refused::Full
+                })?
             }
         };
         let allocated = &queue.control.put.allocated;

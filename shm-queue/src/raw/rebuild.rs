@@ -52,12 +52,35 @@ impl PutSide<'_> {
     /// Makes all caches anew, and declares both locks' data good.
     ///
     /// # Errors
-    /// [`Damaged`] if the words themselves cannot be; then nothing is declared good.
+    /// [`Damaged`] if the words themselves cannot be; then both locks' data is declared bad.
     pub fn rebuild(
         &self,
         get: &GetSide<'_>,
         alive: impl Fn(Owner) -> bool,
     ) -> Result<Census, Damaged> {
+        let queue = self.queue;
+        let census = self.rebuild_caches(alive).inspect_err(|_| {
+            queue.control.put.lock.mark_poisoned();
+            get.queue.control.get.lock.mark_poisoned();
+        })?;
+        let recoveries = &queue.control.recoveries;
+        recoveries.store(
+            recoveries.load(Ordering::Relaxed).wrapping_add(1),
+            Ordering::Relaxed,
+        );
+        get.queue.control.get.lock.mark_consistent();
+        queue.control.put.lock.mark_consistent();
+        for signal in [
+            &queue.control.not_empty,
+            &queue.control.not_full,
+            &queue.control.idle,
+        ] {
+            signal.notify(u32::MAX, queue.fault());
+        }
+        Ok(census)
+    }
+
+    fn rebuild_caches(&self, alive: impl Fn(Owner) -> bool) -> Result<Census, Damaged> {
         let queue = self.queue;
         queue
             .bitmap
@@ -74,45 +97,65 @@ impl PutSide<'_> {
                 alive
             }
         };
+        let mut letters = Vec::new();
         for index in 0..queue.cells.len() as u32 {
-            self.settle(index, &mut caches, &mut is_alive)?;
+            let word = self.settle(index, &mut caches.census, &mut is_alive)?;
+            if word.state() == Some(State::Dead) {
+                letters.push((word.number(), index));
+            }
+        }
+        self.forget_oldest(letters)?;
+        for index in 0..queue.cells.len() as u32 {
+            self.note(index, &mut caches)?;
         }
         self.write_caches(&mut caches);
-        let recoveries = &queue.control.recoveries;
-        recoveries.store(
-            recoveries.load(Ordering::Relaxed).wrapping_add(1),
-            Ordering::Relaxed,
-        );
-        get.queue.control.get.lock.mark_consistent();
-        queue.control.put.lock.mark_consistent();
-        for signal in [
-            &queue.control.not_empty,
-            &queue.control.not_full,
-            &queue.control.idle,
-        ] {
-            signal.notify(u32::MAX, queue.fault());
-        }
         Ok(caches.census)
     }
 
-    /// Decides one word, and notes what follows from it.
+    /// Decides one word.
     fn settle(
         &self,
         index: u32,
-        caches: &mut Caches,
+        census: &mut Census,
         is_alive: &mut impl FnMut(Owner) -> bool,
-    ) -> Result<(), Damaged> {
-        let queue = self.queue;
-        let cell = queue.cell(index)?;
+    ) -> Result<Word, Damaged> {
+        let cell = self.queue.cell(index)?;
         let seen = Word::from_bits(cell.word.load(Ordering::Relaxed));
         let state = seen.state().ok_or(Damaged {
             field: "state of a message",
             value: seen.to_bits(),
         })?;
-        let word = self.decide(seen, state, &mut caches.census, is_alive);
+        let word = self.decide(seen, state, census, is_alive);
         if word != seen {
+            if word.state() == Some(State::Dead) {
+                let buried = &self.queue.control.get.buried;
+                let count = buried.load(Ordering::Relaxed).wrapping_add(1);
+                buried.store(count, Ordering::Relaxed);
+                cell.reason.store(0, Ordering::Relaxed);
+            }
             cell.word.store(word.to_bits(), Ordering::Relaxed);
         }
+        Ok(word)
+    }
+
+    /// Frees the dead letters beyond those that are kept, so that their cells do not lack.
+    fn forget_oldest(&self, mut letters: Vec<(Number, u32)>) -> Result<(), Damaged> {
+        let kept = self.queue.limits.dead_letters as usize;
+        let Some(&(base, _)) = letters.first().filter(|_| letters.len() > kept) else {
+            return Ok(());
+        };
+        letters.sort_by_key(|(number, _)| number.since(base));
+        for &(_, index) in &letters[..letters.len() - kept] {
+            let word = &self.queue.cell(index)?.word;
+            word.store(Word::FREE.to_bits(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Notes what follows from a word that is decided.
+    fn note(&self, index: u32, caches: &mut Caches) -> Result<(), Damaged> {
+        let cell = self.queue.cell(index)?;
+        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
         let census = &mut caches.census;
         match word.state() {
             None | Some(State::Free) => {

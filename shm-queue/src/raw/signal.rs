@@ -43,6 +43,12 @@ impl Signal {
     /// nobody sleeps.
     #[inline]
     pub fn notify(&self, count: u32, fault: Option<Fault>) {
+        self.notify_so_many(|| count, fault);
+    }
+
+    /// As [`notify`](Self::notify); how many is asked when somebody may sleep, behind the fence.
+    #[inline]
+    pub fn notify_so_many(&self, count: impl FnOnce() -> u32, fault: Option<Fault>) {
         if fault != Some(Fault::NotifiesWithoutFence) {
             // PAIR queue-signal.
             fence(Ordering::SeqCst);
@@ -50,14 +56,14 @@ impl Signal {
         // Relaxed: ordered by the fence.
         let word = self.word.load(Ordering::Relaxed);
         if word & MAY_SLEEP != 0 && fault != Some(Fault::ForgetsToWake) {
-            self.wake(word, count);
+            self.wake(word, count());
         }
     }
 
     #[cold]
     #[inline(never)]
     fn wake(&self, mut word: u32, count: u32) {
-        while word & MAY_SLEEP != 0 {
+        while word & MAY_SLEEP != 0 && count > 0 {
             let woken = (word & !MAY_SLEEP).wrapping_add(ONE_WAKE);
             // Relaxed: publishes nothing of its own.
             match self

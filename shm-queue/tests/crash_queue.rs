@@ -1,0 +1,765 @@
+//! What the death of a process leaves of a queue: real processes, killed, stopped, forked.
+
+use std::time::{Duration, Instant};
+
+use nix::mount::{MsFlags, mount};
+use nix::sched::{CloneFlags, unshare};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::{ForkResult, fork};
+use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError};
+use shm_testing::{
+    Alarms, Child, Peer, UniqueName, peer_main, until_asleep_in_futex,
+    until_thread_asleep_in_futex, watchdog,
+};
+
+/// For what must happen.
+const LONG: Duration = Duration::from_secs(15);
+/// For what must not: two slices and a half.
+const WHILE: Duration = Duration::from_millis(250);
+
+#[test]
+fn peer() {
+    peer_main(&[
+        ("works", works as fn(&mut Peer)),
+        ("detaches", detaches),
+        ("takes and gets", takes_and_gets),
+        ("reads in place", reads_in_place),
+        ("reserves", reserves),
+        ("sends", sends),
+        ("gets", gets),
+        ("puts", puts),
+        ("joins", joins),
+        ("forks with everything", forks_with_everything),
+        ("forks into a dead slot", forks_into_a_dead_slot),
+        ("is interrupted", is_interrupted),
+        ("fills the disk", fills_the_disk),
+        ("many threads", many_threads),
+    ]);
+}
+
+fn name_of(peer: &Peer) -> String {
+    peer.args()[0].clone()
+}
+
+fn tasks(peer: &Peer) -> JoinableQueue<u32> {
+    JoinableQueue::open(&name_of(peer)).unwrap()
+}
+
+/// Takes as many tasks as it is told and holds them; done with them when it hears of it.
+fn works(peer: &mut Peer) {
+    let queue = tasks(peer);
+    let count = peer.args()[1].parse().unwrap();
+    let held: Vec<_> = (0..count).map(|_| queue.get().unwrap()).collect();
+    peer.say("working");
+    peer.hear();
+    held.into_iter().for_each(|task| task.task_done().unwrap());
+    peer.say("done");
+}
+
+fn detaches(peer: &mut Peer) {
+    let queue = tasks(peer);
+    let values: Vec<_> = (0..2).map(|_| queue.get().unwrap().detach()).collect();
+    assert_eq!(values, [1, 2]);
+    peer.say("working");
+    peer.hear();
+}
+
+/// Holds a task and sleeps for another.
+fn takes_and_gets(peer: &mut Peer) {
+    let queue = tasks(peer);
+    let _task = queue.get().unwrap();
+    peer.say("working");
+    let _ = queue.get();
+}
+
+fn reads_in_place(peer: &mut Peer) {
+    let queue = ByteQueue::open(&name_of(peer)).unwrap();
+    let received = queue.recv_ref().unwrap();
+    peer.say(&format!("reading {}", received.len()));
+    peer.hear();
+}
+
+fn reserves(peer: &mut Peer) {
+    let queue = ByteQueue::open(&name_of(peer)).unwrap();
+    let mut reservation = queue.reserve(1000).unwrap();
+    reservation.fill(1);
+    peer.say("writing");
+    peer.hear();
+    reservation.commit().unwrap();
+    peer.say("written");
+    peer.hear();
+}
+
+fn sends(peer: &mut Peer) {
+    let queue = Queue::<u32>::open(&name_of(peer)).unwrap();
+    let sender = queue.sender().unwrap();
+    sender.put(peer.args()[1].parse().unwrap()).unwrap();
+    peer.say("sent");
+    peer.hear();
+}
+
+fn gets(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("getting");
+    let task = queue.get().unwrap();
+    let (value, deliveries) = (*task, task.deliveries());
+    task.task_done().unwrap();
+    peer.say(&format!("got {value}, delivery {deliveries}"));
+}
+
+fn puts(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("putting");
+    queue.put(peer.args()[1].parse().unwrap()).unwrap();
+    peer.say("put");
+}
+
+fn joins(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("joining");
+    queue.join().unwrap();
+    peer.say("joined");
+}
+
+fn create(name: &UniqueName, options: impl Into<Options>, tasks: &[u32]) -> JoinableQueue<u32> {
+    let queue = JoinableQueue::create(&**name, options).unwrap();
+    queue.put_many(tasks.iter().copied()).unwrap();
+    queue
+}
+
+/// A peer in a role that sleeps in a queue's futex now.
+fn asleep(role: &str, args: &[&str], said: &str) -> Child {
+    let mut child = Child::spawn(role, args);
+    child.expect(said);
+    let tid = child.tid();
+    until_thread_asleep_in_futex(child.pid(), tid);
+    child
+}
+
+fn worker(name: &str, count: u32) -> Child {
+    let mut worker = Child::spawn("works", &[name, &count.to_string()]);
+    worker.expect("working");
+    worker
+}
+
+#[test]
+fn the_task_of_a_killed_consumer_is_the_first_for_a_sleeping_getter() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("task");
+    let queue = create(&name, 4, &[1]);
+    let mut doomed = worker(&name, 1);
+    let mut getter = asleep("gets", &[&name], "getting");
+    doomed.kill();
+    getter.expect("got 1, delivery 2");
+    queue.join_timeout(LONG).unwrap();
+}
+
+#[test]
+fn it_comes_before_what_was_put_later() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("order");
+    let queue = create(&name, 8, &[1, 2, 3, 4, 5]);
+    let mut doomed = worker(&name, 3);
+    doomed.kill();
+    queue.recover().unwrap();
+    queue.put(6).unwrap();
+    for (value, deliveries) in [(1, 2), (2, 2), (3, 2), (4, 1), (5, 1), (6, 1)] {
+        let task = queue.try_get().unwrap();
+        assert_eq!((*task, task.deliveries()), (value, deliveries));
+        task.task_done().unwrap();
+    }
+    assert_eq!(queue.unfinished(), Ok(0));
+}
+
+/// The joiner itself finds the death; who only tries finds it as well.
+#[test]
+fn join_outlives_the_consumer_it_waits_for() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("join");
+    let queue = create(&name, 4, &[1]);
+    let mut doomed = worker(&name, 1);
+    let mut joiner = asleep("joins", &[&name], "joining");
+    doomed.kill_unreaped();
+    let task = loop {
+        match queue.try_get() {
+            Ok(task) => break task,
+            Err(error) => assert!(error.is_empty(), "{error}"),
+        }
+    };
+    assert_eq!((*task, task.deliveries()), (1, 2));
+    task.task_done().unwrap();
+    joiner.expect("joined");
+}
+
+#[test]
+fn detached_tasks_of_the_dead_are_delivered_again() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("detached");
+    let queue = create(&name, 4, &[1, 2, 3]);
+    let mut doomed = Child::spawn("detaches", &[&name]);
+    doomed.expect("working");
+    doomed.kill();
+    assert_eq!(queue.recover().unwrap().returned, 2);
+    let order: Vec<_> = (0..3).map(|_| queue.try_get().unwrap().detach()).collect();
+    assert_eq!(order, [1, 2, 3]);
+    (0..3).for_each(|_| queue.task_done().unwrap());
+    assert_eq!(queue.task_done(), Err(QueueError::TaskDoneTooOften));
+}
+
+#[test]
+fn a_message_that_the_dead_read_in_place_is_delivered_again() {
+    let _watchdog = watchdog();
+    for len in [10, 1000] {
+        let name = UniqueName::new("received");
+        let queue = ByteQueue::create(&*name, 4).unwrap();
+        queue.put(&vec![7; len]).unwrap();
+        let mut doomed = Child::spawn("reads in place", &[&name]);
+        doomed.expect(&format!("reading {len}"));
+        doomed.kill();
+        let received = queue.recv_ref_timeout(LONG).unwrap();
+        assert_eq!((&*received, received.deliveries()), (&vec![7; len][..], 2));
+    }
+}
+
+#[test]
+fn the_room_of_a_killed_producer_comes_back() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("reserved");
+    let options = Options::new(1).max_message(1000).arena_bytes(1024);
+    let queue = ByteQueue::create(&*name, options).unwrap();
+    let mut doomed = Child::spawn("reserves", &[&name]);
+    doomed.expect("writing");
+    assert_eq!(
+        queue.put_timeout(b"no room", WHILE),
+        Err(QueueError::Timeout)
+    );
+    assert_eq!(queue.inspect().unwrap().writing, 1);
+    doomed.kill();
+    queue.put_timeout(&[2; 1000], LONG).unwrap();
+    assert_eq!(
+        queue.get(),
+        Ok(vec![2; 1000]),
+        "the dead one's is not there"
+    );
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.writing, seen.len), (0, 0));
+}
+
+/// A put that is not finished is nobody's obstacle: neither that of a stopped process nor of a slow one.
+#[test]
+fn a_stopped_producer_delays_nobody() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("stopped");
+    let queue = ByteQueue::create(&*name, 4).unwrap();
+    let mut slow = Child::spawn("reserves", &[&name]);
+    slow.expect("writing");
+    slow.stop();
+    for round in 0..100_u8 {
+        queue.put_timeout(&[round; 500], LONG).unwrap();
+        assert_eq!(queue.get_timeout(LONG), Ok(vec![round; 500]));
+    }
+    queue.recover().unwrap();
+    slow.cont();
+    slow.tell("commit");
+    slow.expect("written");
+    assert_eq!(
+        queue.get(),
+        Ok(vec![1; 1000]),
+        "what it had reserved stayed its own"
+    );
+}
+
+#[test]
+fn a_stopped_consumer_keeps_its_tasks() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("keeps");
+    let queue = create(&name, 4, &[1, 2]);
+    let mut stopped = worker(&name, 2);
+    stopped.stop();
+    assert_eq!(queue.get_timeout(WHILE).unwrap_err(), QueueError::Timeout);
+    assert_eq!(queue.recover().unwrap().returned, 0);
+    stopped.cont();
+    stopped.tell("finish");
+    stopped.expect("done");
+    queue.join_timeout(LONG).unwrap();
+}
+
+#[test]
+fn the_last_senders_death_closes_the_queue_and_no_other() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("senders");
+    let queue = Queue::<u32>::create(&*name, 8).unwrap();
+    let [mut first, mut last] = ["1", "2"].map(|value| {
+        let mut sender = Child::spawn("sends", &[&name, value]);
+        sender.expect("sent");
+        sender
+    });
+    first.kill();
+    let mut values = [queue.get().unwrap(), queue.get().unwrap()];
+    values.sort_unstable();
+    assert_eq!(values, [1, 2]);
+    assert_eq!(
+        queue.get_timeout(WHILE),
+        Err(QueueError::Timeout),
+        "one lives"
+    );
+    last.kill_unreaped();
+    assert_eq!(queue.get_timeout(LONG), Err(QueueError::Closed));
+    assert!(queue.sender().is_err());
+}
+
+#[test]
+fn who_is_killed_asleep_changes_nothing_for_the_others() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("asleep");
+    let queue = create(&name, 1, &[]);
+    let mut doomed = asleep("gets", &[&name], "getting");
+    let mut getter = asleep("gets", &[&name], "getting");
+    doomed.kill();
+    queue.put(1).unwrap();
+    getter.expect("got 1, delivery 1");
+    queue.put(2).unwrap();
+    let mut joiner = asleep("joins", &[&name], "joining");
+    let mut doomed = [
+        asleep("puts", &[&name, "3"], "putting"),
+        asleep("joins", &[&name], "joining"),
+    ];
+    let mut putter = asleep("puts", &[&name, "4"], "putting");
+    doomed.iter_mut().for_each(Child::kill);
+    let task = queue.get().unwrap();
+    putter.expect("put");
+    task.task_done().unwrap();
+    assert_eq!(queue.get().unwrap().detach(), 4);
+    assert_eq!(queue.unfinished(), Ok(1));
+    queue.task_done().unwrap();
+    joiner.expect("joined");
+}
+
+#[test]
+fn a_task_that_kills_its_consumers_becomes_a_dead_letter() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("poison");
+    let queue = create(&name, Options::new(4).max_deliveries(3), &[666, 1]);
+    for deliveries in 1..=3 {
+        let mut doomed = worker(&name, 1);
+        assert_eq!(queue.inspect().unwrap().leases[0].deliveries, deliveries);
+        doomed.kill();
+        queue.recover().unwrap();
+    }
+    let task = queue.try_get().unwrap();
+    assert_eq!((*task, task.deliveries()), (1, 1));
+    task.task_done().unwrap();
+    queue.join_timeout(LONG).unwrap();
+    assert_eq!(queue.inspect().unwrap().buried, 1);
+    let letters = queue.dead_letters().unwrap();
+    assert_eq!((letters.len(), letters[0].deliveries), (1, 3));
+    assert_eq!(letters[0].reason, shm_queue::DeadReason::Deliveries);
+}
+
+/// More tasks may die with their consumers than dead letters are kept: they must not use up the cells.
+#[test]
+fn a_queue_of_poison_alone_goes_on() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("epidemic");
+    let options = Options::new(4).leases(4).dead_letters(2).max_deliveries(1);
+    let queue = create(&name, options, &[]);
+    for round in 0..4 {
+        queue.put_many((0..4).map(|n| round * 4 + n)).unwrap();
+        let mut doomed = worker(&name, 4);
+        doomed.kill();
+        queue.recover().unwrap();
+        assert_eq!(queue.inspect().unwrap().dead_letters, 2);
+    }
+    queue.put_many(0..4).unwrap();
+    let letters = queue.dead_letters().unwrap();
+    assert_eq!(
+        letters.iter().map(|l| l.bytes[0]).collect::<Vec<_>>(),
+        [14, 15]
+    );
+    assert_eq!(queue.inspect().unwrap().buried, 16);
+}
+
+/// The smallest table of participants that a queue can have.
+const SLOTS: u32 = 64;
+
+/// Each is a participant, so that few slots are left.
+fn handles(name: &str, count: u32) -> Vec<JoinableQueue<u32>> {
+    let open = |_| JoinableQueue::open(name).unwrap();
+    (0..count).map(open).collect()
+}
+
+/// With one slot less than processes, the next one takes the dead one's before anybody has looked.
+#[test]
+fn whoever_takes_a_dead_ones_slot_settles_what_it_left() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("slot");
+    let place = Place::named(&*name).participants(SLOTS);
+    let queue = JoinableQueue::<u32>::create(place, 4).unwrap();
+    let _others = handles(&name, SLOTS - 2);
+    for round in 1..=70 {
+        queue.put(round).unwrap();
+        let mut doomed = worker(&name, 1);
+        match round % 2 {
+            0 => doomed.kill(),
+            _ => doomed.kill_unreaped(),
+        }
+        let mut next = Child::spawn("gets", &[&name]);
+        next.expect("getting");
+        next.expect(&format!("got {round}, delivery 2"));
+        next.wait();
+    }
+    queue.join_timeout(LONG).unwrap();
+}
+
+/// The same for a forked child, which becomes a participant when it first takes something.
+#[test]
+fn a_forked_child_settles_what_its_slots_last_user_left() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("forked-slot");
+    let place = Place::named(&*name).participants(SLOTS);
+    let queue = JoinableQueue::<u32>::create(place, 4).unwrap();
+    let _others = handles(&name, SLOTS - 3);
+    queue.put_many([1, 2]).unwrap();
+    let mut child = Child::spawn("forks into a dead slot", &[&name]);
+    child.expect("open");
+    let mut doomed = worker(&name, 1);
+    doomed.kill();
+    child.tell("fork");
+    child.expect("done");
+}
+
+fn forks_into_a_dead_slot(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("open");
+    peer.hear();
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            // It takes the dead one's slot, so that nobody is dead any more.
+            let second = queue.get().unwrap();
+            let first = queue.get_timeout(LONG).unwrap();
+            let right = (*first, first.deliveries()) == (1, 2) && *second == 2;
+            first.task_done().unwrap();
+            second.task_done().unwrap();
+            std::process::exit(i32::from(!right));
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).unwrap();
+            assert_eq!(status, WaitStatus::Exited(child, 0));
+        }
+    }
+    queue.join_timeout(LONG).unwrap();
+    peer.say("done");
+}
+
+#[test]
+fn what_a_forked_child_inherits_is_inert() {
+    let _watchdog = watchdog();
+    let names = ["bytes", "values", "tasks"].map(UniqueName::new);
+    let args: Vec<_> = names.iter().map(|name| &**name).collect();
+    Child::spawn("forks with everything", &args).expect("done");
+}
+
+fn forks_with_everything(peer: &mut Peer) {
+    let args = peer.args().to_vec();
+    let bytes = ByteQueue::create(args[0].as_str(), 4).unwrap();
+    let values = Queue::<u32>::create(args[1].as_str(), 4).unwrap();
+    let tasks = JoinableQueue::<u32>::create(args[2].as_str(), 4).unwrap();
+    bytes.put(b"received").unwrap();
+    tasks.put_many([1, 2]).unwrap();
+    let received = bytes.recv_ref().unwrap();
+    let reservation = bytes.reserve(1000).unwrap();
+    let other_reservation = bytes.reserve(10).unwrap();
+    let sender = values.sender().unwrap();
+    let _ = tasks.get().unwrap().detach();
+    let task = tasks.get().unwrap();
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            drop(received);
+            drop(reservation);
+            assert_eq!(other_reservation.commit(), Err(QueueError::Stale));
+            drop(sender);
+            assert_eq!(task.task_done(), Err(QueueError::Stale));
+            assert_eq!(tasks.task_done(), Err(QueueError::TaskDoneTooOften));
+            let seen = bytes.inspect().unwrap();
+            assert_eq!((seen.writing, seen.leases.len()), (2, 1));
+            assert!(!values.is_closed());
+            // It may use the queues itself.
+            values.put(7).unwrap();
+            drop((bytes, values, tasks));
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).unwrap();
+            assert_eq!(status, WaitStatus::Exited(child, 0));
+        }
+    }
+    let seen = bytes.inspect().unwrap();
+    assert_eq!((seen.writing, seen.leases.len()), (2, 1));
+    drop(received);
+    reservation.commit().unwrap();
+    drop(other_reservation);
+    assert_eq!(bytes.inspect().unwrap().len, 1);
+    assert_eq!(tasks.unfinished(), Ok(2));
+    task.task_done().unwrap();
+    tasks.task_done().unwrap();
+    assert_eq!(tasks.unfinished(), Ok(0));
+    assert_eq!(values.get(), Ok(7));
+    assert!(!values.is_closed());
+    drop(sender);
+    assert_eq!(values.get(), Err(QueueError::Closed));
+    peer.say("done");
+}
+
+#[test]
+fn two_handles_of_one_process_are_two_participants() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("handles");
+    let first = create(&name, 4, &[1, 2]);
+    let second = JoinableQueue::<u32>::open(&*name).unwrap();
+    assert_eq!(first.get().unwrap().detach(), 1);
+    let task = second.get().unwrap();
+    assert_eq!(second.task_done(), Err(QueueError::TaskDoneTooOften));
+    first.task_done().unwrap();
+    drop(second);
+    assert_eq!(
+        first.recover().unwrap().returned,
+        0,
+        "the task keeps its handle"
+    );
+    drop(task);
+    assert_eq!(first.try_get().unwrap().deliveries(), 2);
+}
+
+/// Where there always is something to get, nobody sleeps, and still somebody looks after the dead.
+#[test]
+fn a_busy_queue_notices_a_death() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("busy");
+    let queue = create(&name, Options::new(10_000), &[1]);
+    let mut doomed = worker(&name, 1);
+    queue.put_many(2..10_000).unwrap();
+    doomed.kill();
+    for expected in 2..10_000 {
+        let task = queue.get().unwrap();
+        let value = *task;
+        task.task_done().unwrap();
+        if value == 1 {
+            return;
+        }
+        assert_eq!(value, expected);
+        // Work.
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    panic!("the dead one's task was never delivered");
+}
+
+/// A message that finds room but no chunks must not swallow the wake of one that needs none.
+#[test]
+fn a_large_message_that_does_not_fit_stops_no_small_one() {
+    let _watchdog = watchdog();
+    let mut fastest = Duration::MAX;
+    for _ in 0..8 {
+        let options = Options::new(2).max_message(1024).arena_bytes(1024);
+        let queue = ByteQueue::create(Place::anonymous(), options).unwrap();
+        queue.put(&[1; 1024]).unwrap();
+        queue.put(b"small").unwrap();
+        let held = queue.recv_ref().unwrap();
+        queue.put(b"small").unwrap();
+        std::thread::scope(|s| {
+            let begin = |message: &'static [u8]| {
+                let queue = queue.clone();
+                let thread = s.spawn(move || {
+                    queue.put(message).unwrap();
+                    Instant::now()
+                });
+                thread
+            };
+            // Asleep in this order: the first is the one whom a wake reaches.
+            let large = begin(&[2; 1024]);
+            until_asleep_in_futex(std::process::id());
+            while queue.inspect().unwrap().waiters.1 < 1 {}
+            let small = begin(b"other");
+            while queue.inspect().unwrap().waiters.1 < 2 {}
+            let begun = Instant::now();
+            assert_eq!(queue.get().unwrap(), b"small");
+            fastest = fastest.min(small.join().unwrap() - begun);
+            drop(held);
+            while queue.try_get().is_ok() || !large.is_finished() {}
+            large.join().unwrap();
+        });
+    }
+    assert!(
+        fastest < Duration::from_millis(60),
+        "slept to the end of its slice: {fastest:?}"
+    );
+}
+
+/// A large message's consumer that had the last lease lets the next one know.
+#[test]
+fn the_end_of_the_last_lease_wakes_who_waits_for_one() {
+    let _watchdog = watchdog();
+    let mut fastest = Duration::MAX;
+    for _ in 0..8 {
+        let options = Options::new(4).leases(1).max_message(1024);
+        let queue = ByteQueue::create(Place::anonymous(), options).unwrap();
+        queue.put(&[1; 1024]).unwrap();
+        queue.put(&[2; 1024]).unwrap();
+        let held = queue.recv_ref().unwrap();
+        std::thread::scope(|s| {
+            let getter = s.spawn(|| {
+                queue.get().unwrap();
+                Instant::now()
+            });
+            while queue.inspect().unwrap().waiters.0 < 1 {}
+            let begun = Instant::now();
+            drop(held);
+            fastest = fastest.min(getter.join().unwrap() - begun);
+        });
+    }
+    assert!(
+        fastest < Duration::from_millis(60),
+        "slept to the end of its slice: {fastest:?}"
+    );
+}
+
+#[test]
+fn signals_interrupt_no_wait() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("alarms");
+    let queue = create(&name, 1, &[]);
+    let mut peer = Child::spawn("is interrupted", &[&name]);
+    peer.expect("getting");
+    std::thread::sleep(WHILE);
+    queue.put(1).unwrap();
+    peer.expect("putting");
+    std::thread::sleep(WHILE);
+    queue.get().unwrap().task_done().unwrap();
+    peer.expect("joining");
+    std::thread::sleep(WHILE);
+    queue.get().unwrap().task_done().unwrap();
+    peer.expect("done");
+}
+
+fn is_interrupted(peer: &mut Peer) {
+    let queue = tasks(peer);
+    let _alarms = Alarms::every(Duration::from_millis(1));
+    let short = Duration::from_millis(30);
+    let timed_out = |begun: Instant, error: QueueError| {
+        assert!(error.is_timeout(), "{error}");
+        assert!(begun.elapsed() >= short, "too early");
+    };
+    let begun = Instant::now();
+    timed_out(begun, queue.get_timeout(short).unwrap_err());
+    peer.say("getting");
+    let task = queue.get().unwrap();
+    task.task_done().unwrap();
+    queue.put(2).unwrap();
+    let begun = Instant::now();
+    timed_out(begun, queue.put_timeout(3, short).unwrap_err().error);
+    let begun = Instant::now();
+    timed_out(begun, queue.join_timeout(short).unwrap_err());
+    peer.say("putting");
+    queue.put(3).unwrap();
+    peer.say("joining");
+    queue.join().unwrap();
+    assert!(Alarms::handled() > 100);
+    peer.say("done");
+}
+
+#[test]
+fn a_full_disk_refuses_the_message_and_changes_nothing() {
+    let _watchdog = watchdog();
+    let mut peer = Child::spawn("fills the disk", &[]);
+    let said = peer.hear();
+    assert!(said == "done" || said == "not permitted", "{said}");
+}
+
+fn fills_the_disk(peer: &mut Peer) {
+    let none = None::<&str>;
+    let private = MsFlags::MS_REC | MsFlags::MS_PRIVATE;
+    let tmpfs = Some("tmpfs");
+    let permitted = unshare(CloneFlags::CLONE_NEWNS).is_ok()
+        && mount(none, "/", none, private, none).is_ok()
+        && mount(
+            tmpfs,
+            "/dev/shm",
+            tmpfs,
+            MsFlags::empty(),
+            Some("size=256k"),
+        )
+        .is_ok();
+    if !permitted {
+        return peer.say("not permitted");
+    }
+    let options = Options::new(8)
+        .leases(8)
+        .max_message(128 << 10)
+        .arena_bytes(1 << 20);
+    let queue = ByteQueue::create("queue", options).unwrap();
+    let message = |n: u8| vec![n; 64 << 10];
+    let mut put = 0;
+    let before = loop {
+        let before = queue.inspect().unwrap();
+        match queue.try_put(&message(put)) {
+            Ok(()) => put += 1,
+            Err(QueueError::StorageFull { need, .. }) if need <= 128 << 10 => break before,
+            Err(other) => panic!("{other}"),
+        }
+    };
+    assert!((1..4).contains(&put), "{put} fit");
+    let after = queue.inspect().unwrap();
+    assert_eq!(before, after);
+    assert!(queue.put(&message(9)).is_err(), "an error, not a wait");
+    let room = queue.reserve(64 << 10);
+    assert!(
+        matches!(room, Err(QueueError::StorageFull { .. })),
+        "{room:?}"
+    );
+    queue.put(b"a small one needs none").unwrap();
+    for n in 0..put {
+        assert_eq!(queue.get().unwrap(), message(n));
+    }
+    assert_eq!(queue.get().unwrap(), b"a small one needs none");
+    queue.put(&message(1)).unwrap();
+    peer.say("done");
+}
+
+/// Threads of several processes, one of which is killed in the midst of it.
+#[test]
+fn threads_of_several_processes_lose_nothing_to_a_death() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("threads");
+    let queue = create(&name, 16, &[]);
+    let mut peers: Vec<_> = (0..3)
+        .map(|_| Child::spawn("many threads", &[&name]))
+        .collect();
+    peers.iter_mut().for_each(|peer| peer.expect("working"));
+    let put = |values: std::ops::Range<u32>| queue.put_many(values).unwrap();
+    put(0..3000);
+    peers.pop().unwrap().kill();
+    put(3000..6000);
+    peers.pop().unwrap().kill();
+    put(6000..9000);
+    queue.join_timeout(LONG).unwrap();
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.len, seen.leases.len(), seen.dead_letters), (0, 0, 0));
+    queue.close().unwrap();
+    peers[0].expect("done");
+}
+
+fn many_threads(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("working");
+    std::thread::scope(|s| {
+        for _ in 0..4 {
+            s.spawn(|| {
+                while let Ok(task) = queue.get() {
+                    task.task_done().unwrap();
+                }
+            });
+        }
+    });
+    peer.say("done");
+}
