@@ -332,11 +332,11 @@ impl RawQueue {
     /// all: the one that was woken may find too few for its message, while another's would fit.
     #[inline]
     pub fn notify_producers(&self, count: u32) {
-        let starved = &self.control.put.starved;
-        // Relaxed, both: behind the fence of PAIR queue-signal. Who is not helped by the wake says so again.
-        let is_starved =
-            || starved.load(Ordering::Relaxed) != 0 && starved.swap(0, Ordering::Relaxed) != 0;
-        let so_many = || if is_starved() { u32::MAX } else { count };
+        let so_many = || match self.control.put.starved.load(Ordering::Relaxed) {
+            // Relaxed: behind the fence of PAIR queue-signal. Who sets it later wakes all itself.
+            0 => count,
+            _ => u32::MAX,
+        };
         self.control.not_full.notify_so_many(so_many, self.fault());
     }
 

@@ -221,12 +221,13 @@ impl<'a> PutSide<'a> {
             None => {
                 self.take_freed()?;
                 queue.find_run(count).ok_or_else(|| {
-                    // PAIR queue-signal: after the sleeper's fence, before its sleep.
-                    queue.control.put.starved.store(1, Ordering::Relaxed);
+                    self.starve();
                     Refused::Full
                 })?
             }
         };
+        // Relaxed: under the lock.
+        queue.control.put.starved.store(0, Ordering::Relaxed);
         let allocated = &queue.control.put.allocated;
         // Relaxed: under the lock.
         let before = allocated.load(Ordering::Relaxed);
@@ -234,6 +235,20 @@ impl<'a> PutSide<'a> {
             allocated.store(grow(before, first + count)?, Ordering::Relaxed);
         }
         Ok(first)
+    }
+
+    /// There is room in the queue, but not in the arena: from now on, and now, all who wait for room are
+    /// woken, since another's message may fit. Until one that needs chunks has them.
+    #[cold]
+    fn starve(&self) {
+        let (queue, starved) = (self.queue, &self.queue.control.put.starved);
+        // Relaxed, both: written under the lock.
+        if starved.load(Ordering::Relaxed) == 0 {
+            starved.store(1, Ordering::Relaxed);
+            // Perhaps this one was woken for all of them.
+            queue.control.not_full.pass_on();
+            queue.control.not_full.notify(u32::MAX, queue.fault());
+        }
     }
 
     /// A free cell.

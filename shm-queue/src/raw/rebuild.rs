@@ -272,6 +272,7 @@ impl PutSide<'_> {
         put.stack.store(caches.free.len() as u32, Ordering::Relaxed);
         put.writing.store(caches.census.writing, Ordering::Relaxed);
         put.lowest.store(0, Ordering::Relaxed);
+        put.starved.store(0, Ordering::Relaxed);
         put.chunks.store(caches.chunks, Ordering::Relaxed);
         put.allocated.store(caches.end_of_chunks, Ordering::Relaxed);
         get.tail_seen.store(tail, Ordering::Relaxed);
