@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use shm_lock::{LockFailure, Mutex, ProcessId, RobustPermit, RobustSemaphore, RwLock, Semaphore};
 use shm_testing::storm::{Outcome, Storm, Worker};
-use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
+use shm_testing::{Peer, UniqueName, Watchdog, peer_main, wait_until};
 use shm_value::{AtomicArray, AtomicValue, Value};
 
 #[test]
@@ -95,24 +95,35 @@ fn reads_and_writes(peer: &mut Peer) {
 /// With a permit, stands in the place of the permit's number; nobody who lives may stand there.
 fn stands_where_its_permit_says(peer: &mut Peer) {
     let semaphore = RobustSemaphore::open(&peer.args()[0]).unwrap();
-    stand(peer, || semaphore.acquire().unwrap(), RobustPermit::index);
+    let acquire = || {
+        let permit = semaphore.acquire().unwrap();
+        (permit.index(), permit.dead_holder(), Some(permit))
+    };
+    stand(peer, acquire);
 }
 
 /// The negative control: a permit that everybody has.
 fn stands_without_a_permit(peer: &mut Peer) {
-    stand(peer, || (), |()| 0);
+    stand(peer, || (0, None, None));
 }
 
-fn stand<P>(peer: &mut Peer, acquire: impl Fn() -> P, index: impl Fn(&P) -> usize) {
+/// What a permit says: where to stand, and from whom it came; and the permit itself.
+type Stand<'a> = (usize, Option<ProcessId>, Option<RobustPermit<'a>>);
+
+fn stand<'a>(peer: &mut Peer, acquire: impl Fn() -> Stand<'a>) {
     let places = AtomicArray::<u64>::open(&peer.args()[1]).unwrap();
     let me = ProcessId::current();
     let mut worker = Worker::enlist(peer);
     while worker.goes_on() {
         worker.count(|| {
-            let permit = acquire();
-            let place = places.element(index(&permit)).unwrap();
-            if let Some(other) = ProcessId::from_bits(place.swap(me.to_bits())) {
-                assert!(!other.is_alive().unwrap(), "{other} has the same permit");
+            let (index, dead_holder, _permit) = acquire();
+            let place = places.element(index).unwrap();
+            let other = ProcessId::from_bits(place.swap(me.to_bits()));
+            if let Some(other) = other.filter(|_| other != dead_holder) {
+                // Its thread is gone for certain, the rest of its process perhaps not quite.
+                let is_dead = || !other.is_alive().unwrap();
+                let is_dead = wait_until(is_dead, Duration::from_secs(1));
+                assert!(is_dead, "{other} has the same permit");
             }
             std::thread::yield_now();
             assert_eq!(

@@ -106,3 +106,24 @@ fn every_call_of_a_kind_is_failed_in_turn() {
     );
     assert_eq!(report.violations().count(), 0);
 }
+
+#[test]
+fn a_table_gives_each_call_its_own_errors() {
+    let _watchdog = watchdog();
+    let table: &[(Call, &[Errno])] = &[
+        (Call::FTRUNCATE, &[Errno::ENOSPC]),
+        (Call::MMAP, &[Errno::ENOMEM]),
+        // Made by no maker.
+        (Call::FALLOCATE, &[Errno::ENOSPC]),
+    ];
+    let report = Faults::new(VICTIMS)
+        .unwrap()
+        .table(table)
+        .run(&Case::new("make", "nothing"), &["absent"])
+        .unwrap();
+    let hits: Vec<_> = report.faults.iter().map(|f| (f.call, f.error)).collect();
+    let (truncate, map) = (("ftruncate", Errno::ENOSPC), ("mmap", Errno::ENOMEM));
+    // Each once, and once for good.
+    assert_eq!(hits, [truncate, truncate, map, map]);
+    assert_eq!(report.violations().count(), 0);
+}
