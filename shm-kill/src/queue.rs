@@ -50,6 +50,7 @@ pub(crate) fn cases() -> Vec<Case> {
         whole_queues(),
         values(),
         tasks(),
+        controls(),
     ]
     .concat()
 }
@@ -289,6 +290,16 @@ fn tasks() -> Vec<Case> {
             .orphaned()
             .killed(Outcomes::always("nothing; dead 3 4")),
     ]
+}
+
+/// One message goes to the end in two steps that pretend to be one: between them it is lost, or there twice.
+fn controls() -> Vec<Case> {
+    let control = |operation| {
+        bytes(operation, "wrapped queue")
+            .killed(Outcomes::switch("1 2", "2 1"))
+            .control()
+    };
+    vec![control("get, then put"), control("put, then get")]
 }
 
 pub(crate) fn commands() -> Commands {
@@ -559,6 +570,20 @@ fn byte_victims(commands: Commands) -> Commands {
             mark_end();
             first.and(second).expect("there were three");
             assert_eq!(number_of(&bytes), 1, "the oldest");
+        })
+        .victim("get, then put", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.get().and_then(|first| queue.put(&first));
+            mark_end();
+            result.expect("there is one, and room");
+        })
+        .victim("put, then get", |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.put(&message(1)).and_then(|()| queue.get());
+            mark_end();
+            result.expect("there is one, and room");
         })
         .victim("get_many", |name| {
             let queue = open(name);
