@@ -41,6 +41,19 @@ impl Page {
         // - any bytes are a value of an integer.
         unsafe { AtomicU64::from_ptr(self.start()) }
     }
+
+    /// The first eight bytes of the last cache line as an atomic: for what a measurement shares besides the contender, which
+    /// has the rest of the page.
+    #[must_use]
+    pub fn aside(&self) -> &AtomicU64 {
+        // SAFETY: the offset is inside the page.
+        let last: *mut u64 = unsafe { self.start::<u8>().add(PAGE - 64) }.cast();
+        // SAFETY:
+        // - in bounds, aligned, mapped: 64 bytes before the end of a page, which lives as long as `self`;
+        // - no other writer that is not atomic: contenders keep to the rest of the page, measurements to this function;
+        // - any bytes are a value of an integer.
+        unsafe { AtomicU64::from_ptr(last) }
+    }
 }
 
 /// The shared memory of one run. It stays mapped until the process ends, so what lies in it is `'static`.

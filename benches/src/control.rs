@@ -108,6 +108,16 @@ pub struct Slot {
     pub longest_wait: AtomicU64,
     /// The counter, or another word that the task speaks of.
     pub value: AtomicU64,
+    /// What came in less what went out, as an `i64`; over all peers it must be zero.
+    pub balance: AtomicU64,
+    /// How often the peer saw something that must not be.
+    pub faults: AtomicU64,
+    /// Median of single operations, in nanoseconds.
+    pub median: AtomicU64,
+    /// The 99th percentile of single operations, in nanoseconds.
+    pub tail: AtomicU64,
+    /// How often the peer went to sleep: voluntary context switches.
+    pub sleeps: AtomicU64,
 }
 
 /// The page. Zero bytes are a page without an order.
@@ -192,8 +202,24 @@ impl Control {
                 operations,
                 longest_wait,
                 value,
+                balance,
+                faults,
+                median,
+                tail,
+                sleeps,
             } = &**slot;
-            for word in [began, ended, operations, longest_wait, value] {
+            for word in [
+                began,
+                ended,
+                operations,
+                longest_wait,
+                value,
+                balance,
+                faults,
+                median,
+                tail,
+                sleeps,
+            ] {
                 word.store(0, Ordering::Relaxed);
             }
         }

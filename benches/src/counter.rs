@@ -7,14 +7,11 @@ use clap::Parser;
 use serde_json::{Map, Value, json};
 
 use crate::crew::Crew;
-use crate::machine::Machine;
+use crate::machine::{BUSY, Machine};
 use crate::options::{Options, Part};
 use crate::part::{Report, fairness, handover, lock, segment};
 use crate::process::Janitor;
 use crate::worker;
-
-/// Load above which the figures are worth little.
-const BUSY: f64 = 1.5;
 
 /// Runs the bench, or plays the role that the command line gives to a child.
 #[must_use]

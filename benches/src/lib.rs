@@ -1,9 +1,11 @@
 //! What the shm family costs, beside its rivals, measured on real processes.
 //!
-//! Two benches stand on this crate:
+//! These benches stand on this crate:
 //!
 //! - `cargo bench -p shm-benches --bench counter`: four tables. One counter decremented by one, two and four processes; fairness with
 //!   long critical sections; the time from the death of a holder until a sleeping waiter owns the lock; and the life of a small segment.
+//! - `cargo bench -p shm-benches --bench lock_family`, `--bench value`, `--bench queue`: the other locks, values and queues, a table for
+//!   each way of use; each says which of its targets were met.
 //! - `cargo bench -p shm-benches --bench uncontended`: lock and unlock by a single thread, with criterion.
 //!
 //! Every figure is meant to be read as a ratio inside one run: the variants take turns in short slices, each ratio is taken within its
@@ -17,8 +19,10 @@
 //! | [`options`], [`counter`] | the command line, and the order of the parts |
 //! | [`arena`], [`control`], [`clock`] | the memory that the processes of one run share, orders and answers in it, and one clock for all |
 //! | [`process`], [`crew`], [`worker`] | child processes by re-execution of the bench, their parent's side and their own |
-//! | [`variants`] | one file for each contender |
-//! | [`part`] | one file for each table |
+//! | [`variants`] | one file for each contender of `counter` |
+//! | [`part`] | one file for each table of `counter` |
+//! | [`suite`], [`section`], [`company`], [`workload`], [`bell`] | the same for the benches whose tables are sections: rows, targets, peers |
+//! | [`family`], [`values`], [`queues`] | their sections, and the contenders in them |
 //! | [`statistics`], [`table`], [`machine`] | medians, the printed table, what the run ran on |
 //!
 //! # What is left behind
@@ -27,18 +31,26 @@
 //! the parent was killed.
 
 pub mod arena;
+pub mod bell;
 pub mod clock;
+pub mod company;
 pub mod control;
 pub mod counter;
 pub mod crew;
+pub mod family;
 pub mod machine;
 pub mod options;
 pub mod part;
 pub mod process;
+pub mod queues;
+pub mod section;
 pub mod statistics;
+pub mod suite;
 pub mod table;
+pub mod values;
 pub mod variants;
 pub mod worker;
+pub mod workload;
 
 /// The examples of the workspace's README; this crate sees all that they need.
 #[cfg(doctest)]

@@ -4,6 +4,9 @@ use std::{fmt, fs};
 
 use serde_json::{Value, json};
 
+/// Load above which the figures are worth little.
+pub const BUSY: f64 = 1.5;
+
 /// The machine, as far as it can be read without privileges.
 #[derive(Clone, Debug)]
 pub struct Machine {

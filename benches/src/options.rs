@@ -78,9 +78,17 @@ impl Options {
     /// How long and how often to measure.
     #[must_use]
     pub fn plan(&self) -> Plan {
-        let rounds = |default| self.rounds.map_or(default, usize::from);
-        if self.is_quick() {
-            Plan {
+        Plan::new(self.is_quick(), self.rounds)
+    }
+}
+
+impl Plan {
+    /// The plan of a quick run or of a full one, with that many rounds if it is said.
+    #[must_use]
+    pub fn new(quick: bool, rounds: Option<u16>) -> Self {
+        let rounds = |default| rounds.map_or(default, usize::from);
+        if quick {
+            Self {
                 rounds: rounds(3),
                 slice: Duration::from_millis(3),
                 long_slice: Duration::from_millis(40),
@@ -90,7 +98,7 @@ impl Options {
                 lives: 10,
             }
         } else {
-            Plan {
+            Self {
                 rounds: rounds(15),
                 slice: Duration::from_millis(30),
                 long_slice: Duration::from_millis(600),

@@ -14,6 +14,8 @@ use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::sys::signal::Signal;
 use nix::unistd::{Pid, getppid};
 
+use crate::suite::Suite;
+
 /// Where POSIX shared memory has its names on Linux.
 pub const SHM: &str = "/dev/shm";
 
@@ -37,6 +39,25 @@ pub enum Role {
         /// Whose child it is, and what it shares with it.
         #[command(flatten)]
         ties: Ties,
+        /// The first slot.
+        #[arg(long)]
+        first: usize,
+        /// How many slots.
+        #[arg(long)]
+        threads: usize,
+    },
+    /// Follows orders in the slots of a section of a suite, a thread in each.
+    #[command(hide = true)]
+    Seats {
+        /// Whose child it is, and what it shares with it.
+        #[command(flatten)]
+        ties: Ties,
+        /// The suite.
+        #[arg(long)]
+        suite: Suite,
+        /// The key of the section.
+        #[arg(long)]
+        section: String,
         /// The first slot.
         #[arg(long)]
         first: usize,
@@ -120,6 +141,22 @@ impl Role {
                 "host",
                 ties.arguments(),
                 vec![
+                    ("--first", first.to_string()),
+                    ("--threads", threads.to_string()),
+                ],
+            ),
+            Self::Seats {
+                ties,
+                suite,
+                section,
+                first,
+                threads,
+            } => (
+                "seats",
+                ties.arguments(),
+                vec![
+                    ("--suite", suite.to_string()),
+                    ("--section", section.clone()),
                     ("--first", first.to_string()),
                     ("--threads", threads.to_string()),
                 ],
@@ -255,7 +292,15 @@ pub fn processors() -> Vec<usize> {
 ///
 /// What the system says of `sched_setaffinity`.
 pub fn pin(number: usize) -> io::Result<()> {
-    let allowed = processors();
+    pin_among(&processors(), number)
+}
+
+/// As [`pin`], to one of these.
+///
+/// # Errors
+///
+/// As [`pin`].
+pub fn pin_among(allowed: &[usize], number: usize) -> io::Result<()> {
     let Some(&processor) = number
         .checked_rem(allowed.len())
         .and_then(|at| allowed.get(at))
@@ -338,7 +383,7 @@ mod tests {
 
     use clap::Parser;
 
-    use super::{Role, Ties, pin, processors, remove_names, state};
+    use super::{Role, Suite, Ties, pin, processors, remove_names, state};
     use crate::options::Options;
 
     #[test]
@@ -357,6 +402,13 @@ mod tests {
                 ties: ties.clone(),
                 first: 4,
                 threads: 3,
+            },
+            Role::Seats {
+                ties: ties.clone(),
+                suite: Suite::LockFamily,
+                section: "rwlock".into(),
+                first: 4,
+                threads: 2,
             },
             Role::Holder {
                 ties: ties.clone(),

@@ -8,6 +8,7 @@ use std::time::Duration;
 
 use crate::arena::Arena;
 use crate::clock::now;
+use crate::company;
 use crate::control::{Control, Slot, Task};
 use crate::process::{Janitor, Role, Ties, die_with, pin};
 use crate::variants::{ALL, Contender, Former, Hold, Site};
@@ -58,6 +59,16 @@ pub fn play(role: Role) -> io::Result<()> {
                 }
             });
             Ok(())
+        }
+        Role::Seats {
+            ties,
+            suite,
+            section,
+            first,
+            threads,
+        } => {
+            let section = suite.section(&section)?;
+            company::sit(&tie(&ties)?, &ties.run, &section, first, threads)
         }
         Role::Holder { ties, contender } => {
             let arena = tie(&ties)?;

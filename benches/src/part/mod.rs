@@ -32,12 +32,12 @@ impl Report {
 }
 
 /// The numbers from 0 to `count`, starting with another one in each round, so that no variant always follows the same one.
-fn rotated(count: usize, round: usize) -> impl Iterator<Item = usize> {
+pub(crate) fn rotated(count: usize, round: usize) -> impl Iterator<Item = usize> {
     (0..count).map(move |at| (at + round) % count)
 }
 
 /// A figure for programs; JSON has no NaN.
-fn number(value: f64) -> Value {
+pub(crate) fn number(value: f64) -> Value {
     if value.is_finite() {
         json!((value * 1000.0).round() / 1000.0)
     } else {

@@ -18,9 +18,13 @@ mod std_mutex;
 pub use atomic::{FetchSub, Unlocked};
 #[cfg(feature = "rivals")]
 pub use parking_lot::ParkingLot;
+pub(crate) use pthread::check;
 pub use pthread::{Pthread, PthreadRobust};
 #[cfg(feature = "rivals")]
 pub use raw_sync::RawSync;
+#[cfg(feature = "rivals")]
+pub(crate) use raw_sync::told;
+pub(crate) use shm::place;
 pub use shm::{ShmAtomicValue, ShmMutex, ShmValue};
 pub use std_mutex::StdMutex;
 
@@ -150,14 +154,16 @@ const BATCH: u64 = 16;
 impl<V: Variant> Contender for V {
     fn count(&self, stop: &AtomicU32) -> u64 {
         let mut operations = 0;
-        // Relaxed: nothing is read because of it.
-        while stop.load(Ordering::Relaxed) == 0 {
+        loop {
             for _ in 0..BATCH {
                 self.decrement();
             }
             operations += BATCH;
+            // Relaxed: nothing is read because of it. A peer that came late works once all the same.
+            if stop.load(Ordering::Relaxed) != 0 {
+                return operations;
+            }
         }
-        operations
     }
 
     fn set(&self, count: u64) {

@@ -91,7 +91,8 @@ impl Mapped {
     }
 }
 
-fn check(code: i32) -> io::Result<()> {
+/// What a pthread function returned, as a result.
+pub(crate) fn check(code: i32) -> io::Result<()> {
     if code == 0 {
         Ok(())
     } else {

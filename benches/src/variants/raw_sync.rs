@@ -62,7 +62,8 @@ impl Lock for RawSync {
     }
 }
 
-fn told(error: Box<dyn std::error::Error>) -> io::Error {
+/// The library's error as one of ours.
+pub(crate) fn told(error: Box<dyn std::error::Error>) -> io::Error {
     io::Error::other(error.to_string())
 }
 

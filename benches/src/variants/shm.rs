@@ -8,7 +8,7 @@ use shm_value::{AtomicValue, Value};
 
 use super::{Former, Lock, Site, Variant};
 
-fn place(site: &Site) -> Place {
+pub(crate) fn place(site: &Site) -> Place {
     Place::named(&site.name).unlink_on_drop(true)
 }
 
