@@ -46,7 +46,7 @@ fn part_of(peer: &Peer) -> Part {
     let seat: usize = peer.args().last().unwrap().parse().unwrap();
     match seat {
         _ if seat == WORKERS - 1 => Part::Joins,
-        _ if seat % 2 == 0 => Part::Produces,
+        _ if seat.is_multiple_of(2) => Part::Produces,
         _ => Part::Consumes,
     }
 }

@@ -42,7 +42,7 @@ fn name_of(peer: &Peer) -> String {
 }
 
 fn tasks(peer: &Peer) -> JoinableQueue<u32> {
-    JoinableQueue::open(&name_of(peer)).unwrap()
+    JoinableQueue::open(name_of(peer)).unwrap()
 }
 
 /// Takes as many tasks as it is told and holds them; done with them when it hears of it.
@@ -73,14 +73,14 @@ fn takes_and_gets(peer: &mut Peer) {
 }
 
 fn reads_in_place(peer: &mut Peer) {
-    let queue = ByteQueue::open(&name_of(peer)).unwrap();
+    let queue = ByteQueue::open(name_of(peer)).unwrap();
     let received = queue.recv_ref().unwrap();
     peer.say(&format!("reading {}", received.len()));
     peer.hear();
 }
 
 fn reserves(peer: &mut Peer) {
-    let queue = ByteQueue::open(&name_of(peer)).unwrap();
+    let queue = ByteQueue::open(name_of(peer)).unwrap();
     let mut reservation = queue.reserve(1000).unwrap();
     reservation.fill(1);
     peer.say("writing");
@@ -91,7 +91,7 @@ fn reserves(peer: &mut Peer) {
 }
 
 fn sends(peer: &mut Peer) {
-    let queue = Queue::<u32>::open(&name_of(peer)).unwrap();
+    let queue = Queue::<u32>::open(name_of(peer)).unwrap();
     let sender = queue.sender().unwrap();
     sender.put(peer.args()[1].parse().unwrap()).unwrap();
     peer.say("sent");
@@ -570,11 +570,10 @@ fn a_large_message_that_does_not_fit_stops_no_small_one() {
         std::thread::scope(|s| {
             let begin = |message: &'static [u8]| {
                 let queue = queue.clone();
-                let thread = s.spawn(move || {
+                s.spawn(move || {
                     queue.put(message).unwrap();
                     Instant::now()
-                });
-                thread
+                })
             };
             // Asleep in this order: the first is the one whom a wake reaches.
             let large = begin(&[2; 1024]);
