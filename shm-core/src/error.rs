@@ -329,6 +329,7 @@ impl Error {
     }
 
     /// As `from_errno`, for what the standard library calls.
+    #[cfg(not(loom))]
     pub(crate) fn from_io(segment: &str, call: &'static str, source: std::io::Error) -> Self {
         match source.raw_os_error() {
             Some(errno) => Self::from_errno(segment, call, nix::errno::Errno::from_raw(errno)),

@@ -127,10 +127,7 @@ impl<'a> Waiting<'a> {
     /// After success: others may sleep for what is left.
     pub(crate) fn done(&self, more: impl Fn() -> bool) {
         if self.slept {
-            self.signal.pass_on();
-            if more() {
-                self.signal.notify(1, None);
-            }
+            self.signal.pass_on(more, None);
         }
     }
 }

@@ -108,13 +108,8 @@ impl<'a> GetSide<'a> {
         let cell = self.queue.cell(front.index)?;
         // PAIR queue-finished: Release.
         cell.word.store(Word::FREE.to_bits(), Ordering::Release);
-        if self.queue.broken(Fault::FreesAfterHead) {
-            self.advance();
-            self.give(front.index);
-        } else {
-            self.give(front.index);
-            self.advance();
-        }
+        self.give(front.index);
+        self.advance();
         Ok(())
     }
 
@@ -158,8 +153,12 @@ impl<'a> GetSide<'a> {
         let Some(cell) = self.leased_cell(lease)? else {
             return Ok(false);
         };
-        // PAIR queue-finished: Release.
-        cell.word.store(Word::FREE.to_bits(), Ordering::Release);
+        let release = match self.queue.broken(Fault::FinishesRelaxed) {
+            true => Ordering::Relaxed,
+            // PAIR queue-finished: Release.
+            false => Ordering::Release,
+        };
+        cell.word.store(Word::FREE.to_bits(), release);
         self.count_leased(-1);
         self.give(lease.index);
         Ok(true)
