@@ -760,3 +760,23 @@ fn two_recover_and_one_of_them_dies() {
 fn twin_that_recovers_without_returning() {
     two_recoverers(Some(Fault::RecoversWithoutReturning));
 }
+
+/// A message that was delivered as often as allowed, to one that died, is not kept where no dead letters are:
+/// else each such death would take a cell away for good.
+#[test]
+fn dead_letters_that_deaths_make_are_no_more_than_are_kept() {
+    explore(|| {
+        let mut shared = Shared::new(1, 1, None);
+        let limits = &mut Arc::get_mut(&mut shared)
+            .expect("nobody else's")
+            .queue
+            .limits;
+        limits.max_deliveries = 1;
+        shared.put_large(0, 1);
+        shared.try_lease(2).expect("it is there");
+        shared.gone.fetch_or(1 << 2, Ordering::Release);
+        assert_eq!(shared.drain(), []);
+        assert!(shared.try_put(2) && shared.try_lease(0).is_some());
+        assert!(shared.try_put(3), "all room is there");
+    });
+}

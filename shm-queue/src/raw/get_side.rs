@@ -182,11 +182,12 @@ impl<'a> GetSide<'a> {
             self.bury(lease, 0)?;
             return Ok(Returned::Dead);
         }
+        // First the caches: if they turn out to be damaged, nothing was decided.
+        self.insert(lease)?;
         // Relaxed: read under a lock.
         cell.word
             .store(lease.word.returned().to_bits(), Ordering::Relaxed);
         self.count_leased(-1);
-        self.insert(lease)?;
         let redelivered = &self.queue.control.get.redelivered;
         redelivered.store(
             redelivered.load(Ordering::Relaxed).wrapping_add(1),
@@ -374,6 +375,12 @@ impl<'a> GetSide<'a> {
         let head = queue.control.head.load(Ordering::Relaxed);
         // PAIR queue-tail: Acquire.
         let tail = queue.control.tail.load(Ordering::Acquire);
+        if tail.wrapping_sub(head) >= queue.ring.len() as u64 {
+            return Err(Damaged {
+                field: "tail",
+                value: tail,
+            });
+        }
         let mut place = head.wrapping_sub(1);
         while place.wrapping_add(1) != tail {
             // Relaxed, all: ordered by the tail.

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | being written | free: the put never happened |
 //! | leased, deliveries left | ready: it is delivered again, before all with later numbers |
-//! | leased, no deliveries left | dead letter |
+//! | leased, no deliveries left | dead letter; the oldest go if there are more than are kept |
 //!
 //! Words of living owners stay as they are. Each change is one store, and a rebuilder that is killed leaves both
 //! locks inconsistent, so the next one begins anew: idempotent.
@@ -59,6 +59,9 @@ impl PutSide<'_> {
         alive: impl Fn(Owner) -> bool,
     ) -> Result<Census, Damaged> {
         let queue = self.queue;
+        // Until the end: who finds that the words cannot be leaves the caches half made.
+        get.queue.control.get.lock.mark_poisoned();
+        queue.control.put.lock.mark_poisoned();
         queue
             .bitmap
             .iter()
@@ -74,8 +77,16 @@ impl PutSide<'_> {
                 alive
             }
         };
+        let mut dead = Vec::new();
         for index in 0..queue.cells.len() as u32 {
-            self.settle(index, &mut caches, &mut is_alive)?;
+            let word = self.settle(index, &mut caches.census, &mut is_alive)?;
+            if word.state() == Some(State::Dead) {
+                dead.push((word.number(), index));
+            }
+        }
+        self.forget_oldest(dead)?;
+        for index in 0..queue.cells.len() as u32 {
+            self.count(index, &mut caches)?;
         }
         self.write_caches(&mut caches);
         let recoveries = &queue.control.recoveries;
@@ -95,24 +106,42 @@ impl PutSide<'_> {
         Ok(caches.census)
     }
 
-    /// Decides one word, and notes what follows from it.
+    /// Decides one word.
     fn settle(
         &self,
         index: u32,
-        caches: &mut Caches,
+        census: &mut Census,
         is_alive: &mut impl FnMut(Owner) -> bool,
-    ) -> Result<(), Damaged> {
-        let queue = self.queue;
-        let cell = queue.cell(index)?;
+    ) -> Result<Word, Damaged> {
+        let cell = self.queue.cell(index)?;
         let seen = Word::from_bits(cell.word.load(Ordering::Relaxed));
         let state = seen.state().ok_or(Damaged {
             field: "state of a message",
             value: seen.to_bits(),
         })?;
-        let word = self.decide(seen, state, &mut caches.census, is_alive);
+        let word = self.decide(seen, state, census, is_alive);
         if word != seen {
             cell.word.store(word.to_bits(), Ordering::Relaxed);
         }
+        Ok(word)
+    }
+
+    /// Frees the oldest dead letters, if deaths made more than are kept.
+    fn forget_oldest(&self, mut dead: Vec<(Number, u32)>) -> Result<(), Damaged> {
+        let kept = self.queue.limits.dead_letters as usize;
+        let base = dead.first().map_or(Number::new(0), |&(number, _)| number);
+        dead.sort_by_key(|(number, _)| number.since(base));
+        for &(_, index) in &dead[..dead.len().saturating_sub(kept)] {
+            let cell = self.queue.cell(index)?;
+            cell.word.store(Word::FREE.to_bits(), Ordering::Relaxed);
+        }
+        Ok(())
+    }
+
+    /// Notes what follows from one word that was decided.
+    fn count(&self, index: u32, caches: &mut Caches) -> Result<(), Damaged> {
+        let cell = self.queue.cell(index)?;
+        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
         let census = &mut caches.census;
         match word.state() {
             None | Some(State::Free) => {
