@@ -454,7 +454,15 @@ impl Inner {
 
     /// Ends a lease: the message goes back, or is put aside if it was delivered often enough.
     pub(crate) fn give_back(&self, lease: Lease) -> Result<Returned, QueueError> {
-        let returned = self.get_side(Patience::Endless)?.give_back(lease)?;
+        let attempt = || Ok(self.get_side(Patience::Endless)?.give_back(lease)?);
+        let returned = match attempt() {
+            Err(QueueError::Corrupt { .. }) => {
+                // Perhaps only a cache.
+                self.recover(Patience::Endless)?;
+                attempt()?
+            }
+            returned => returned?,
+        };
         // There is a message more, or leave to have one.
         self.raw.control.not_empty.notify(1, None);
         if returned != Returned::Ready {

@@ -211,9 +211,13 @@ impl<'a> PutSide<'a> {
         // PAIR queue-head: Acquire.
         let head = queue.control.head.load(Ordering::Acquire);
         put.head_seen.store(head, Ordering::Relaxed);
-        match waiting(head) < capacity {
-            true => Ok(()),
-            false => Err(Refused::Full),
+        match waiting(head) {
+            waiting if waiting < capacity => Ok(()),
+            waiting if waiting <= queue.cells.len() as u64 => Err(Refused::Full),
+            waiting => Err(Refused::Damaged(Damaged {
+                field: "number of messages",
+                value: waiting,
+            })),
         }
     }
 
@@ -277,8 +281,17 @@ impl<'a> PutSide<'a> {
             field: "free cells",
             value: u64::from(top),
         })?;
+        let index = index.load(Ordering::Relaxed);
+        // Somebody may be reading a cell that is not free, in place.
+        let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
+        if word != Word::FREE {
+            return Err(Refused::Damaged(Damaged {
+                field: "state of a free cell",
+                value: word.to_bits(),
+            }));
+        }
         stack.store(top, Ordering::Relaxed);
-        Ok(index.load(Ordering::Relaxed))
+        Ok(index)
     }
 
     fn push(&self, index: u32) {
