@@ -260,7 +260,7 @@ impl<'a> PutSide<'a> {
         if starved.load(Ordering::Relaxed) == 0 {
             starved.store(1, Ordering::Relaxed);
             // Perhaps this one was woken for all of them.
-            queue.control.not_full.pass_on();
+            queue.control.not_full.announce(queue.fault());
             queue.control.not_full.notify(u32::MAX, queue.fault());
         }
     }
