@@ -20,7 +20,9 @@ const CELLS: usize = CAPACITY + LEASES + DEAD_LETTERS;
 /// Bytes that a cell holds, and a chunk.
 const INLINE: usize = 224;
 const CHUNK: usize = 256;
-const LONGEST: usize = 600;
+/// Longer ones are copied outside the lock, under a lease.
+const SHORT: usize = 2048;
+const LONGEST: usize = 2600;
 /// Enough for the longest in every cell, however the chunks in use are spread.
 const CHUNKS: usize = 64;
 
@@ -47,6 +49,7 @@ fn len() -> impl Strategy<Value = usize> {
         4..INLINE + 3,
         Just(INLINE),
         INLINE + 1..LONGEST + 2,
+        SHORT..SHORT + 2,
         Just(LONGEST)
     ]
 }
@@ -215,7 +218,7 @@ impl Pair {
                 }
             }
             Op::Get => {
-                let large = |message: &Message| message.text.len() > INLINE;
+                let large = |message: &Message| message.text.len() > SHORT;
                 let expected = model.first(model.waiting.front().is_some_and(large));
                 let got = queue.try_get();
                 let expected = expected.map(|()| model.waiting.pop_front().unwrap().text);

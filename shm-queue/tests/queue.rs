@@ -124,17 +124,19 @@ fn values_of_all_lengths_go_round_many_times() {
 #[test]
 fn borders_between_cell_and_arena_are_messages_like_others() {
     let _watchdog = watchdog();
-    let queue = bytes(Options::new(4).max_message(1000));
-    for len in [0, 1, 31, 32, 33, 223, 224, 225, 255, 256, 257, 999, 1000] {
+    let queue = bytes(Options::new(4).max_message(3000));
+    for len in [
+        0, 1, 31, 32, 33, 223, 224, 225, 255, 256, 257, 2047, 2048, 2049, 2999, 3000,
+    ] {
         let message: Vec<u8> = (0..len).map(|i| i as u8).collect();
         queue.put(&message).unwrap();
         assert_eq!(queue.get().unwrap(), message, "{len} bytes");
     }
     let too_large = QueueError::TooLarge {
-        len: 1001,
-        most: 1000,
+        len: 3001,
+        most: 3000,
     };
-    assert_eq!(queue.put(&[0; 1001]), Err(too_large));
+    assert_eq!(queue.put(&[0; 3001]), Err(too_large));
 }
 
 #[test]
@@ -276,18 +278,18 @@ fn a_full_arena_makes_a_put_wait_for_space_and_not_for_ever() {
 #[test]
 fn many_are_got_under_one_lock() {
     let _watchdog = watchdog();
-    let queue = bytes(Options::new(10).max_message(1000));
+    let queue = bytes(Options::new(10).max_message(3000));
     for i in 0..5 {
         queue.put(&[i]).unwrap();
     }
-    queue.put(&[9; 1000]).unwrap();
+    queue.put(&[9; 3000]).unwrap();
     assert_eq!(queue.get_many(3).unwrap(), [[0], [1], [2]]);
     assert_eq!(
         queue.get_many(10).unwrap(),
         [[3], [4]],
-        "up to the large one"
+        "up to the long one"
     );
-    assert_eq!(queue.get_many(10).unwrap(), [[9; 1000]]);
+    assert_eq!(queue.get_many(10).unwrap(), [[9; 3000]]);
     let typed = Queue::<u64, Raw>::create(Place::anonymous(), 10).unwrap();
     typed.put_many(0..4).unwrap();
     assert_eq!(typed.get_many(10), Ok(vec![0, 1, 2, 3]));
