@@ -1,8 +1,8 @@
 //! Messages as bytes, in and out: what all queues do, whatever the type of their values.
 //!
-//! A small message is copied under the lock, at once into its place. A large one is claimed or leased
-//! under the lock, copied outside, and then committed or finished under the lock: so an unfinished put, slow,
-//! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody.
+//! A message of less than a page is copied under the lock, at once into its place. A longer one is claimed or
+//! leased under the lock, copied outside, and then committed or finished under the lock: so an unfinished put,
+//! slow, stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody.
 
 use shm_lock::Patience;
 
@@ -64,12 +64,7 @@ impl Inner {
     #[inline]
     pub(crate) fn put(&self, bytes: &[u8], patience: Patience) -> Result<(), QueueError> {
         let len = self.check_len(bytes.len())?;
-        let result = if self.raw.is_large(len) {
-            self.put_large(bytes, len, patience)
-        } else {
-            self.put_small(bytes, len, patience)
-        };
-        match result {
+        match self.put_once(bytes, len, patience) {
             Ok(()) => {}
             Err(QueueError::Full) => self.put_slow(bytes, len, patience)?,
             Err(QueueError::Corrupt { .. }) => {
@@ -88,12 +83,7 @@ impl Inner {
     fn put_slow(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
-            let result = if self.raw.is_large(len) {
-                self.put_large(bytes, len, patience)
-            } else {
-                self.put_small(bytes, len, patience)
-            };
-            match result {
+            match self.put_once(bytes, len, patience) {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
                 Ok(()) => {
                     waiting.done(|| self.raw.has_room());
@@ -105,14 +95,26 @@ impl Inner {
     }
 
     #[inline]
-    fn put_small(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
-        let side = self.put_side(patience)?;
-        side.put(len, |claim| self.copy_in(claim, bytes))?;
-        Ok(())
+    fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+        match self.raw.is_copied_outside(len) {
+            true => self.put_outside(bytes, len, patience),
+            false => self.put_under(&self.put_side(patience)?, bytes, len),
+        }
     }
 
-    /// Puts messages in order; small ones that follow each other under one lock. Says how many were put
-    /// before the error.
+    /// Puts a message that is copied under the lock.
+    #[inline]
+    fn put_under(&self, side: &PutSide<'_>, bytes: &[u8], len: u32) -> Result<(), QueueError> {
+        if !self.raw.is_large(len) {
+            return Ok(side.put(len, |claim| self.copy_in(claim, bytes))?);
+        }
+        let claim = self.claim(side, len)?;
+        self.copy_in(claim, bytes);
+        Ok(side.commit(self.owner()?, claim)?)
+    }
+
+    /// Puts messages in order; those less than a page that follow each other under one lock. Says how many
+    /// were put before the error.
     pub(crate) fn put_many<'a>(
         &self,
         messages: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
@@ -123,11 +125,11 @@ impl Inner {
         while done < all {
             let rest = messages.clone().skip(done);
             let count = self
-                .put_small_ones(rest, patience)
+                .put_some(rest, patience)
                 .map_err(|error| (done, error))?;
             done += count;
             if let Some(next) = messages.clone().nth(done).filter(|_| count == 0) {
-                // A large one, or there is no room at present.
+                // A long one, or there is no room at present.
                 self.put(next, patience).map_err(|error| (done, error))?;
                 done += 1;
             }
@@ -135,8 +137,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts the small messages at the beginning of `messages` for which there is room.
-    fn put_small_ones<'a>(
+    /// Puts the messages at the beginning of `messages` that are copied under the lock and have room.
+    fn put_some<'a>(
         &self,
         messages: impl Iterator<Item = &'a [u8]>,
         patience: Patience,
@@ -147,8 +149,8 @@ impl Inner {
             let Ok(len) = self.check_len(bytes.len()) else {
                 break;
             };
-            let fits = !self.raw.is_large(len);
-            if !fits || side.put(len, |claim| self.copy_in(claim, bytes)).is_err() {
+            let outside = self.raw.is_copied_outside(len);
+            if outside || self.put_under(&side, bytes, len).is_err() {
                 // For `put` to say what it is.
                 break;
             }
@@ -159,7 +161,7 @@ impl Inner {
         Ok(count)
     }
 
-    fn put_large(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+    fn put_outside(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let claim = self.claim(&self.put_side(patience)?, len)?;
         self.copy_in(claim, bytes);
         self.commit(claim)
@@ -258,7 +260,7 @@ impl Inner {
         let Front {
             index, chunk, len, ..
         } = front;
-        if !self.raw.is_large(len) {
+        if !self.raw.is_copied_outside(len) {
             self.copy_out(index, chunk, len, out)?;
             side.take(front)?;
             return Ok(());
@@ -286,12 +288,13 @@ impl Inner {
         side.front()?.ok_or(QueueError::Closed)
     }
 
-    /// Takes as many small messages as there are, `most` at most, under one lock. 0 if the first is large.
-    pub(crate) fn get_small(
+    /// Takes as many messages as there are, `most` at most, into the first of these buffers, under one lock.
+    /// 0 if the first one is copied outside.
+    fn get_some(
         &self,
+        buffers: &mut Vec<Vec<u8>>,
         most: usize,
         patience: Patience,
-        mut each: impl FnMut(Vec<u8>),
     ) -> Result<usize, QueueError> {
         let side = self.get_side(patience)?;
         let mut count = 0;
@@ -301,36 +304,33 @@ impl Inner {
                 Err(_) if count > 0 => break,
                 Err(error) => return Err(error),
             };
-            if self.raw.is_large(front.len) {
+            if self.raw.is_copied_outside(front.len) {
                 break;
             }
-            let mut bytes = Vec::new();
-            self.copy_out(front.index, front.chunk, front.len, &mut bytes)?;
+            let buffer = nth(buffers, count);
+            self.copy_out(front.index, front.chunk, front.len, buffer)?;
             side.take(front)?;
-            each(bytes);
             count += 1;
         }
         Ok(count)
     }
 
-    /// Takes out the messages that are there, at least one and at most `most`.
+    /// Takes out the messages that are there, at least one and at most `most`, into the first of these
+    /// buffers; says how many.
     pub(crate) fn get_many(
         &self,
+        buffers: &mut Vec<Vec<u8>>,
         most: usize,
         patience: Patience,
-    ) -> Result<Vec<Vec<u8>>, QueueError> {
-        let mut messages = Vec::new();
-        let count = self.wait_for(patience, || {
-            self.get_small(most, patience, |bytes| messages.push(bytes))
-        })?;
+    ) -> Result<usize, QueueError> {
+        let count = self.wait_for(patience, || self.get_some(buffers, most, patience))?;
         self.tell_producers(count as u32);
-        if count == 0 && most > 0 {
-            // The first one is large.
-            let mut bytes = Vec::new();
-            self.get(&mut bytes, patience)?;
-            messages.push(bytes);
+        if count > 0 || most == 0 {
+            return Ok(count);
         }
-        Ok(messages)
+        // The first one is long.
+        self.get(nth(buffers, 0), patience)?;
+        Ok(1)
     }
 
     /// Hands out the messages that are there, at least one and at most `most`.
@@ -456,4 +456,12 @@ impl Inner {
             self.raw.control.idle.notify(u32::MAX, None);
         }
     }
+}
+
+/// The buffer in that place, at most one behind the last.
+fn nth(buffers: &mut Vec<Vec<u8>>, place: usize) -> &mut Vec<u8> {
+    if buffers.len() == place {
+        buffers.push(Vec::new());
+    }
+    &mut buffers[place]
 }
