@@ -162,7 +162,36 @@ impl ByteQueue {
     /// # Errors
     /// Those of [`get`](Self::get).
     pub fn get_many(&self, most: usize) -> Result<Vec<Vec<u8>>, QueueError> {
-        self.inner.get_many(most, Patience::Endless)
+        let mut messages = Vec::new();
+        self.get_many_into(&mut messages, most)?;
+        Ok(messages)
+    }
+
+    /// As [`get_many`](Self::get_many), into buffers that are used again: says how many messages were got, which
+    /// replace what the first so many buffers had. Further buffers stay as they are; missing ones are added.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get).
+    ///
+    /// # Examples
+    /// ```
+    /// use shm_queue::{ByteQueue, Place};
+    ///
+    /// # let name = format!("doc-many-into-{}", std::process::id());
+    /// let queue = ByteQueue::create(Place::named(&name).unlink_on_drop(true), 10)?;
+    /// queue.put_many(&["rye", "spelt"])?;
+    ///
+    /// let mut messages = Vec::new();
+    /// let count = queue.get_many_into(&mut messages, 16)?;
+    /// assert_eq!(messages[..count], [b"rye".to_vec(), b"spelt".to_vec()]);
+    /// # Ok::<(), Box<dyn std::error::Error>>(())
+    /// ```
+    pub fn get_many_into(
+        &self,
+        messages: &mut Vec<Vec<u8>>,
+        most: usize,
+    ) -> Result<usize, QueueError> {
+        self.inner.get_many(messages, most, Patience::Endless)
     }
 
     /// Room for a message of `len` bytes, to be written in place; blocks while there is none.

@@ -13,9 +13,6 @@ use crate::inspect::DeadReason;
 use crate::raw::{Claim, Front, Lease, PutSide, Refused, Returned};
 use crate::wait::Waiting;
 
-/// The longest message that is copied under the lock, in bytes: to take the lock a second time costs as much.
-const SHORT: u32 = 2048;
-
 /// A lease while its message is decoded: what panics there gives it back.
 pub(crate) struct Leased<'a> {
     inner: &'a Inner,
@@ -99,7 +96,7 @@ impl Inner {
 
     #[inline]
     fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
-        if len > SHORT {
+        if self.raw.is_long(len) {
             return self.put_long(bytes, len, patience);
         }
         self.put_short(&self.put_side(patience)?, bytes, len)
@@ -148,7 +145,7 @@ impl Inner {
             let Ok(len) = self.check_len(bytes.len()) else {
                 break;
             };
-            if len > SHORT || self.put_short(&side, bytes, len).is_err() {
+            if self.raw.is_long(len) || self.put_short(&side, bytes, len).is_err() {
                 // For `put` to say what it is.
                 break;
             }
@@ -287,7 +284,7 @@ impl Inner {
     ) -> Result<Option<Lease>, QueueError> {
         let side = self.get_side(patience)?;
         let front = self.front(&side)?;
-        if front.len <= SHORT && sure(front.len) {
+        if !self.raw.is_long(front.len) && sure(front.len) {
             self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
             return Ok(None);
@@ -311,12 +308,13 @@ impl Inner {
         side.front()?.ok_or(QueueError::Closed)
     }
 
-    /// Takes as many short messages as there are, `most` at most, under one lock. 0 if the first is long.
-    pub(crate) fn get_short(
+    /// Takes as many short messages as there are, `most` at most, into the first of these buffers, under one lock.
+    /// 0 if the first one is long.
+    fn get_some(
         &self,
+        buffers: &mut Vec<Vec<u8>>,
         most: usize,
         patience: Patience,
-        mut each: impl FnMut(Vec<u8>),
     ) -> Result<usize, QueueError> {
         let side = self.get_side(patience)?;
         let mut count = 0;
@@ -326,36 +324,33 @@ impl Inner {
                 Err(_) if count > 0 => break,
                 Err(error) => return Err(error),
             };
-            if front.len > SHORT {
+            if self.raw.is_long(front.len) {
                 break;
             }
-            let mut bytes = Vec::new();
-            self.copy_out(front.index, front.chunk, front.len, &mut bytes)?;
+            let buffer = nth(buffers, count);
+            self.copy_out(front.index, front.chunk, front.len, buffer)?;
             side.take(front)?;
-            each(bytes);
             count += 1;
         }
         Ok(count)
     }
 
-    /// Takes out the messages that are there, at least one and at most `most`.
+    /// Takes out the messages that are there, at least one and at most `most`, into the first of these
+    /// buffers; says how many.
     pub(crate) fn get_many(
         &self,
+        buffers: &mut Vec<Vec<u8>>,
         most: usize,
         patience: Patience,
-    ) -> Result<Vec<Vec<u8>>, QueueError> {
-        let mut messages = Vec::new();
-        let count = self.wait_for(patience, || {
-            self.get_short(most, patience, |bytes| messages.push(bytes))
-        })?;
+    ) -> Result<usize, QueueError> {
+        let count = self.wait_for(patience, || self.get_some(buffers, most, patience))?;
         self.tell_producers(count as u32);
-        if count == 0 && most > 0 {
-            // The first one is long.
-            let mut bytes = Vec::new();
-            self.get(&mut bytes, patience)?;
-            messages.push(bytes);
+        if count > 0 || most == 0 {
+            return Ok(count);
         }
-        Ok(messages)
+        // The first one is long.
+        self.get(nth(buffers, 0), patience)?;
+        Ok(1)
     }
 
     /// Hands out the messages that are there, at least one and at most `most`.
@@ -498,4 +493,12 @@ impl Inner {
             self.raw.control.idle.notify(u32::MAX, None);
         }
     }
+}
+
+/// The buffer in that place, at most one behind the last.
+fn nth(buffers: &mut Vec<Vec<u8>>, place: usize) -> &mut Vec<u8> {
+    if buffers.len() == place {
+        buffers.push(Vec::new());
+    }
+    &mut buffers[place]
 }

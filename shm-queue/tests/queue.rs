@@ -296,17 +296,44 @@ fn many_are_got_under_one_lock() {
 }
 
 #[test]
+fn many_are_got_into_buffers_that_are_used_again() {
+    let _watchdog = watchdog();
+    let queue = bytes(Options::new(10).max_message(5000));
+    let mut messages = vec![vec![7; 3], Vec::with_capacity(300), vec![6]];
+    let second = messages[1].as_ptr();
+    queue
+        .put_many(&[vec![1], vec![2; 300], vec![3; 5000]])
+        .unwrap();
+    assert_eq!(queue.get_many_into(&mut messages, 0), Ok(0));
+    assert_eq!(queue.get_many_into(&mut messages, 10), Ok(2));
+    assert_eq!(messages, [vec![1], vec![2; 300], vec![6]]);
+    assert_eq!(messages[1].as_ptr(), second);
+    assert_eq!(queue.get_many_into(&mut messages, 10), Ok(1));
+    assert_eq!(messages, [vec![3; 5000], vec![2; 300], vec![6]]);
+    queue.put_many(&[[1], [2], [3], [4], [5]]).unwrap();
+    assert_eq!(queue.get_many_into(&mut messages, 4), Ok(4));
+    assert_eq!(messages, [[1], [2], [3], [4]], "one buffer more");
+}
+
+#[test]
 fn many_are_put_under_one_lock_and_the_rest_comes_back() {
     let _watchdog = watchdog();
-    let queue = bytes(Options::new(10).max_message(1000));
-    let messages = [vec![1], vec![2; 1000], vec![3], vec![4; 1001], vec![5]];
+    let queue = bytes(Options::new(10).max_message(4096));
+    let messages = [
+        vec![1],
+        vec![2; 1000],
+        vec![3; 4096],
+        vec![3],
+        vec![4; 4097],
+        vec![5],
+    ];
     let failed = queue.put_many(&messages).unwrap_err();
-    let (len, most) = (1001, 1000);
+    let (len, most) = (4097, 4096);
     assert_eq!(
         (failed.value, failed.error),
-        (3, QueueError::TooLarge { len, most })
+        (4, QueueError::TooLarge { len, most })
     );
-    for message in &messages[..3] {
+    for message in &messages[..4] {
         assert_eq!(&queue.get().unwrap(), message);
     }
     let typed = Queue::<String>::create(Place::anonymous(), Options::new(200).max_message(8));

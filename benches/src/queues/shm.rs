@@ -54,6 +54,7 @@ pub(super) struct Bytes<const SIZE: usize, W = Adaptive> {
     queue: ByteQueue,
     messages: Vec<[u8; SIZE]>,
     got: Vec<u8>,
+    several: Vec<Vec<u8>>,
     waits: PhantomData<W>,
 }
 
@@ -78,6 +79,7 @@ impl<const SIZE: usize, W: Waits> Channel for Bytes<SIZE, W> {
             queue,
             messages: vec![[7; SIZE]; BATCH],
             got: Vec::with_capacity(SIZE),
+            several: Vec::new(),
             waits: PhantomData,
         })
     }
@@ -106,7 +108,8 @@ impl<const SIZE: usize, W: Waits> Channel for Bytes<SIZE, W> {
 
     #[inline]
     fn get_many(&mut self, stamps: &mut Vec<u64>) {
-        let got = self.queue.get_many(BATCH).expect("they are got");
+        let count = self.queue.get_many_into(&mut self.several, BATCH);
+        let got = &self.several[..count.expect("they are got")];
         stamps.extend(got.iter().map(|message| stamp(message)));
     }
 }

@@ -10,6 +10,9 @@ use super::RawQueue;
 /// Bytes of a chunk.
 pub const CHUNK: usize = 256;
 
+/// The longest message that is copied under a lock, in bytes: to take the lock a second time costs as much.
+const SHORT: u32 = 2048;
+
 /// Chunks that `len` bytes take.
 #[must_use]
 pub(crate) fn chunks_for(len: u32) -> u32 {
@@ -21,6 +24,13 @@ impl RawQueue {
     #[inline]
     pub(crate) fn is_large(&self, len: u32) -> bool {
         len > self.limits.inline
+    }
+
+    /// Whether a message is copied outside the locks.
+    #[inline]
+    #[allow(clippy::unused_self, reason = "as for `is_large`")]
+    pub(crate) fn is_long(&self, len: u32) -> bool {
+        len > SHORT
     }
 
     /// The lowest `count` free chunks in a row.

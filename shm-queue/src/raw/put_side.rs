@@ -8,10 +8,6 @@ use super::arena::chunks_for;
 use super::word::{Number, Owner, State, Word};
 use super::{Control, Damaged, Fault, RawQueue};
 
-/// A message that is copied outside the lock: from this on the arena's chunks are emptied of what
-/// consumers gave back before new ones are used, so that the same warm memory goes round.
-const LARGE: u32 = 4096;
-
 /// The put lock, held.
 #[derive(Debug)]
 pub struct PutSide<'a> {
@@ -227,7 +223,8 @@ impl<'a> PutSide<'a> {
         grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
     ) -> Result<u32, Refused> {
         let (queue, count) = (self.queue, chunks_for(len));
-        if len >= LARGE {
+        if queue.is_long(len) {
+            // The same warm memory goes round: what consumers gave back comes before new chunks.
             self.take_freed()?;
         }
         let first = match queue.find_run(count) {
