@@ -244,3 +244,25 @@ fn a_message_that_is_no_descriptor_is_told_apart() {
     drop(here);
     assert!(matches!(recv_fd(&there), Err(Error::NotASegment { .. })));
 }
+
+/// Several sweep and create what nobody has any more; whoever is second is not told that it exists.
+#[test]
+fn a_creator_beside_a_sweeper_gets_the_name() {
+    let _watchdog = watchdog();
+    for round in 0..1000 {
+        let name = UniqueName::new("beside");
+        let place = || Place::named(&*name).unlink_on_drop(true);
+        std::mem::forget(Segment::create(place(), 64).unwrap());
+        // As if its process had died: nobody is in the participant table.
+        let file = std::fs::OpenOptions::new()
+            .write(true)
+            .open(std::path::Path::new("/dev/shm").join(&*name))
+            .unwrap();
+        std::os::unix::fs::FileExt::write_all_at(&file, &[0; 8], 256).unwrap();
+        std::thread::scope(|s| {
+            s.spawn(shm_core::sweep);
+            let created = Segment::create(place(), 64);
+            assert!(created.is_ok(), "round {round}: {created:?}");
+        });
+    }
+}

@@ -1,6 +1,7 @@
 //! Queues: each message is there or not, whole, once, in its place; and what the dead held goes to others.
 //!
-//! A message is named by its number; from 6 on it is a large one. A check takes out all that is left and
+//! A message is named by its number: small below 6, 7 of a size that is copied into the arena under the lock,
+//! all others so long that they are copied outside it. A check takes out all that is left and
 //! names it in order: `1' 2 4; dead 3` says that 1 was handed out once before, and that 3 is a dead letter.
 
 use std::time::Duration;
@@ -28,12 +29,17 @@ fn small_queue() -> Options {
     Options::new(3)
         .leases(4)
         .dead_letters(2)
-        .max_message(1000)
-        .arena_bytes(4096)
+        .max_message(3000)
+        .arena_bytes(12 << 10)
 }
 
 fn message(number: u8) -> Message {
-    vec![number; if number < 6 { 40 } else { 300 }]
+    let len = match number {
+        0..=5 => 40,
+        7 => 300,
+        _ => 2300,
+    };
+    vec![number; len]
 }
 
 fn number_of(bytes: &[u8]) -> u8 {
@@ -62,7 +68,12 @@ fn bytes(operation: &str, state: &str) -> Case {
 fn puts() -> Vec<Case> {
     let any = Outcomes::any;
     let mut cases = Vec::new();
-    for (operation, one, two) in [("put small", "1", "1 4"), ("put large", "1", "1 8")] {
+    let puts = [
+        ("put small", "1", "1 4"),
+        ("put medium", "1", "1 7"),
+        ("put large", "1", "1 8"),
+    ];
+    for (operation, one, two) in puts {
         let put = two.trim_start_matches("1 ");
         cases.extend([
             bytes(operation, "empty queue").killed(Outcomes::switch("nothing", put)),
@@ -131,6 +142,7 @@ fn gets() -> Vec<Case> {
                 ]),
             ),
         bytes("get bytes", "wrapped queue").killed(Outcomes::switch("1 2", "2")),
+        bytes("get bytes", "queue of one medium").killed(Outcomes::switch("7", "nothing")),
         bytes("get bytes", "queue of one large")
             .killed(large())
             .frozen("rebuild", any(&["rebuilt; nothing", "locked; nothing"]))
@@ -360,6 +372,7 @@ fn setups(commands: Commands) -> Commands {
     };
     let commands = byte_queue(commands, "empty queue", &[]);
     let commands = byte_queue(commands, "queue of one", &[1]);
+    let commands = byte_queue(commands, "queue of one medium", &[7]);
     let commands = byte_queue(commands, "queue of one large", &[6]);
     let commands = byte_queue(commands, "full queue", &[1, 2, 3]);
     let commands = value_queue(commands, "one value", &[1]);
@@ -430,7 +443,7 @@ fn setups_of_the_dead(commands: Commands) -> Commands {
             let queue = create_bytes(name, small_queue(), &[1, 2, 3]);
             let _first = queue.recv_ref().expect("it was put");
             let _second = queue.recv_ref().expect("it was put");
-            let _reservation = queue.try_reserve(300).expect("there is room");
+            let _reservation = queue.try_reserve(2300).expect("there is room");
             die();
         })
         .setup("task of the dead", |name| {
@@ -546,6 +559,13 @@ fn byte_victims(commands: Commands) -> Commands {
             mark_end();
             result.expect("there is room, or will be");
         })
+        .victim("put medium", |name| {
+            let (queue, message) = (open(name), message(7));
+            mark_start();
+            let result = queue.put(&message);
+            mark_end();
+            result.expect("there is room, or will be");
+        })
         .victim("put large", |name| {
             let (queue, message) = (open(name), message(8));
             mark_start();
@@ -619,7 +639,7 @@ fn in_place_victims(commands: Commands) -> Commands {
         .victim("reserve and commit", |name| {
             let queue = open(name);
             mark_start();
-            let mut reservation = queue.reserve(300).expect("there is room");
+            let mut reservation = queue.reserve(2300).expect("there is room");
             reservation.fill(8);
             let result = reservation.commit();
             mark_end();
@@ -628,7 +648,7 @@ fn in_place_victims(commands: Commands) -> Commands {
         .victim("reserve and drop", |name| {
             let queue = open(name);
             mark_start();
-            drop(queue.reserve(300).expect("there is room"));
+            drop(queue.reserve(2300).expect("there is room"));
             mark_end();
         })
         .victim("recv_ref and drop", |name| {
@@ -953,7 +973,7 @@ fn all_is_usable<S: Subject>(queue: &S, closed: bool) {
         assert_eq!(queue.give(message(1)), Err(QueueError::Closed));
         return;
     }
-    for number in [2, 7, 3] {
+    for number in [2, 8, 7, 3] {
         for _ in 0..queue.room() {
             queue.give(message(number)).expect("all of its room");
         }

@@ -129,7 +129,7 @@ impl ByteQueue {
         self.inner.put(message, deadline.into())
     }
 
-    /// Puts messages in order, small ones that follow each other under one lock; blocks while the queue is
+    /// Puts messages in order, short ones that follow each other under one lock; blocks while the queue is
     /// full.
     ///
     /// # Errors

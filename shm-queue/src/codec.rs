@@ -19,6 +19,15 @@ pub trait Codec<T> {
     /// [`QueueError::Encode`].
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), QueueError>;
 
+    /// Whether every message of so many bytes is a value. It is then taken out before it is decoded, under
+    /// one lock; any other is handed out, decoded and then finished, so that one that is no value is put
+    /// aside and not lost.
+    #[inline]
+    #[must_use]
+    fn is_always_a_value(_len: usize) -> bool {
+        false
+    }
+
     /// Makes a value of bytes that may be anything.
     ///
     /// # Errors
@@ -60,6 +69,11 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Codec<T> for Raw {
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), QueueError> {
         out.extend_from_slice(value.as_bytes());
         Ok(())
+    }
+
+    #[inline]
+    fn is_always_a_value(len: usize) -> bool {
+        len == size_of::<T>()
     }
 
     #[inline]

@@ -357,7 +357,7 @@ impl Inner {
         if self.raw.is_large(claim.len) {
             // SAFETY:
             // - in bounds: `at` checked it; mapped and writable as long as the segment;
-            // - no other writer or reader: the word says that the chunks are ours.
+            // - no other writer or reader: the word says that the chunks are ours, or the put lock does.
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
         } else {
             // SAFETY: as above; the cell is ours by the put lock or its word.
@@ -381,7 +381,7 @@ impl Inner {
         if self.raw.is_large(len) {
             // SAFETY:
             // - in bounds: `message` checked it; mapped as long as the segment; `out` has room;
-            // - no other writer: the word says that the message is leased to us; any bytes are `u8`s.
+            // - no other writer: the message is leased to us, or ready and we hold the get lock; any bytes are `u8`s.
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, len as usize) };
         } else {
             // SAFETY: as above; the message is ready and we hold the get lock, or it is leased to us.

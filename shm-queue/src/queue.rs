@@ -357,12 +357,17 @@ pub(crate) fn put_values<T, C: Codec<T>>(
 }
 
 /// A message that cannot be decoded is put aside; so it is handed out first, and finished when
-/// it is decoded.
+/// it is decoded, unless it is sure to be.
 fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, QueueError> {
-    let leased = Leased::new(inner, inner.lease_one(patience)?);
-    let (value, lease) = with_buffer(|buffer| leased.decode(buffer, C::decode))?;
-    inner.finish(lease)?;
-    Ok(value)
+    with_buffer(|buffer| {
+        let sure = |len| C::is_always_a_value(len as usize);
+        let Some(lease) = inner.get_or_lease(buffer, patience, sure)? else {
+            return C::decode(buffer);
+        };
+        let (value, lease) = Leased::new(inner, lease).decode(buffer, C::decode)?;
+        inner.finish(lease)?;
+        Ok(value)
+    })
 }
 
 /// Lends out the thread's buffer. Whoever asks for it meanwhile (a value that puts values as it is

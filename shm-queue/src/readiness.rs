@@ -96,10 +96,9 @@ impl Shared {
             {
                 // What is wrong with the queue is for the getters to hear.
                 let _ = self.inner.look_after_others(None);
-            } else if raw.has_messages() {
+            } else {
                 // This thread takes none: another sleeper may want it.
-                raw.control.not_empty.pass_on();
-                raw.control.not_empty.notify(1, None);
+                raw.control.not_empty.pass_on(|| raw.has_messages(), None);
             }
         }
     }

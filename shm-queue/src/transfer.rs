@@ -1,6 +1,6 @@
 //! Messages as bytes, in and out: what all queues do, whatever the type of their values.
 //!
-//! A small message is copied under the lock, at once into its place. A large one is claimed or leased
+//! A short message is copied under the lock, at once into its place. A long one is claimed or leased
 //! under the lock, copied outside, and then committed or finished under the lock: so an unfinished put, slow,
 //! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody.
 
@@ -12,6 +12,9 @@ use crate::inner::Inner;
 use crate::inspect::DeadReason;
 use crate::raw::{Claim, Front, Lease, PutSide, Refused, Returned};
 use crate::wait::Waiting;
+
+/// The longest message that is copied under the lock, in bytes: to take the lock a second time costs as much.
+const SHORT: u32 = 2048;
 
 /// A lease while its message is decoded: what panics there gives it back.
 pub(crate) struct Leased<'a> {
@@ -65,12 +68,7 @@ impl Inner {
     #[inline]
     pub(crate) fn put(&self, bytes: &[u8], patience: Patience) -> Result<(), QueueError> {
         let len = self.check_len(bytes.len())?;
-        let result = if self.raw.is_large(len) {
-            self.put_large(bytes, len, patience)
-        } else {
-            self.put_small(bytes, len, patience)
-        };
-        match result {
+        match self.put_once(bytes, len, patience) {
             Ok(()) => {}
             Err(QueueError::Full) => self.put_slow(bytes, len, patience)?,
             Err(QueueError::Corrupt { .. }) => {
@@ -89,12 +87,7 @@ impl Inner {
     fn put_slow(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
-            let result = if self.raw.is_large(len) {
-                self.put_large(bytes, len, patience)
-            } else {
-                self.put_small(bytes, len, patience)
-            };
-            match result {
+            match self.put_once(bytes, len, patience) {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
                 result => {
                     waiting.done(|| self.raw.has_room());
@@ -105,13 +98,21 @@ impl Inner {
     }
 
     #[inline]
-    fn put_small(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
-        let side = self.put_side(patience)?;
-        side.put(len, |claim| self.copy_in(claim, bytes))?;
+    fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+        if len > SHORT {
+            return self.put_long(bytes, len, patience);
+        }
+        self.put_short(&self.put_side(patience)?, bytes, len)
+    }
+
+    #[inline]
+    fn put_short(&self, side: &PutSide<'_>, bytes: &[u8], len: u32) -> Result<(), QueueError> {
+        let grow = |start, end| self.grow(start, end);
+        side.put(len, grow, |claim| self.copy_in(claim, bytes))?;
         Ok(())
     }
 
-    /// Puts messages in order; small ones that follow each other under one lock. Says how many were put
+    /// Puts messages in order; short ones that follow each other under one lock. Says how many were put
     /// before the error.
     pub(crate) fn put_many<'a>(
         &self,
@@ -123,11 +124,11 @@ impl Inner {
         while done < all {
             let rest = messages.clone().skip(done);
             let count = self
-                .put_small_ones(rest, patience)
+                .put_short_ones(rest, patience)
                 .map_err(|error| (done, error))?;
             done += count;
             if let Some(next) = messages.clone().nth(done).filter(|_| count == 0) {
-                // A large one, or there is no room at present.
+                // A long one, or there is no room at present.
                 self.put(next, patience).map_err(|error| (done, error))?;
                 done += 1;
             }
@@ -135,8 +136,8 @@ impl Inner {
         Ok(())
     }
 
-    /// Puts the small messages at the beginning of `messages` for which there is room.
-    fn put_small_ones<'a>(
+    /// Puts the short messages at the beginning of `messages` for which there is room.
+    fn put_short_ones<'a>(
         &self,
         messages: impl Iterator<Item = &'a [u8]>,
         patience: Patience,
@@ -147,8 +148,7 @@ impl Inner {
             let Ok(len) = self.check_len(bytes.len()) else {
                 break;
             };
-            let fits = !self.raw.is_large(len);
-            if !fits || side.put(len, |claim| self.copy_in(claim, bytes)).is_err() {
+            if len > SHORT || self.put_short(&side, bytes, len).is_err() {
                 // For `put` to say what it is.
                 break;
             }
@@ -159,7 +159,7 @@ impl Inner {
         Ok(count)
     }
 
-    fn put_large(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+    fn put_long(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let claim = self.claim(&self.put_side(patience)?, len)?;
         self.is_owner_now();
         self.copy_in(claim, bytes);
@@ -214,23 +214,50 @@ impl Inner {
     /// Takes the first message out for good, copied into `out`.
     #[inline]
     pub(crate) fn get(&self, out: &mut Vec<u8>, patience: Patience) -> Result<(), QueueError> {
-        match self.get_once(out, patience) {
-            Err(QueueError::Empty) => self.get_slow(out, patience)?,
-            Err(QueueError::Corrupt { .. }) => {
-                // Perhaps only a cache.
-                self.recover(patience)?;
-                self.get_slow(out, patience)?;
-            }
-            result => result?,
-        }
+        let Some(lease) = self.get_or_lease(out, patience, |_| true)? else {
+            return Ok(());
+        };
+        self.copy_out(lease.index, lease.chunk, lease.len, out)?;
+        self.end_leases(&[lease])?;
         self.tell_producers(1);
         Ok(())
     }
 
+    /// As [`get`](Self::get), if the message is short and one of so many bytes is `sure` to be decoded. If
+    /// not, nothing is copied, and the message is handed out.
+    #[inline]
+    pub(crate) fn get_or_lease(
+        &self,
+        out: &mut Vec<u8>,
+        patience: Patience,
+        sure: impl Fn(u32) -> bool,
+    ) -> Result<Option<Lease>, QueueError> {
+        let lease = match self.get_once(out, patience, &sure) {
+            Err(QueueError::Empty) => self.get_slow(out, patience, &sure)?,
+            Err(QueueError::Corrupt { .. }) => {
+                // Perhaps only a cache.
+                self.recover(patience)?;
+                self.get_slow(out, patience, &sure)?
+            }
+            result => result?,
+        };
+        // Room in the queue; of a lease, not yet in the arena.
+        self.tell_producers(1);
+        if lease.is_some() {
+            self.was_handed_out();
+        }
+        Ok(lease)
+    }
+
     #[cold]
     #[inline(never)]
-    fn get_slow(&self, out: &mut Vec<u8>, patience: Patience) -> Result<(), QueueError> {
-        self.wait_for(patience, || self.get_once(out, patience))
+    fn get_slow(
+        &self,
+        out: &mut Vec<u8>,
+        patience: Patience,
+        sure: &dyn Fn(u32) -> bool,
+    ) -> Result<Option<Lease>, QueueError> {
+        self.wait_for(patience, || self.get_once(out, patience, sure))
     }
 
     /// Tries until there is something, or never will be.
@@ -252,26 +279,23 @@ impl Inner {
     }
 
     #[inline]
-    fn get_once(&self, out: &mut Vec<u8>, patience: Patience) -> Result<(), QueueError> {
+    fn get_once(
+        &self,
+        out: &mut Vec<u8>,
+        patience: Patience,
+        sure: impl Fn(u32) -> bool,
+    ) -> Result<Option<Lease>, QueueError> {
         let side = self.get_side(patience)?;
         let front = self.front(&side)?;
-        let Front {
-            index, chunk, len, ..
-        } = front;
-        if !self.raw.is_large(len) {
-            self.copy_out(index, chunk, len, out)?;
+        if front.len <= SHORT && sure(front.len) {
+            self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
-            return Ok(());
+            return Ok(None);
         }
-        if !side.may_lease() {
-            return Err(QueueError::Empty);
+        match side.may_lease() {
+            true => self.lease(&side, front).map(Some),
+            false => Err(QueueError::Empty),
         }
-        let lease = self.lease(&side, front)?;
-        drop(side);
-        self.copy_out(index, chunk, len, out)?;
-        self.end_leases(&[lease])?;
-        self.was_handed_out();
-        Ok(())
     }
 
     /// The first message, or why there is none.
@@ -287,8 +311,8 @@ impl Inner {
         side.front()?.ok_or(QueueError::Closed)
     }
 
-    /// Takes as many small messages as there are, `most` at most, under one lock. 0 if the first is large.
-    pub(crate) fn get_small(
+    /// Takes as many short messages as there are, `most` at most, under one lock. 0 if the first is long.
+    pub(crate) fn get_short(
         &self,
         most: usize,
         patience: Patience,
@@ -302,7 +326,7 @@ impl Inner {
                 Err(_) if count > 0 => break,
                 Err(error) => return Err(error),
             };
-            if self.raw.is_large(front.len) {
+            if front.len > SHORT {
                 break;
             }
             let mut bytes = Vec::new();
@@ -322,11 +346,11 @@ impl Inner {
     ) -> Result<Vec<Vec<u8>>, QueueError> {
         let mut messages = Vec::new();
         let count = self.wait_for(patience, || {
-            self.get_small(most, patience, |bytes| messages.push(bytes))
+            self.get_short(most, patience, |bytes| messages.push(bytes))
         })?;
         self.tell_producers(count as u32);
         if count == 0 && most > 0 {
-            // The first one is large.
+            // The first one is long.
             let mut bytes = Vec::new();
             self.get(&mut bytes, patience)?;
             messages.push(bytes);
@@ -368,30 +392,10 @@ impl Inner {
     }
 
     /// Hands out the first message.
-    pub(crate) fn lease_one(&self, patience: Patience) -> Result<Lease, QueueError> {
-        let lease = match self.lease_once(patience) {
-            Err(QueueError::Empty) => self.wait_for(patience, || self.lease_once(patience))?,
-            Err(QueueError::Corrupt { .. }) => {
-                // Perhaps only a cache.
-                self.recover(patience)?;
-                self.wait_for(patience, || self.lease_once(patience))?
-            }
-            result => result?,
-        };
-        // Room in the queue, though not yet in the arena.
-        self.tell_producers(1);
-        self.was_handed_out();
-        Ok(lease)
-    }
-
     #[inline]
-    fn lease_once(&self, patience: Patience) -> Result<Lease, QueueError> {
-        let side = self.get_side(patience)?;
-        let front = self.front(&side)?;
-        match side.may_lease() {
-            true => self.lease(&side, front),
-            false => Err(QueueError::Empty),
-        }
+    pub(crate) fn lease_one(&self, patience: Patience) -> Result<Lease, QueueError> {
+        let leased = self.get_or_lease(&mut Vec::new(), patience, |_| false)?;
+        Ok(leased.expect("nothing was sure"))
     }
 
     /// Gives a task back, if it still is ours.
@@ -450,7 +454,15 @@ impl Inner {
 
     /// Ends a lease: the message goes back, or is put aside if it was delivered often enough.
     pub(crate) fn give_back(&self, lease: Lease) -> Result<Returned, QueueError> {
-        let returned = self.get_side(Patience::Endless)?.give_back(lease)?;
+        let attempt = || Ok(self.get_side(Patience::Endless)?.give_back(lease)?);
+        let returned = match attempt() {
+            Err(QueueError::Corrupt { .. }) => {
+                // Perhaps only a cache.
+                self.recover(Patience::Endless)?;
+                attempt()?
+            }
+            returned => returned?,
+        };
         // There is a message more, or leave to have one.
         self.raw.control.not_empty.notify(1, None);
         if returned != Returned::Ready {

@@ -134,10 +134,7 @@ impl<'a> Waiting<'a> {
     /// At the end, whatever it is: others may sleep for what is left.
     pub(crate) fn done(&self, more: impl Fn() -> bool) {
         if self.slept {
-            self.signal.pass_on();
-            if more() {
-                self.signal.notify(1, None);
-            }
+            self.signal.pass_on(more, None);
         }
     }
 }

@@ -601,10 +601,10 @@ fn the_end_of_the_last_lease_wakes_who_waits_for_one() {
     let _watchdog = watchdog();
     let mut fastest = Duration::MAX;
     for _ in 0..8 {
-        let options = Options::new(4).leases(1).max_message(1024);
+        let options = Options::new(4).leases(1).max_message(3000);
         let queue = ByteQueue::create(Place::anonymous(), options).unwrap();
-        queue.put(&[1; 1024]).unwrap();
-        queue.put(&[2; 1024]).unwrap();
+        queue.put(&[1; 3000]).unwrap();
+        queue.put(&[2; 3000]).unwrap();
         let held = queue.recv_ref().unwrap();
         std::thread::scope(|s| {
             let getter = s.spawn(|| {

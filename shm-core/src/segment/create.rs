@@ -195,6 +195,7 @@ fn with_path(
 fn is_out_of_the_way(name: &str, path: &std::path::Path) -> Result<bool, Error> {
     match removal::reclaim(name, path) {
         Err(Error::NotFound { .. }) => Ok(true),
+        Ok(false) => Ok(file::id_at(name, path)?.is_none()),
         other => other,
     }
 }

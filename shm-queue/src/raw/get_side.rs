@@ -108,13 +108,8 @@ impl<'a> GetSide<'a> {
         let cell = self.queue.cell(front.index)?;
         // PAIR queue-finished: Release.
         cell.word.store(Word::FREE.to_bits(), Ordering::Release);
-        if self.queue.broken(Fault::FreesAfterHead) {
-            self.advance();
-            self.give(front.index);
-        } else {
-            self.give(front.index);
-            self.advance();
-        }
+        self.give(front.index);
+        self.advance();
         Ok(())
     }
 
@@ -158,8 +153,12 @@ impl<'a> GetSide<'a> {
         let Some(cell) = self.leased_cell(lease)? else {
             return Ok(false);
         };
-        // PAIR queue-finished: Release.
-        cell.word.store(Word::FREE.to_bits(), Ordering::Release);
+        let release = match self.queue.broken(Fault::FinishesRelaxed) {
+            true => Ordering::Relaxed,
+            // PAIR queue-finished: Release.
+            false => Ordering::Release,
+        };
+        cell.word.store(Word::FREE.to_bits(), release);
         self.count_leased(-1);
         self.give(lease.index);
         Ok(true)
@@ -183,11 +182,12 @@ impl<'a> GetSide<'a> {
             self.bury(lease, 0)?;
             return Ok(Returned::Dead);
         }
+        // First the caches: if they turn out to be damaged, nothing was decided.
+        self.insert(lease)?;
         // Relaxed: read under a lock.
         cell.word
             .store(lease.word.returned().to_bits(), Ordering::Relaxed);
         self.count_leased(-1);
-        self.insert(lease)?;
         let redelivered = &self.queue.control.get.redelivered;
         redelivered.store(
             redelivered.load(Ordering::Relaxed).wrapping_add(1),
@@ -375,6 +375,12 @@ impl<'a> GetSide<'a> {
         let head = queue.control.head.load(Ordering::Relaxed);
         // PAIR queue-tail: Acquire.
         let tail = queue.control.tail.load(Ordering::Acquire);
+        if tail.wrapping_sub(head) >= queue.ring.len() as u64 {
+            return Err(Damaged {
+                field: "tail",
+                value: tail,
+            });
+        }
         let mut place = head.wrapping_sub(1);
         while place.wrapping_add(1) != tail {
             // Relaxed, all: ordered by the tail.

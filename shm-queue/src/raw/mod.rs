@@ -61,11 +61,11 @@ pub enum Fault {
     SleepsUnannounced,
     PublishesTailRelaxed,
     FreesRelaxed,
+    FinishesRelaxed,
     StoresTailBeforeWord,
-    FreesAfterHead,
+    KeepsTheWake,
     RecoversWithoutReturning,
     SkipsRebuild,
-    JoinsWithoutThePutLock,
 }
 
 /// A lock's data that does not fit together: a cache that somebody damaged, or bytes that were never a queue.
@@ -293,7 +293,8 @@ impl RawQueue {
         let put = PutSide::new(self);
         // SAFETY: the caller's promise.
         let (get, clean) = unsafe { self.lock_get(patience) }?;
-        if !(acquired.is_clean() && clean) {
+        let clean = acquired.is_clean() && clean;
+        if !clean && !self.broken(Fault::SkipsRebuild) {
             put.rebuild(&get, alive)?;
         }
         Ok((put, get))

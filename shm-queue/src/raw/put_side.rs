@@ -65,24 +65,21 @@ impl<'a> PutSide<'a> {
         }
     }
 
-    /// Puts a small message: `fill` copies it into its cell, then it is in the queue.
+    /// Puts a short message: `fill` copies it into its cell or its chunks, then it is in the queue. `grow`
+    /// as for [`claim`](Self::claim).
     ///
     /// # Errors
     /// [`Refused`]; nothing has changed then.
     #[inline]
-    pub fn put(&self, len: u32, fill: impl FnOnce(Claim)) -> Result<(), Refused> {
-        self.check_open()?;
-        self.check_room()?;
-        let index = self.pop()?;
-        let cell = self.queue.cell(index)?;
-        // Relaxed: published by the word and the tail.
-        cell.len.store(len, Ordering::Relaxed);
-        fill(Claim {
-            index,
-            chunk: 0,
-            len,
-        });
-        self.append(index)?;
+    pub fn put(
+        &self,
+        len: u32,
+        grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
+        fill: impl FnOnce(Claim),
+    ) -> Result<(), Refused> {
+        let claim = self.take_room(len, grow)?;
+        fill(claim);
+        self.append(claim.index)?;
         Ok(())
     }
 
@@ -97,27 +94,40 @@ impl<'a> PutSide<'a> {
         len: u32,
         grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
     ) -> Result<Claim, Refused> {
-        self.check_open()?;
-        self.check_room()?;
-        let (queue, put) = (self.queue, &self.queue.control.put);
-        let chunk = match queue.is_large(len) {
-            true => self.find_chunks(len, grow)?,
-            false => 0,
-        };
-        let index = self.pop()?;
-        let cell = queue.cell(index)?;
-        // Relaxed, all: under the lock, or published by the word.
-        cell.len.store(len, Ordering::Relaxed);
-        cell.chunk.store(chunk, Ordering::Relaxed);
-        if queue.is_large(len) {
-            queue.set_run(chunk, chunks_for(len), true);
-        }
+        let claim = self.take_room(len, grow)?;
+        let (cell, put) = (self.queue.cell(claim.index)?, &self.queue.control.put);
+        // Relaxed: under the lock.
         let writing = put.writing.load(Ordering::Relaxed);
         put.writing
             .store(writing.wrapping_add(1), Ordering::Relaxed);
         // From here on the chunks are the owner's. Relaxed: read under a lock.
         cell.word
             .store(Word::writing(owner).to_bits(), Ordering::Relaxed);
+        Ok(claim)
+    }
+
+    /// A free cell, and chunks if the message needs any; its word says nothing of it yet.
+    #[inline]
+    fn take_room(
+        &self,
+        len: u32,
+        grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
+    ) -> Result<Claim, Refused> {
+        self.check_open()?;
+        self.check_room()?;
+        let queue = self.queue;
+        let chunk = match queue.is_large(len) {
+            true => self.find_chunks(len, grow)?,
+            false => 0,
+        };
+        let index = self.pop()?;
+        let cell = queue.cell(index)?;
+        // Relaxed, both: published by the word and the tail, or read under a lock.
+        cell.len.store(len, Ordering::Relaxed);
+        cell.chunk.store(chunk, Ordering::Relaxed);
+        if queue.is_large(len) {
+            queue.set_run(chunk, chunks_for(len), true);
+        }
         Ok(Claim { index, chunk, len })
     }
 
@@ -201,9 +211,13 @@ impl<'a> PutSide<'a> {
         // PAIR queue-head: Acquire.
         let head = queue.control.head.load(Ordering::Acquire);
         put.head_seen.store(head, Ordering::Relaxed);
-        match waiting(head) < capacity {
-            true => Ok(()),
-            false => Err(Refused::Full),
+        match waiting(head) {
+            waiting if waiting < capacity => Ok(()),
+            waiting if waiting <= queue.cells.len() as u64 => Err(Refused::Full),
+            waiting => Err(Refused::Damaged(Damaged {
+                field: "number of messages",
+                value: waiting,
+            })),
         }
     }
 
@@ -246,7 +260,7 @@ impl<'a> PutSide<'a> {
         if starved.load(Ordering::Relaxed) == 0 {
             starved.store(1, Ordering::Relaxed);
             // Perhaps this one was woken for all of them.
-            queue.control.not_full.pass_on();
+            queue.control.not_full.announce(queue.fault());
             queue.control.not_full.notify(u32::MAX, queue.fault());
         }
     }
@@ -267,8 +281,17 @@ impl<'a> PutSide<'a> {
             field: "free cells",
             value: u64::from(top),
         })?;
+        let index = index.load(Ordering::Relaxed);
+        // Somebody may be reading a cell that is not free, in place.
+        let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
+        if word != Word::FREE {
+            return Err(Refused::Damaged(Damaged {
+                field: "state of a free cell",
+                value: word.to_bits(),
+            }));
+        }
         stack.store(top, Ordering::Relaxed);
-        Ok(index.load(Ordering::Relaxed))
+        Ok(index)
     }
 
     fn push(&self, index: u32) {

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | being written | free: the put never happened |
 //! | leased, deliveries left | ready: it is delivered again, before all with later numbers |
-//! | leased, no deliveries left | dead letter |
+//! | leased, no deliveries left | dead letter; the oldest go if there are more than are kept |
 //!
 //! Words of living owners stay as they are. Each change is one store, and a rebuilder that is killed leaves both
 //! locks inconsistent, so the next one begins anew: idempotent.

@@ -97,10 +97,16 @@ impl Signal {
         futex::wait_slice(&self.word, announced, deadline) != Wait::TimedOut
     }
 
-    /// For one who has slept and goes on, since others may sleep still: then look whether there is more
-    /// to do, and [`notify`](Self::notify) one if there is.
-    pub fn pass_on(&self) {
-        self.announce(None);
+    /// For one who has slept and goes on: others may sleep still, and there may be `more` for them.
+    pub fn pass_on(&self, more: impl FnOnce() -> bool, fault: Option<Fault>) {
+        if fault == Some(Fault::KeepsTheWake) {
+            return;
+        }
+        // What woke this one took the bit away.
+        self.announce(fault);
+        if more() {
+            self.notify(1, fault);
+        }
     }
 
     /// Whether somebody may sleep.
