@@ -293,7 +293,8 @@ impl RawQueue {
         let put = PutSide::new(self);
         // SAFETY: the caller's promise.
         let (get, clean) = unsafe { self.lock_get(patience) }?;
-        if !(acquired.is_clean() && clean) && !self.broken(Fault::SkipsRebuild) {
+        let good = acquired.is_clean() && clean;
+        if !good && !self.broken(Fault::SkipsRebuild) {
             put.rebuild(&get, alive)?;
         }
         Ok((put, get))
