@@ -99,10 +99,10 @@ pub struct Given {
 /// | 64 | `looked` |
 /// | 120 | `state`: closed, discarded, had senders |
 /// | 124 | `recoveries` |
-/// | 128 | [`Producers`] |
+/// | 128 | `Producers` |
 /// | 256 | `tail` |
-/// | 384 | [`Consumers`] |
-/// | 512 | [`Given`] |
+/// | 384 | `Consumers` |
+/// | 512 | `Given` |
 /// | 640, 768, 896 | signals: a message, room, idle |
 #[derive(Debug)]
 #[repr(C, align(128))]
