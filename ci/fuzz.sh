@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo_fuzz_version=0.13.2
-targets=(segment_image segment_pokes value_ops)
+targets=(segment_image segment_pokes value_ops queue_ops queue_image)
 # Target, fault (fuzz/src/planted.rs) and what the report of it says: one for each thing that the
 # targets watch.
 planted=(
@@ -21,6 +21,8 @@ planted=(
     'segment_pokes allocation an allocation of [0-9]+ bytes for a segment of'
     'segment_pokes descriptor a descriptor was left open|leaked'
     'value_ops discard panicked at src/script.rs'
+    'queue_ops order panicked at src/queue.rs'
+    'queue_image waiting panicked at src/planted.rs'
 )
 # Each was found within 30,000 inputs in all trials: in seconds.
 planted_limit=(-runs=300000 -max_total_time=120)

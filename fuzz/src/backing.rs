@@ -25,7 +25,7 @@ pub(crate) enum Backing {
     Memory(Arc<Memory>),
 }
 
-/// An allocation, aligned as mapped memory is at least.
+/// An allocation, aligned as mapped memory is.
 #[derive(Debug)]
 pub(crate) struct Memory {
     start: NonNull<u8>,
@@ -88,7 +88,7 @@ impl Backing {
     }
 
     pub(crate) fn memory(bytes: &[u8]) -> Self {
-        let layout = Layout::from_size_align(bytes.len().max(1), 64).expect("a small layout");
+        let layout = Layout::from_size_align(bytes.len().max(1), 4096).expect("a small layout");
         // SAFETY: the size is not zero.
         let start = unsafe { alloc_zeroed(layout) };
         let Some(start) = NonNull::new(start) else {

@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::{LockError, Mutex, Semaphore};
+use shm_queue::{ByteQueue, QueueError};
 use shm_value::{Array, Value};
 
 fn active(fault: &str) -> bool {
@@ -62,4 +63,22 @@ pub(crate) fn in_array(array: &Array<u32>) {
 /// Whether a guard that is to be discarded is.
 pub(crate) fn discards(value: &Value<[u8; 24]>) -> bool {
     !active("discard") || value.get().is_ok_and(|bytes| bytes[0] == 0)
+}
+
+/// What a get is expected to give.
+pub(crate) fn in_get(expected: Result<Vec<u8>, QueueError>) -> Result<Vec<u8>, QueueError> {
+    match expected {
+        // "The third message of any queue is large."
+        Ok(text) if active("order") && text.first() == Some(&2) && text.len() < 4 => {
+            Err(QueueError::Empty)
+        }
+        expected => expected,
+    }
+}
+
+pub(crate) fn in_queue(queue: &ByteQueue) {
+    if active("waiting") {
+        // "A queue never has more than its capacity."
+        assert!(queue.len().is_ok_and(|len| len <= queue.capacity()));
+    }
 }

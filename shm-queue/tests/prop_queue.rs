@@ -426,6 +426,9 @@ fn width(at: usize) -> usize {
 /// Uses everything once, waiting for nothing; gives what it got.
 fn use_all(queue: &ByteQueue, small: &[u8]) -> (Vec<Vec<u8>>, bool) {
     let mut got = Vec::new();
+    if let Ok(received) = queue.try_recv_ref() {
+        let _ = received.give_back();
+    }
     let put = queue.try_put(small).is_ok();
     let _ = queue.try_put(&[7; LONGEST]);
     got.extend(queue.try_get());
