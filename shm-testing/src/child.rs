@@ -253,6 +253,11 @@ impl Child {
         self.wait_for(WaitPidFlag::WCONTINUED);
     }
 
+    /// As [`cont`](Self::cont), for one that may end as soon as it runs; does not wait until it does.
+    pub(crate) fn let_run(&mut self) {
+        self.signal(Signal::SIGCONT);
+    }
+
     /// Closes the peer's standard input and waits for it to end.
     pub fn wait(&mut self) -> ExitStatus {
         drop(self.stdin.take());

@@ -319,7 +319,7 @@ impl Weather<'_> {
         let now = Instant::now();
         for seated in &mut self.seats {
             if seated.stopped_until.is_some_and(|until| until <= now) {
-                seated.child.cont();
+                seated.child.let_run();
                 seated.stopped_until = None;
             }
         }
@@ -360,7 +360,7 @@ impl Weather<'_> {
     fn wait_for_all(&mut self) -> Result<(), StormError> {
         for seated in &mut self.seats {
             if seated.stopped_until.take().is_some() {
-                seated.child.cont();
+                seated.child.let_run();
             }
         }
         for seat in 0..self.seats.len() {
