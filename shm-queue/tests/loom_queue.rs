@@ -109,9 +109,11 @@ impl Shared {
 
     /// Puts a small message, if there is room.
     fn try_put(&self, text: u32) -> bool {
-        let put = self
-            .put_side()
-            .put(SMALL, |claim| self.write(claim.index, text));
+        let put = self.put_side().put(
+            SMALL,
+            |_, end| Ok(end),
+            |claim| self.write(claim.index, text),
+        );
         match put {
             Ok(()) => true,
             Err(Refused::Full) => false,
