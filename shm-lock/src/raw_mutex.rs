@@ -82,6 +82,7 @@
 
 use core::time::Duration;
 
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::robust::{self, Node, OWNER_DIED, TID_MASK, Thread, WAITERS};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use shm_core::{Deadline, ProcessId, deadline, futex};
@@ -302,13 +303,13 @@ impl RawMutex {
 
     #[cfg(loom)]
     fn broken(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("RawMutex", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: Fault) -> bool {
-        false
+    fn broken(&self, fault: Fault) -> bool {
+        mutant_of("RawMutex", &fault)
     }
 
     // ---- the fast path ----------------------------------------------------------------------
@@ -600,7 +601,7 @@ impl RawMutex {
         if self.broken(Fault::ClearsOwnerBeforeNoting) {
             self.owner.store(0, Ordering::Relaxed);
         }
-        if dead_owner.is_some() {
+        if dead_owner.is_some() && !mutant("RawMutex::NotesNoDeath") {
             let state = self.state.load(Ordering::Relaxed);
             let noted = (state | INCONSISTENT).wrapping_add(1 << DEATHS_SHIFT);
             self.state.store(noted, Ordering::Relaxed);
@@ -702,7 +703,8 @@ impl RawMutex {
     fn unlock_slow(&self) {
         // Relaxed: hints.
         self.since.store(0, Ordering::Relaxed);
-        let hand_over = self.starve.load(Ordering::Relaxed) != 0;
+        let hand_over =
+            self.starve.load(Ordering::Relaxed) != 0 && !mutant("RawMutex::NeverHandsOver");
         let freed = if hand_over { HANDED_OVER } else { FREE };
         // PAIR mutex-word: Release publishes the section to the next taker.
         self.word.swap(freed, self.release());

@@ -29,6 +29,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering, fence, spin_loop, yield_now};
 use shm_core::{Error, Kind, Place, Segment, Spec, layout};
 use shm_lock::{Inspection, Patience, RawMutex};
@@ -230,7 +231,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
         // PAIR value-reuse: Acquire.
         fence(Ordering::Acquire);
         // Relaxed: ordered by the fence.
-        (version.load(Ordering::Relaxed) == before).then_some(value)
+        let valid = version.load(Ordering::Relaxed) == before;
+        (valid || mutant("Value::ReadsWithoutValidation")).then_some(value)
     }
 
     /// Copies the slot of a version; whole if nobody writes it meanwhile, and a `T` in any case.
@@ -268,7 +270,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.
-        if self.lock_word().is_held_by_me() {
+        if self.lock_word().is_held_by_me() && !mutant("Value::ForgetsTheCommit") {
             held.commit(copy);
         }
         Ok(result)
@@ -405,7 +407,13 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
 fn store<T>(value: &Value<T>, bytes: &[u8]) {
     let version = value.version_word();
     // Relaxed: under the lock.
-    let next = version.load(Ordering::Relaxed).wrapping_add(1);
+    let mut next = version.load(Ordering::Relaxed).wrapping_add(1);
+    if mutant("Value::WritesTheSlotThatIsRead") {
+        next = next.wrapping_add(1);
+    }
+    if mutant("Value::CommitsBeforeTheCopy") {
+        version.store(next, Ordering::Release);
+    }
     // PAIR value-reuse: Release.
     fence(Ordering::Release);
     let to = value.slots[(next & 1) as usize].as_ptr().cast::<u8>();
