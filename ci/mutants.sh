@@ -13,7 +13,7 @@ limit=60
 
 # The test binaries by name: `crash_mutex`, or `shm_core` for the unit tests of a crate.
 declare -A binaries
-binaries[shm-kill]=$target/debug/shm-kill
+binaries[shm-kill]=$target/release/shm-kill
 
 # build FLAGS COMMAND...: builds, and notes the binaries.
 build() {
@@ -30,6 +30,7 @@ modelled=()
 for library in "${libraries[@]}"; do
     ! compgen -G "$library/tests/loom_*.rs" >/dev/null || modelled+=(--package "$library")
 done
+RUSTFLAGS="--cfg shm_mutants ${RUSTFLAGS:-}" cargo build --release --package shm-kill --target-dir "$target"
 build "" cargo test "${libraries[@]/#/--package=}" --package shm-kill --lib --bins --tests --target-dir "$target"
 build "--cfg loom" cargo test --release "${modelled[@]}" --test 'loom_*' --target-dir "$target/loom"
 
@@ -49,9 +50,10 @@ layer() {
 said=
 run() {
     local arguments=(--exact "$3") status=0
-    [ "$2" != shm-kill ] || arguments=(--points 20 --only "$3")
+    [ "$2" != shm-kill ] || arguments=(--every 4 --budget 4 --only "$3")
     [ "$3" != all ] || arguments=(--skip twin --skip broken)
     [ "$2$3" != shm-killall ] || arguments=(--points 20)
+    [ "$2" != shm-kill ] || [ -z "$1" ] || arguments+=(--env "SHM_MUTANT=$1")
     said=$(env ${1:+SHM_MUTANT="$1"} timeout --kill-after=5 "$limit" \
         "${binaries[$2]}" "${arguments[@]}" 2>&1) || status=$?
     return "$status"

@@ -3,7 +3,7 @@
 
 use std::time::Duration;
 
-use shm_core::Place;
+use shm_core::{Place, Region};
 use shm_lock::{Guard, LockError, Mutex};
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
@@ -66,6 +66,9 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("panic", "free")
             .checked_by("pair")
             .killed(Outcomes::phases(&["old", "died", "poisoned"])),
+        Case::new("lock another", "free")
+            .checked_by("pair")
+            .killed(Outcomes::always("died")),
         Case::new("create mutex", "nothing")
             .checked_by("mutex")
             .killed(Outcomes::switch("absent", "present")),
@@ -124,6 +127,16 @@ fn victims(commands: Commands) -> Commands {
                 change(pair);
             }
             mark_end();
+        })
+        .victim("lock another", |name| {
+            let mutex = open(name);
+            let another = Mutex::create(Region::heap(4096), 0_u64).expect("a new mutex");
+            let pair = mutex.lock().expect("it is free");
+            mark_start();
+            drop(another.lock());
+            mark_end();
+            // Dies with the first one, at each step and at the end.
+            std::mem::forget(pair);
         })
         .victim("try_lock", |name| {
             let mutex = open(name);

@@ -533,7 +533,10 @@ impl RawMutex {
                 }
                 return Err(RawLockError::Timeout);
             }
-            self.sleep(word | WAITERS, deadline, &mut sleep);
+            let ended = self.sleep(word | WAITERS, deadline, &mut sleep);
+            if ended == futex::Wait::Interrupted && mutant("RawMutex::GivesUpWhenInterrupted") {
+                return Err(RawLockError::Timeout);
+            }
             patience = Patience::new();
         }
     }
@@ -612,7 +615,7 @@ impl RawMutex {
     }
 
     /// Sleeps until `word`, which has WAITERS set, may have changed.
-    fn sleep(&self, word: u32, deadline: Option<Deadline>, sleep: &mut Sleep) {
+    fn sleep(&self, word: u32, deadline: Option<Deadline>, sleep: &mut Sleep) -> futex::Wait {
         let now = deadline::now();
         if sleep.queued == 0 {
             sleep.begin = now;
@@ -633,6 +636,7 @@ impl RawMutex {
         if ended == futex::Wait::TimedOut && word & TID_MASK != 0 && self.is_suspicious(word) {
             self.rescue(word);
         }
+        ended
     }
 
     /// Leaves in `since` when the present owner was first seen by a sleeper.

@@ -210,9 +210,7 @@ pub(crate) fn allocate(segment: &str, file: &OwnedFd, offset: u64, len: u64) -> 
         let part = step.min(end - at);
         match fallocate(file, FallocateFlags::empty(), at as i64, part as i64) {
             Ok(()) => at += part,
-            Err(Errno::EINTR) if !mutant("Segment::GivesUpWhenInterrupted") => {
-                step = (step / 2).max(4096);
-            }
+            Err(Errno::EINTR) => step = (step / 2).max(4096),
             Err(Errno::ENOSPC | Errno::EDQUOT | Errno::ENOMEM) => {
                 return Err(storage_full(segment, file, len));
             }
