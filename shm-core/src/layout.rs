@@ -3,6 +3,7 @@
 //! Each aligned word of up to 8 bytes is one relaxed atomic access, so a racing copy is at worst a
 //! mixture of old and new words, never undefined; who needs more validates with a sequence number or holds a lock.
 
+use crate::mutants::mutant;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};
 
 /// Calls `$step` for ascending offsets below `$len`, each time with the widest atomic that is
@@ -13,6 +14,7 @@ macro_rules! by_words {
         while at < $len {
             let (address, left) = ($shared.addr() + at, $len - at);
             at += match () {
+                () if mutant("Layout::CopiesByteByByte") => $step!(at, AtomicU8, u8, 1),
                 () if left >= 8 && address.is_multiple_of(8) => $step!(at, AtomicU64, u64, 8),
                 () if left >= 4 && address.is_multiple_of(4) => $step!(at, AtomicU32, u32, 4),
                 () if left >= 2 && address.is_multiple_of(2) => $step!(at, AtomicU16, u16, 2),

@@ -46,6 +46,8 @@ pub mod futex;
 #[cfg(not(loom))]
 #[doc(hidden)]
 pub mod layout;
+#[doc(hidden)]
+pub mod mutants;
 mod participant;
 #[cfg(loom)]
 #[path = "segment/placement.rs"]

@@ -136,6 +136,7 @@ pub(crate) use table::{Slot, Table};
 #[cfg(not(loom))]
 mod table {
     use super::ProcessId;
+    use crate::mutants::mutant;
     use crate::sync::{AtomicU64, Ordering};
 
     /// One row of the table, as it lies in the segment.
@@ -156,7 +157,7 @@ mod table {
         pub(crate) fn register(self, me: ProcessId) -> Option<(usize, u64)> {
             self.take(me, |process| process == 0).or_else(|| {
                 self.take(me, |process| match ProcessId::from_bits(process) {
-                    Some(id) => !id.may_live(),
+                    Some(id) => !id.may_live() && !mutant("Participants::KeepSlotsOfTheDead"),
                     None => true,
                 })
             })

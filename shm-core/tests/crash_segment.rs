@@ -1,9 +1,11 @@
 //! What a killed process leaves of a segment: one test for each row of docs/peer-death.md.
 
+use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
 
+use nix::fcntl::{Flock, FlockArg};
 use shm_core::{Error, Place, Segment, recv_fd, send_fd};
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
 
@@ -159,6 +161,24 @@ fn the_name_of_a_killed_owner_is_reclaimed_by_whoever_meets_it() {
         let exists = Path::new("/dev/shm").join(&*name).exists();
         assert_eq!(exists, meet == "create", "{meet}");
     }
+}
+
+#[test]
+fn a_name_is_swept_under_its_inodes_lock_alone() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("lock");
+    let path = Path::new("/dev/shm").join(&*name);
+    let mut child = Child::spawn("creates", &[&name]);
+    child.expect("created");
+    // As one who attaches, between its look at the name and its entry in the table.
+    let attaching = Flock::lock(File::open(&path).unwrap(), FlockArg::LockExclusive).unwrap();
+    child.kill_unreaped();
+    let swept = shm_core::sweep().unwrap();
+    assert!(path.exists() && !swept.contains(&name.to_string()));
+    drop(attaching);
+    // Another test's sweep may have been first.
+    shm_core::sweep().unwrap();
+    assert!(!path.exists());
 }
 
 #[test]

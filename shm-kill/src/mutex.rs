@@ -3,6 +3,7 @@
 
 use std::time::Duration;
 
+use shm_core::Region;
 use shm_lock::{Guard, LockError, Mutex};
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
@@ -68,6 +69,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .checked_by("pair")
             .at_most(2000)
             .killed(Outcomes::phases(&["old", "died", "poisoned"])),
+        Case::new("lock another", "free")
+            .checked_by("pair")
+            .killed(Outcomes::always("died")),
     ]);
     cases
 }
@@ -114,6 +118,16 @@ fn victims(commands: Commands) -> Commands {
                 change(pair);
             }
             mark_end();
+        })
+        .victim("lock another", |name| {
+            let mutex = open(name);
+            let another = Mutex::create(Region::heap(4096), 0_u64).expect("a new mutex");
+            let pair = mutex.lock().expect("it is free");
+            mark_start();
+            drop(another.lock());
+            mark_end();
+            // Dies with the first one, at each step and at the end.
+            std::mem::forget(pair);
         })
         .victim("try_lock", |name| {
             let mutex = open(name);

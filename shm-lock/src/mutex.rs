@@ -18,6 +18,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::mutants::mutant;
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -319,7 +320,8 @@ impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
         let raw = self.mutex.raw();
-        if !self.panicking && std::thread::panicking() && raw.is_held_by_me() {
+        let unwinding = !self.panicking && std::thread::panicking();
+        if unwinding && raw.is_held_by_me() && !mutant("Mutex::PanicDoesNotPoison") {
             raw.mark_poisoned();
         }
         // SAFETY: this guard is the one that the lock was given to, or its copy in a forked child,

@@ -54,6 +54,7 @@
 use core::time::Duration;
 
 use shm_core::futex::{self, Wait};
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
 use shm_core::{Deadline, ProcessId, deadline};
 
@@ -117,7 +118,8 @@ impl State {
     /// The next round, nobody arrived; the last one is remembered as complete or broken.
     fn next_round(self, complete: bool) -> Self {
         let history = self.history() << 1 | u32::from(!complete);
-        let round = self.round().wrapping_add(1) & ROUND;
+        let step = u32::from(!mutant("Barrier::RoundStandsStill"));
+        let round = self.round().wrapping_add(step) & ROUND;
         Self(u64::from(round) << ROUND_SHIFT | u64::from(history) << HISTORY_SHIFT)
     }
 
@@ -274,13 +276,13 @@ impl RawBarrier {
 
     #[cfg(loom)]
     fn is_faulty(&self, fault: BarrierFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Barrier", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn is_faulty(&self, _: BarrierFault) -> bool {
-        false
+    fn is_faulty(&self, fault: BarrierFault) -> bool {
+        mutant_of("Barrier", &fault)
     }
 
     /// How many must arrive.

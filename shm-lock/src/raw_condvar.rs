@@ -57,6 +57,7 @@
 
 use shm_core::Deadline;
 use shm_core::futex;
+use shm_core::mutants::mutant_of;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, yield_now};
 
 /// What the signals are counted in, and where the waiting begin.
@@ -205,13 +206,13 @@ impl RawCondvar {
 
     #[cfg(loom)]
     fn broken(&self, fault: CondvarFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Condvar", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: CondvarFault) -> bool {
-        false
+    fn broken(&self, fault: CondvarFault) -> bool {
+        mutant_of("Condvar", &fault)
     }
 
     /// Unlocks by dropping `guard`, waits, locks again by `lock`; tells whether it was notified, which

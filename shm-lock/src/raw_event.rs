@@ -34,6 +34,7 @@
 
 use shm_core::Deadline;
 use shm_core::futex;
+use shm_core::mutants::mutant_of;
 use shm_core::sync::{AtomicU32, Ordering};
 
 use crate::patience::Patience;
@@ -117,13 +118,13 @@ impl RawEvent {
 
     #[cfg(loom)]
     fn broken(&self, fault: EventFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Event", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: EventFault) -> bool {
-        false
+    fn broken(&self, fault: EventFault) -> bool {
+        mutant_of("Event", &fault)
     }
 
     /// Sets the event and wakes all who wait. Atomic operations on one word and at most one system

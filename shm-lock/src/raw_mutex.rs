@@ -82,6 +82,7 @@
 
 use core::time::Duration;
 
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::robust::{self, Node, OWNER_DIED, TID_MASK, Thread, WAITERS};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use shm_core::{Deadline, ProcessId, deadline, futex};
@@ -302,13 +303,13 @@ impl RawMutex {
 
     #[cfg(loom)]
     fn broken(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("RawMutex", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: Fault) -> bool {
-        false
+    fn broken(&self, fault: Fault) -> bool {
+        mutant_of("RawMutex", &fault)
     }
 
     // ---- the fast path ----------------------------------------------------------------------
@@ -532,7 +533,10 @@ impl RawMutex {
                 }
                 return Err(RawLockError::Timeout);
             }
-            self.sleep(word | WAITERS, deadline, &mut sleep);
+            let ended = self.sleep(word | WAITERS, deadline, &mut sleep);
+            if ended == futex::Wait::Interrupted && mutant("RawMutex::GivesUpWhenInterrupted") {
+                return Err(RawLockError::Timeout);
+            }
             patience = Patience::new();
         }
     }
@@ -600,7 +604,7 @@ impl RawMutex {
         if self.broken(Fault::ClearsOwnerBeforeNoting) {
             self.owner.store(0, Ordering::Relaxed);
         }
-        if dead_owner.is_some() {
+        if dead_owner.is_some() && !mutant("RawMutex::NotesNoDeath") {
             let state = self.state.load(Ordering::Relaxed);
             let noted = (state | INCONSISTENT).wrapping_add(1 << DEATHS_SHIFT);
             self.state.store(noted, Ordering::Relaxed);
@@ -611,7 +615,7 @@ impl RawMutex {
     }
 
     /// Sleeps until `word`, which has WAITERS set, may have changed.
-    fn sleep(&self, word: u32, deadline: Option<Deadline>, sleep: &mut Sleep) {
+    fn sleep(&self, word: u32, deadline: Option<Deadline>, sleep: &mut Sleep) -> futex::Wait {
         let now = deadline::now();
         if sleep.queued == 0 {
             sleep.begin = now;
@@ -632,6 +636,7 @@ impl RawMutex {
         if ended == futex::Wait::TimedOut && word & TID_MASK != 0 && self.is_suspicious(word) {
             self.rescue(word);
         }
+        ended
     }
 
     /// Leaves in `since` when the present owner was first seen by a sleeper.
@@ -702,7 +707,8 @@ impl RawMutex {
     fn unlock_slow(&self) {
         // Relaxed: hints.
         self.since.store(0, Ordering::Relaxed);
-        let hand_over = self.starve.load(Ordering::Relaxed) != 0;
+        let hand_over =
+            self.starve.load(Ordering::Relaxed) != 0 && !mutant("RawMutex::NeverHandsOver");
         let freed = if hand_over { HANDED_OVER } else { FREE };
         // PAIR mutex-word: Release publishes the section to the next taker.
         self.word.swap(freed, self.release());

@@ -20,6 +20,7 @@
 //!
 //! Shown by `tests/loom_once.rs`, with broken twins.
 
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU32, Ordering};
 
 use crate::patience::Patience;
@@ -69,13 +70,13 @@ impl RawOnce {
 
     #[cfg(loom)]
     fn broken(&self, fault: OnceFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Once", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: OnceFault) -> bool {
-        false
+    fn broken(&self, fault: OnceFault) -> bool {
+        mutant_of("Once", &fault)
     }
 
     /// Whether it is done. After `true` the value can be read, and stays.
@@ -116,6 +117,9 @@ impl RawOnce {
         if !acquired.is_clean() {
             // A dead initialiser left nothing that counts (INV-O1).
             self.lock.mark_consistent();
+            if mutant("Once::BelievesADeadInitialiser") {
+                self.state.store(DONE, Ordering::Release);
+            }
         }
         // Relaxed: ordered by the lock.
         if self.state.load(Ordering::Relaxed) == DONE && !self.broken(OnceFault::DoesNotLookAgain) {

@@ -14,6 +14,7 @@
 
 use crate::patience::Patience;
 use crate::raw_mutex::{Acquired, RawInspect, RawLockError, RawMutex};
+use shm_core::mutants::mutant_of;
 
 /// In `depth`: the lock came with a report, which its owner has not settled yet.
 const UNSETTLED: u32 = 1 << 31;
@@ -59,13 +60,13 @@ impl RawReentrantMutex {
 
     #[cfg(loom)]
     fn broken(&self, fault: ReentrantFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("ReentrantMutex", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: ReentrantFault) -> bool {
-        false
+    fn broken(&self, fault: ReentrantFault) -> bool {
+        mutant_of("ReentrantMutex", &fault)
     }
 
     /// Takes the lock and says what was found, or takes it once more: `None`.

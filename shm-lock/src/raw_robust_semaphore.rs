@@ -43,6 +43,7 @@
 
 use core::time::Duration;
 
+use shm_core::mutants::mutant_of;
 use shm_core::sync::{AtomicU32, Ordering, fence};
 use shm_core::{Deadline, ProcessId, futex};
 
@@ -114,13 +115,13 @@ impl SemaphoreHead {
 
     #[cfg(loom)]
     fn broken(&self, fault: RobustSemaphoreFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("RobustSemaphore", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: RobustSemaphoreFault) -> bool {
-        false
+    fn broken(&self, fault: RobustSemaphoreFault) -> bool {
+        mutant_of("RobustSemaphore", &fault)
     }
 
     /// How many slots stand behind it.

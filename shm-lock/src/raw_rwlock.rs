@@ -57,6 +57,7 @@
 
 use core::time::Duration;
 
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, compiler_fence};
 use shm_core::{Deadline, ProcessId};
 
@@ -138,13 +139,13 @@ impl RwHead {
 
     #[cfg(loom)]
     fn broken(&self, fault: RwFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("RwLock", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: RwFault) -> bool {
-        false
+    fn broken(&self, fault: RwFault) -> bool {
+        mutant_of("RwLock", &fault)
     }
 
     /// How many slots stand behind it.
@@ -316,7 +317,9 @@ impl<'a> RawRwLock<'a> {
     pub unsafe fn write(self, patience: Patience) -> Result<Acquired, RawLockError> {
         // SAFETY: the caller's promise.
         unsafe { self.pass_gate(patience) }?;
-        self.change_state(|state| state | WRITER_HERE);
+        if !mutant("RwLock::WriterAnnouncesNothing") {
+            self.change_state(|state| state | WRITER_HERE);
+        }
         let all = self.slots.len() - usize::from(self.head.broken(RwFault::WriterSkipsASlot));
         for (index, slot) in self.slots[..all].iter().enumerate() {
             // SAFETY: the caller's promise.

@@ -45,6 +45,7 @@
 
 use shm_core::Deadline;
 use shm_core::futex;
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU32, Ordering};
 use thiserror::Error;
 
@@ -156,13 +157,13 @@ impl RawSemaphore {
 
     #[cfg(loom)]
     fn broken(&self, fault: SemaphoreFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Semaphore", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: SemaphoreFault) -> bool {
-        false
+    fn broken(&self, fault: SemaphoreFault) -> bool {
+        mutant_of("Semaphore", &fault)
     }
 
     /// Its bytes as they are at creation.
@@ -200,7 +201,8 @@ impl RawSemaphore {
         let mut word = self.word.load(Ordering::Relaxed);
         loop {
             let free = word & PERMITS;
-            if permits == 0 || permits > max.saturating_sub(free) {
+            let room = max.saturating_sub(free);
+            if permits == 0 || permits > room && !mutant("Semaphore::IgnoresTheMaximum") {
                 return Err(Self::refused(permits, free, max));
             }
             let mut after = word + permits;

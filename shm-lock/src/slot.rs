@@ -4,6 +4,7 @@
 //! gives it back if the thread dies. Each thread begins to look where it found one last, so threads
 //! that do not outnumber the slots soon have a line each and share none.
 
+use shm_core::mutants::mutant;
 use shm_core::robust;
 
 use crate::raw_mutex::{Acquired, RawLockError, RawMutex};
@@ -46,6 +47,9 @@ impl Slot {
     /// As [`RawMutex::lock`].
     #[inline]
     pub unsafe fn try_take(&self) -> Result<Acquired, RawLockError> {
+        if mutant("Slot::LeavesWhatADeadOneHad") && self.raw.inspect().inconsistent {
+            return Err(RawLockError::WouldBlock);
+        }
         // SAFETY: the caller's promise.
         let acquired = unsafe { self.raw.try_lock() }?;
         Ok(self.taken(acquired))

@@ -4,7 +4,9 @@ use std::time::{Duration, Instant};
 
 use shm_core::{Place, Segment};
 use shm_lock::{Cause, LockError, LockFailure, Mutex};
-use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
+use shm_testing::{
+    Alarms, Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog,
+};
 
 #[test]
 fn peer() {
@@ -419,6 +421,7 @@ fn a_timeout_is_neither_early_nor_lost_to_signals() {
     let guard = mutex.lock().unwrap();
     std::thread::scope(|s| {
         s.spawn(|| {
+            let _alarms = Alarms::every(Duration::from_millis(10));
             let begin = Instant::now();
             let timeout = Duration::from_millis(150);
             assert!(mutex.lock_timeout(timeout).unwrap_err().is_timeout());

@@ -19,6 +19,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Field, Kind, Place, Segment, Spec, layout};
 use shm_lock::{
@@ -267,7 +268,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
 
     #[inline]
     fn element(&self, index: usize) -> Result<NonNull<T>, ValueError> {
-        if index >= self.len {
+        if index >= self.len + usize::from(mutant("Array::BoundOneTooFar")) {
             return Err(ValueError::OutOfRange {
                 index,
                 len: self.len,

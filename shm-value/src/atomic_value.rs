@@ -15,6 +15,7 @@ use std::fmt;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{
     AtomicI8, AtomicI16, AtomicI32, AtomicI64, AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering,
 };
@@ -335,6 +336,9 @@ impl<T: Atomic> AtomicValue<T> {
     }
 
     fn notify(&self, count: u32) -> usize {
+        if mutant("AtomicValue::ForgetsToNotify") {
+            return 0;
+        }
         self.reader.changes().ring(count)
     }
 
@@ -471,6 +475,11 @@ macro_rules! integers {
         impl AtomicNumber for $t {
             #[inline]
             fn fetch_add(cell: &$cell, value: Self) -> Self {
+                if mutant("AtomicValue::AddsByLoadAndStore") {
+                    let old = cell.load(Ordering::Acquire);
+                    cell.store(old.wrapping_add(value), Ordering::Release);
+                    return old;
+                }
                 cell.fetch_add(value, Ordering::AcqRel)
             }
             #[inline]

@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{spin_loop, yield_now};
 use shm_core::{Error, Segment, layout};
 use shm_lock::{Patience, RawMutex};
@@ -225,7 +226,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.
-        if self.lock().is_held_by_me() {
+        if self.lock().is_held_by_me() && !mutant("Value::ForgetsTheCommit") {
             held.commit(copy);
         }
         Ok(result)

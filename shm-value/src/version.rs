@@ -28,6 +28,7 @@
 use core::time::Duration;
 
 use shm_core::Deadline;
+use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU64, Ordering, fence};
 
 use crate::bell::Bell;
@@ -81,13 +82,13 @@ impl Version {
 
     #[cfg(loom)]
     fn broken(&self, fault: VersionFault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Value", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(&self, _: VersionFault) -> bool {
-        false
+    fn broken(&self, fault: VersionFault) -> bool {
+        mutant_of("Value", &fault)
     }
 
     /// `order`, or Relaxed in the version that has the fault.
@@ -143,7 +144,8 @@ impl Version {
     #[inline]
     pub fn prepare(&self, slots: u64, store: impl FnOnce(u64)) -> u64 {
         // Relaxed: under the lock. 63 bits do not overflow.
-        let next = (self.word.load(Ordering::Relaxed) & !WAITERS).wrapping_add(1) & !WAITERS;
+        let step = 1 + u64::from(mutant("Value::WritesTheSlotThatIsRead"));
+        let next = (self.word.load(Ordering::Relaxed) & !WAITERS).wrapping_add(step) & !WAITERS;
         if self.broken(VersionFault::CommitsBeforeTheSlot) {
             self.word.store(next, Ordering::Release);
         }

@@ -6,6 +6,7 @@ use std::io;
 
 use super::{SLICE, Wait};
 use crate::Deadline;
+use crate::mutants::mutant;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering};
 
 /// Sleeps until woken, while `*word == expected`, at most until `deadline`.
@@ -22,6 +23,10 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
         }
     });
     let time: *const libc::timespec = time.as_ref().map_or(ptr::null(), ptr::from_ref);
+    let operation = match mutant("Futex::WaitsByTheWallClock") {
+        true => libc::FUTEX_WAIT_BITSET | libc::FUTEX_CLOCK_REALTIME,
+        false => libc::FUTEX_WAIT_BITSET,
+    };
     // SAFETY:
     // - `word` is borrowed, so it stays mapped during the call, and is aligned; the kernel only reads it;
     // - `time` is null or a live local.
@@ -29,7 +34,7 @@ pub fn wait(word: &AtomicU32, expected: u32, deadline: Option<Deadline>) -> Wait
         libc::syscall(
             libc::SYS_futex,
             word.as_ptr(),
-            libc::FUTEX_WAIT_BITSET,
+            operation,
             expected,
             time,
             ptr::null::<u32>(),
@@ -66,6 +71,7 @@ pub fn wait_briefly(
 
 /// Wakes up to `count` sleepers, the longest sleeping first; gives how many there were.
 pub fn wake(word: &AtomicU32, count: u32) -> usize {
+    let count = if mutant("Futex::WakesOne") { 1 } else { count };
     let count = i32::try_from(count).unwrap_or(i32::MAX);
     // SAFETY: `FUTEX_WAKE` uses the address as a key and writes nothing.
     let woken = unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, count) };

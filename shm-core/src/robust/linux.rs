@@ -7,6 +7,7 @@ use core::ptr::{self, NonNull};
 
 use super::{LIMIT, TooManyLocks, Unsupported, WORD_OFFSET};
 use crate::fork;
+use crate::mutants::mutant;
 use crate::participant::ProcessId;
 use crate::sync::{AtomicU32, AtomicUsize, Ordering, compiler_fence};
 
@@ -217,7 +218,9 @@ impl Thread {
         if self.local().besides.get() >= LIMIT - 1 && is_not_empty(self.head()) {
             return Err(TooManyLocks);
         }
-        self.head().pending.store(node.address(), Ordering::Relaxed);
+        if !mutant("RobustList::NothingPending") {
+            self.head().pending.store(node.address(), Ordering::Relaxed);
+        }
         // Before whatever changes the word (INV-R1).
         compiler_fence(Ordering::SeqCst);
         Ok(())
@@ -242,7 +245,9 @@ impl Thread {
         let head = self.head();
         let head_address = ptr::from_ref(head).expose_provenance();
         let first = head.list.load(Ordering::Relaxed);
-        node.next.store(first, Ordering::Relaxed);
+        if !mutant("RobustList::LinksBeforeNext") {
+            node.next.store(first, Ordering::Relaxed);
+        }
         node.prev.store(head_address, Ordering::Relaxed);
         // The node's `next` stands before the node is linked (INV-R2).
         compiler_fence(Ordering::SeqCst);
@@ -257,6 +262,9 @@ impl Thread {
         }
         head.list.store(node.address(), Ordering::Relaxed);
         compiler_fence(Ordering::SeqCst);
+        if mutant("RobustList::LinksBeforeNext") {
+            node.next.store(first, Ordering::Relaxed);
+        }
     }
 
     /// Unlinks `node`, whose word still holds this thread's id.

@@ -14,6 +14,7 @@ use super::spec::MAX_ALIGN;
 use super::{Backing, Inner, Participant, Place, Region, Segment, Spec, removal};
 use crate::error::Error;
 use crate::layout;
+use crate::mutants::mutant;
 use crate::participant::ProcessId;
 use crate::sys::file::{self, FileId};
 use crate::sys::identity::{self, Identity};
@@ -172,6 +173,10 @@ fn with_path(
     if matches!(place.origin, Origin::File(_)) {
         file::require_local(&name, &file)?;
     }
+    let early = mutant("Segment::PublishesBeforeItIsFilled");
+    if early {
+        file::publish(&name, &file, &path)?;
+    }
     let segment = in_file(
         name.clone(),
         file,
@@ -184,6 +189,7 @@ fn with_path(
     )?;
     let publish = || file::publish(&name, backing_file(&segment), &path);
     match publish() {
+        Err(Error::AlreadyExists { .. }) if early => {}
         // A name that should have gone with its creator is in the way: take it away, once.
         Err(Error::AlreadyExists { .. }) if is_out_of_the_way(&name, &path)? => publish()?,
         other => other?,
@@ -290,6 +296,9 @@ fn in_region(
             },
         })?;
     let claim = Claim(&segment);
+    if mutant("Region::PublishesFirst") {
+        placement.publish();
+    }
     segment.clear_region();
     segment.store_header();
     init(&segment)?;
@@ -306,6 +315,9 @@ struct Claim<'a>(&'a Segment);
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
+        if mutant("Region::KeepsTheClaimOfAFailure") {
+            return;
+        }
         self.0.inner.placement().give_up();
     }
 }

@@ -50,6 +50,7 @@ pub use spec::Spec;
 
 use crate::error::Error;
 use crate::layout;
+use crate::mutants::mutant;
 use crate::participant::{ProcessId, Slot, Table};
 use crate::sync::{AtomicU64, AtomicUsize, Ordering};
 use crate::sys::file::{self, FileId};
@@ -487,7 +488,9 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         let stamp = crate::fork::stamp();
-        if self.owns_name == Some(stamp) {
+        if self.owns_name == Some(stamp)
+            || self.owns_name.is_some() && mutant("Segment::ForkedChildUnlinks")
+        {
             // Errors have nobody to go to; `sweep` finds what stayed.
             let _ = self.unlink();
         }

@@ -14,6 +14,7 @@
 //! PAIR region-ready: `publish` stores `magic` with Release, `is_ready` loads it with Acquire.
 //! Tests: `tests/loom_placement.rs`, `tests/crash_region.rs`.
 
+use crate::mutants::mutant_of;
 use crate::sync::{AtomicU64, Ordering};
 
 /// `"shm"`, NUL, `"fam"`, 1: the first eight bytes of every segment.
@@ -54,13 +55,13 @@ pub enum Refused {
 impl Placement<'_> {
     #[cfg(loom)]
     fn broken(self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || mutant_of("Placement", &fault)
     }
 
     #[cfg(not(loom))]
     #[inline(always)]
-    const fn broken(self, _: Fault) -> bool {
-        false
+    fn broken(self, fault: Fault) -> bool {
+        mutant_of("Placement", &fault)
     }
 
     /// Whether something is there to attach to; its bytes are visible then.

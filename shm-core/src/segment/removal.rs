@@ -15,6 +15,7 @@ use super::listing;
 use super::open::read_header;
 use super::place::{DIRECTORY, path_of};
 use crate::error::Error;
+use crate::mutants::mutant;
 use crate::participant::ProcessId;
 use crate::sys::file::{self, FileId};
 use crate::sys::identity;
@@ -56,7 +57,7 @@ pub(super) fn unlink_if(name: &str, path: &Path, id: FileId) -> Result<(), Error
                 segment: name.to_owned(),
             });
         }
-        Some(found) if found != id => {
+        Some(found) if found != id && !mutant("Segment::UnlinksWhateverHasTheName") => {
             return Err(Error::Replaced {
                 segment: name.to_owned(),
             });
@@ -65,7 +66,9 @@ pub(super) fn unlink_if(name: &str, path: &Path, id: FileId) -> Result<(), Error
     }
     let _lock = file::lock_inode(name, file::open(name, path, true)?)?;
     match file::id_at(name, path)? {
-        Some(found) if found == id => file::unlink(name, path),
+        Some(found) if found == id || mutant("Segment::UnlinksWhateverHasTheName") => {
+            file::unlink(name, path)
+        }
         Some(_) => Err(Error::Replaced {
             segment: name.to_owned(),
         }),
@@ -112,6 +115,9 @@ pub(super) fn reclaim(name: &str, path: &Path) -> Result<bool, Error> {
     // Twice: a name that is in use is passed over without a lock, which its users may want.
     if !is_abandoned(name, &file, &stat, &header)? {
         return Ok(false);
+    }
+    if mutant("Segment::SweepsWithoutTheLock") {
+        return file::unlink(name, path).map(|()| true);
     }
     let id = FileId::from(&stat);
     let _lock = file::lock_inode(name, file::open(name, path, true)?)?;

@@ -11,6 +11,7 @@ use nix::fcntl::{AtFlags, OFlag};
 use nix::sys::stat::{FileStat, Mode, SFlag};
 
 use crate::error::Error;
+use crate::mutants::mutant;
 
 type Result<T> = std::result::Result<T, Error>;
 
@@ -69,6 +70,9 @@ pub(crate) fn seal(segment: &str, file: &OwnedFd) -> Result<()> {
 ///
 /// Source: open(2), O_TMPFILE; linkat(2) through /proc, which needs no privilege.
 pub(crate) fn publish(segment: &str, file: &OwnedFd, path: &Path) -> Result<()> {
+    if mutant("Segment::TakesANameThatIsTaken") {
+        let _ = nix::unistd::unlink(path);
+    }
     let by_proc = format!("/proc/self/fd/{}", file.as_raw_fd());
     let cwd = nix::fcntl::AT_FDCWD;
     match nix::unistd::linkat(cwd, by_proc.as_str(), cwd, path, AtFlags::AT_SYMLINK_FOLLOW) {
@@ -199,6 +203,9 @@ pub(crate) fn allocate(segment: &str, file: &OwnedFd, offset: u64, len: u64) -> 
         return Err(storage_full(segment, file, len));
     }
     let (mut at, end) = (offset, offset + len);
+    if mutant("Segment::ReservesNothing") {
+        return Ok(());
+    }
     let mut step = STEP;
     while at < end {
         let part = step.min(end - at);

@@ -11,6 +11,8 @@
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
+use crate::mutants::mutant;
+
 /// Whether the process `pid` that started at `start_time` (clock ticks after boot) lives.
 ///
 /// # Errors
@@ -19,11 +21,11 @@ pub(crate) fn is_alive(pid: u32, start_time: u64) -> io::Result<bool> {
     let Some(pidfd) = open_pidfd(pid)? else {
         return Ok(false);
     };
-    if has_ended(&pidfd)? {
+    if has_ended(&pidfd)? && !mutant("ProcessId::ZombieLives") {
         return Ok(false);
     }
     match start_time_of(pid) {
-        Ok(now) => Ok(now == start_time),
+        Ok(now) => Ok(now == start_time || mutant("ProcessId::IgnoresTheStartTime")),
         // It ended between the two looks, or /proc hides it.
         Err(_) if has_ended(&pidfd)? => Ok(false),
         Err(e) => Err(e),

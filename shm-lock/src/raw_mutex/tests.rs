@@ -214,6 +214,32 @@ fn a_starving_waiter_gets_the_lock_from_a_greedy_owner() {
 }
 
 #[test]
+fn a_starving_waiter_is_handed_the_lock() {
+    let mutex = RawMutex::new();
+    // SAFETY: the mutex outlives the section.
+    unsafe { mutex.lock(None) }.expect("it is free");
+    let held = mutex.word.fetch_or(WAITERS, Ordering::Relaxed) | WAITERS;
+    mutex.starve.store(1, Ordering::Relaxed);
+    thread::scope(|scope| {
+        // One who sleeps, and takes nothing: the word stays as the unlock leaves it.
+        scope.spawn(|| {
+            while mutex.word.load(Ordering::Relaxed) == held {
+                let _ = futex::wait(&mutex.word, held, None);
+            }
+        });
+        while futex::waiters(&mutex.word) == 0 {
+            thread::yield_now();
+        }
+        // SAFETY: locked above.
+        unsafe { mutex.unlock() };
+        assert_eq!(mutex.word.load(Ordering::Relaxed), HANDED_OVER);
+        // SAFETY: as above.
+        let newcomer = unsafe { mutex.try_lock() };
+        assert_eq!(newcomer, Err(RawLockError::WouldBlock));
+    });
+}
+
+#[test]
 fn a_thread_that_ends_with_the_lock_hands_it_over_with_a_report() {
     let mutex = RawMutex::new();
     thread::scope(|scope| {

@@ -8,7 +8,8 @@ use std::time::{Duration, Instant};
 use super::{Case, Error, Report, Sampling, StepKiller};
 
 const USAGE: &str = "\
-usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only TEXT] [--table FILE] [--list]
+usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only TEXT] [--table FILE]
+       [--env NAME=VALUE] [--list]
   --full       every step (otherwise a sample of 40 points a row)
   --points N   at most N points a row
   --every N    one step in N
@@ -16,6 +17,7 @@ usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only T
   --jobs N     N points at a time
   --only TEXT  the rows whose `operation, state` has TEXT in it
   --table FILE write the table there
+  --env N=V    an environment variable for the victims, which have almost none otherwise
   --list       name the cases and do nothing";
 
 /// The victims' program and the cases to run on it.
@@ -32,6 +34,7 @@ struct Options {
     jobs: Option<usize>,
     only: String,
     table: Option<PathBuf>,
+    env: Vec<(String, String)>,
     list: bool,
 }
 
@@ -81,6 +84,9 @@ impl Suite {
         if let Some(jobs) = options.jobs {
             killer = killer.jobs(jobs);
         }
+        for (name, value) in &options.env {
+            killer = killer.env(name, value);
+        }
         let begun = Instant::now();
         // A fault of two instructions would slip through a sample: the controls are run whole.
         let (controls, cases): (Vec<_>, Vec<_>) = self.cases.into_iter().partition(|c| c.control);
@@ -107,6 +113,7 @@ impl Options {
             jobs: None,
             only: String::new(),
             table: None,
+            env: Vec::new(),
             list: false,
         };
         let mut args = args.into_iter();
@@ -120,12 +127,19 @@ impl Options {
                 "--jobs" => options.jobs = Some(number(&value()?)?),
                 "--only" => options.only = value()?,
                 "--table" => options.table = Some(value()?.into()),
+                "--env" => options.env.push(variable(&value()?)?),
                 "--list" => options.list = true,
                 _ => return Err(format!("unknown: {arg}")),
             }
         }
         Ok(options)
     }
+}
+
+fn variable(text: &str) -> Result<(String, String), String> {
+    let parts = text.split_once('=');
+    let (name, value) = parts.ok_or_else(|| format!("not NAME=VALUE: {text}"))?;
+    Ok((name.to_owned(), value.to_owned()))
 }
 
 fn number(text: &str) -> Result<usize, String> {
@@ -147,6 +161,9 @@ mod tests {
         assert_eq!(options.budget, Some(Duration::from_secs(3)));
         assert_eq!((options.jobs, options.only.as_str()), (Some(2), "put"));
         assert_eq!(parse("--full").unwrap().sampling, Sampling::All);
+        let env = parse("--env A=1 --env B=x=y").unwrap().env;
+        let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
+        assert_eq!(env, [pair("A", "1"), pair("B", "x=y")]);
     }
 
     #[test]
@@ -154,5 +171,6 @@ mod tests {
         assert!(parse("--every").is_err());
         assert!(parse("--every x").is_err());
         assert!(parse("--ful").is_err());
+        assert!(parse("--env x").is_err());
     }
 }

@@ -1,0 +1,146 @@
+#!/usr/bin/env bash
+# The mutants: broken variants of the libraries (ci/mutants.txt), each of which some test must catch. Prints by
+# which, and fails if one lives, or if a test fails without any mutant. With names, those alone.
+# `--search NAME...` asks every test, the cheapest layer first, and stops at the first that catches.
+set -euo pipefail
+cd "$(dirname "${BASH_SOURCE[0]}")/.."
+source ci/libraries.sh
+
+target=${CARGO_TARGET_DIR:-target}/mutants
+export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
+# A test that says nothing for so long has caught nothing: its own watchdog ends it sooner.
+limit=60
+
+# The test binaries by name: `crash_mutex`, or `shm_core` for the unit tests of a crate.
+declare -A binaries
+binaries[shm-kill]=$target/release/shm-kill
+
+# build FLAGS COMMAND...: builds, and notes the binaries.
+build() {
+    local line built
+    built=$(RUSTFLAGS="$1 --cfg shm_mutants ${RUSTFLAGS:-}" "${@:2}" --no-run 2>&1 | tee /dev/stderr)
+    while read -r line; do
+        if [[ $line =~ ^Executable.*\((.*/([a-z_]+)-[0-9a-f]+)\)$ ]]; then
+            binaries[${BASH_REMATCH[2]}]=${BASH_REMATCH[1]}
+        fi
+    done <<<"$built"
+}
+
+modelled=()
+for library in "${libraries[@]}"; do
+    ! compgen -G "$library/tests/loom_*.rs" >/dev/null || modelled+=(--package "$library")
+done
+RUSTFLAGS="--cfg shm_mutants ${RUSTFLAGS:-}" cargo build --release --package shm-kill --target-dir "$target"
+build "" cargo test "${libraries[@]/#/--package=}" --package shm-kill --lib --bins --tests --target-dir "$target"
+build "--cfg loom" cargo test --release "${modelled[@]}" --test 'loom_*' --target-dir "$target/loom"
+
+layer() {
+    case $1 in
+        shm-kill) echo 'step killer' ;;
+        storm) echo 'kill storm' ;;
+        loom_*) echo 'model' ;;
+        prop_*) echo 'property test' ;;
+        crash_*) echo 'crash test' ;;
+        shm_*) echo 'unit test' ;;
+        *) echo 'test' ;;
+    esac
+}
+
+# run MUTANT BINARY TEST: the test's status; what it says stands in $said. No mutant is "".
+said=
+run() {
+    local arguments=(--exact "$3") status=0
+    [ "$2" != shm-kill ] || arguments=(--every 4 --budget 4 --only "$3")
+    [ "$3" != all ] || arguments=(--skip twin --skip broken)
+    [ "$2$3" != shm-killall ] || arguments=(--points 20)
+    [ "$2" != shm-kill ] || [ -z "$1" ] || arguments+=(--env "SHM_MUTANT=$1")
+    said=$(env ${1:+SHM_MUTANT="$1"} timeout --kill-after=5 "$limit" \
+        "${binaries[$2]}" "${arguments[@]}" 2>&1) || status=$?
+    return "$status"
+}
+
+# Whether the test ran at all, and passed.
+passes() {
+    run "" "$@" && grep --quiet --extended-regexp '1 passed|points=[1-9]' <<<"$said"
+}
+
+# Whether the mutant was caught: by a failure, not by this script's own limit.
+caught() {
+    local status=0
+    run "$@" || status=$?
+    case $status in
+        0 | 124 | 137) return 1 ;;
+        *) return 0 ;;
+    esac
+}
+
+search() {
+    local mutant=$1 binary name
+    for layer in 'shm_*' '[abd-km-or]*' 'prop_*' 'crash_*' 'sem*' 'seg*' 'con*' 'loom_*' shm-kill storm; do
+        for binary in $(printf '%s\n' "${!binaries[@]}" | sort); do
+            # shellcheck disable=SC2053
+            [[ $binary == $layer ]] || continue
+            caught "$mutant" "$binary" all || continue
+            name=$(grep --extended-regexp --max-count=1 'FAILED|violation' <<<"$said" || tail -n 1 <<<"$said")
+            printf '%-40s %s: %s: %s\n' "$mutant" "$(layer "$binary")" "$binary" "$name"
+            return
+        done
+    done
+    printf '%-40s NOT CAUGHT\n' "$mutant"
+}
+
+if [ "${1:-}" = --search ]; then
+    for mutant in "${@:2}"; do search "$mutant"; done
+    exit
+fi
+
+# The table, without comments and without the mutants that nobody asked for.
+wanted=" $* "
+mutants=()
+while IFS= read -r line; do
+    [[ $line =~ ^([^ #][^ ]*) ]] || continue
+    [ $# = 0 ] || [[ $wanted == *" ${BASH_REMATCH[1]} "* ]] || continue
+    mutants+=("$line")
+done <ci/mutants.txt
+
+status=0
+fail() {
+    printf '%s\n' "$*"
+    status=1
+}
+
+# A name in the sources that the table does not have could not be chosen.
+for name in $(grep --recursive --no-filename --only-matching --extended-regexp \
+    'mutant\("[A-Za-z]+::[A-Za-z]+"\)' "${libraries[@]/%//src}" | cut --delimiter='"' --fields=2 | sort --unique); do
+    grep --quiet "^$name |" ci/mutants.txt || fail "$name: not in ci/mutants.txt"
+done
+! caught Nobody::BreaksAnything shm_core deadline || grep --quiet 'no such mutant' <<<"$said" ||
+    fail "a mutant that does not exist was taken for one"
+
+field() { cut --delimiter='|' --fields="$1" <<<"$2" | sed 's/^ *//; s/ *$//'; }
+
+# Controls: without a mutant each test passes.
+declare -A known
+for line in "${mutants[@]}"; do
+    binary=$(field 3 "$line") name=$(field 4 "$line")
+    [ -z "${known[$binary $name]:-}" ] || continue
+    known[$binary $name]=1
+    passes "$binary" "$name" || fail "control: without a mutant, $binary: $name does not pass:
+$said"
+done
+
+count=0
+printf '\n| mutant | what it breaks | caught by |\n|---|---|---|\n'
+for line in "${mutants[@]}"; do
+    mutant=$(field 1 "$line") breaks=$(field 2 "$line") binary=$(field 3 "$line") name=$(field 4 "$line")
+    if caught "$mutant" "$binary" "$name"; then
+        count=$((count + 1))
+        printf '| `%s` | %s | %s `%s`: %s |\n' "$mutant" "$breaks" "$(layer "$binary")" "$binary" "$name"
+    else
+        fail "| \`$mutant\` | $breaks | NOTHING: $binary: $name passes, or hangs |"
+    fi
+done
+
+printf '\nmutants=%d caught=%d\n' "${#mutants[@]}" "$count"
+[ "$count" = "${#mutants[@]}" ] || status=1
+exit "$status"
