@@ -16,6 +16,8 @@ missing() {
 pages=(README.md CONTRIBUTING.md docs/*.md shm-*/README.md)
 while IFS=: read -r page name; do
     file=${name%%::*} test=${name##*::}
+    # A module of unit tests.
+    [ "$test" != tests ] || continue
     files=(shm-*/tests/"$file".rs)
     [ -e "${files[0]}" ] || continue
     grep --quiet --word-regexp "fn $test" "${files[@]}" || missing "$page" "no test $name"

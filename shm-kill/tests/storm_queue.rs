@@ -29,7 +29,7 @@ fn peer() {
     peer_main(&[
         ("tasks of 64 B", task_worker::<8> as fn(&mut Peer)),
         ("tasks of 1 KiB", task_worker::<128>),
-        ("tasks of 64 KiB", task_worker::<8192>),
+        ("tasks of 64 KiB", large_task_worker::<8192>),
         ("bytes", byte_worker),
         ("bytes, got twice", |peer| byte_worker_with(peer, true)),
     ]);
@@ -52,6 +52,15 @@ fn part_of(peer: &Peer) -> Part {
 }
 
 type Tasks<const WORDS: usize> = JoinableQueue<[u64; WORDS], Raw>;
+
+/// Tasks are values on the stack, in a build without optimisation many times over.
+fn large_task_worker<const WORDS: usize>(peer: &mut Peer) {
+    std::thread::scope(|s| {
+        let thread = std::thread::Builder::new().stack_size(64 << 20);
+        let work = thread.spawn_scoped(s, || task_worker::<WORDS>(peer));
+        work.expect("a thread").join().expect("no panic");
+    });
+}
 
 fn task_worker<const WORDS: usize>(peer: &mut Peer) {
     let queue = Tasks::<WORDS>::open(&peer.args()[0]).unwrap();
