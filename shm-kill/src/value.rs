@@ -239,8 +239,8 @@ fn arrays(commands: Commands) -> Commands {
         .victim("array range", move |name| {
             let array = open(name);
             mark_start();
-            if let Ok(mut guard) = array.lock_or_repair(|elements, _| elements.fill(1)) {
-                guard[1..3].copy_from_slice(&[2, 2]);
+            if let Ok(mut guard) = array.lock_or_repair(|elements, _| elements.fill(ONE)) {
+                guard[1..3].copy_from_slice(&[TWO, TWO]);
             }
             mark_end();
         })
@@ -313,9 +313,9 @@ fn checks(commands: Commands) -> Commands {
             assert_eq!(array.get(0), Ok(7));
             array.unlink().expect("it is there");
             match (died, &seen[..]) {
-                (true, [1, 1 | 2, 1 | 2, 1]) => "died",
-                (false, [1, 1, 1, 1]) => "old",
-                (false, [1, 2, 2, 1]) => "new",
+                (true, [ONE, ONE | TWO, ONE | TWO, ONE]) => "died",
+                (false, [ONE, ONE, ONE, ONE]) => "old",
+                (false, [ONE, TWO, TWO, ONE]) => "new",
                 (false, [7, 7, 7, 7]) => "filled",
                 torn => panic!("{torn:?}"),
             }
