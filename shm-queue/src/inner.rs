@@ -161,7 +161,7 @@ impl Inner {
             settled: AtomicU64::new(0),
             segment,
         });
-        inner.settle_the_dead();
+        inner.settle_predecessor();
         Ok(inner)
     }
 
@@ -171,27 +171,22 @@ impl Inner {
     pub(crate) fn is_owner_now(&self) {
         // Relaxed: a number on its own.
         if self.settled.load(Ordering::Relaxed) != fork::peek() {
-            self.settle_the_dead();
+            self.settle_predecessor();
         }
     }
 
-    /// What the dead have left is settled before we get anything: first in line is first for us too. And
-    /// what one left that had our participant slot before us nobody else would find, since that slot lives.
-    /// Errors are for the first operation to report.
+    /// What a dead process left that had our participant slot before us names that slot; so nobody
+    /// would find it dead. Errors are for the first operation to report.
     #[cold]
-    fn settle_the_dead(&self) {
+    fn settle_predecessor(&self) {
         let Ok(me) = self.owner() else { return };
         // Relaxed: a number on its own.
         self.settled.store(fork::stamp(), Ordering::Relaxed);
-        let mut owners: Vec<Owner> = Vec::new();
-        for word in self.raw.words() {
-            let Ok((_, word)) = word else { break };
-            if word.is_owned() && !owners.contains(&word.owner()) {
-                owners.push(word.owner());
-            }
-        }
-        let alive = self.alive();
-        let left = owners.iter().any(|&owner| owner != me && !alive(owner));
+        let mut owners = self.raw.words().filter_map(|word| {
+            let word = word.ok()?.1;
+            word.is_owned().then(|| word.owner())
+        });
+        let left = owners.any(|owner| owner.slot() == me.slot() && owner != me);
         if left && self.recover(MOMENT.into()).is_err() {
             // Relaxed: as above. Another time.
             self.settled.store(0, Ordering::Relaxed);
@@ -491,7 +486,7 @@ impl Inner {
 impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody is left here who could finish these. Errors have nobody to go to: the slot's next
-        // user finds what stayed (`settle_the_dead`).
+        // user finds what stayed (`settle_predecessor`).
         while let Some(lease) = self.oldest_detached() {
             if let Ok(side) = self.get_side(MOMENT.into()) {
                 let _ = side.give_back(lease);

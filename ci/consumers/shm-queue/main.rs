@@ -31,6 +31,8 @@ fn bake() -> Result<(), Failure> {
     counter.put_many(["poppy", "sesame", "plain"].map(String::from))?;
     let died = !eater("dies")?.wait()?.success();
     println!("the first eater died: {died}");
+    // At once, instead of when somebody has waited for a slice.
+    println!("buns it left: {}", counter.recover()?.returned);
     let mut second = eater("eats")?;
     counter.join()?;
     counter.close()?;
