@@ -28,7 +28,6 @@ impl RawQueue {
 
     /// Whether a message is copied outside the locks.
     #[inline]
-    #[allow(clippy::unused_self, reason = "as for `is_large`")]
     pub(crate) fn is_long(&self, len: u32) -> bool {
         len > SHORT
     }
