@@ -9,8 +9,9 @@ use shm_queue::{ByteQueue, JoinableQueue, Options, QueueError, Received, Reserva
 
 const CAPACITY: usize = 3;
 const LEASES: usize = 2;
-const INLINE: usize = 224;
-const LONGEST: usize = 600;
+/// A longer message is copied out under a lease.
+const SHORT: usize = 2048;
+const LONGEST: usize = 2500;
 
 /// What is done, and through which handle.
 #[derive(Debug, Arbitrary)]
@@ -77,7 +78,7 @@ impl Model {
     }
 
     fn first(&mut self, leased: bool) -> Result<Message, QueueError> {
-        let large = |message: &Message| message.text.len() > INLINE;
+        let large = |message: &Message| message.text.len() > SHORT;
         let leased = leased || self.waiting.front().is_some_and(large);
         if leased && self.leased.len() == LEASES {
             return Err(QueueError::Empty);
@@ -100,7 +101,7 @@ fn options() -> Options {
         .dead_letters(1)
         .max_message(LONGEST as u64)
         // Room for all, however the chunks in use are spread.
-        .arena_bytes(32 << 8)
+        .arena_bytes(160 << 8)
 }
 
 /// Large enough for either queue.
@@ -215,7 +216,7 @@ fn tasks(script: &QueueScript, region: &Region) {
         let queue = &handles[which];
         match *operation {
             Operation::Put(len) | Operation::Reserve(len) => {
-                let text = vec![model.puts as u8; usize::from(len) % 500];
+                let text = vec![model.puts as u8; usize::from(len) % (LONGEST - 1)];
                 // The length of the text goes before it.
                 let expected = model.admits(text.len() + 1 + usize::from(text.len() > 127));
                 let put = queue.try_put(text.clone()).map_err(|refused| refused.error);
