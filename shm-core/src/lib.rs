@@ -36,6 +36,8 @@
 #[cfg(not(all(target_os = "linux", target_pointer_width = "64")))]
 compile_error!("the shm family needs Linux on a 64-bit machine: futexes, robust lists, memfd");
 
+#[cfg(feature = "codec")]
+pub mod codec;
 #[doc(hidden)]
 pub mod deadline;
 mod error;

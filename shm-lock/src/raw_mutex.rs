@@ -802,6 +802,15 @@ impl RawMutex {
         word & TID_MASK == thread.tid() && self.owner.load(Ordering::Relaxed) == thread.process()
     }
 
+    /// Whether an owner died in its section and nobody has made its data consistent since: a hint, for who would
+    /// repair it.
+    #[must_use]
+    pub fn is_orphaned(&self) -> bool {
+        // Relaxed, both: hints.
+        let died = self.word.load(Ordering::Relaxed) & OWNER_DIED != 0;
+        died || self.state.load(Ordering::Relaxed) & INCONSISTENT != 0
+    }
+
     /// The thread id of the owner at this moment; 0 if there is none. One load.
     #[inline]
     #[must_use]

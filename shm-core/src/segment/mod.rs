@@ -262,6 +262,25 @@ impl Segment {
         }
     }
 
+    /// Gives the memory of a range back, which reads as zeros then. Who uses it again [allocates](Self::allocate)
+    /// it first: even a read of memory that is not there can be a SIGBUS. In a region of the caller's nothing
+    /// is given back, and nothing changes.
+    ///
+    /// # Errors
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`], [`Error::System`].
+    #[doc(hidden)]
+    pub fn discard(&self, offset: usize, len: usize) -> Result<(), Error> {
+        self.require_writable()?;
+        self.at(offset, len)?;
+        match &*self.inner.backing {
+            Backing::File { file, .. } => {
+                let start = self.inner.header.payload_offset + offset as u64;
+                file::discard(&self.inner.name, file, start, len as u64)
+            }
+            Backing::Region(_) => Ok(()),
+        }
+    }
+
     /// The descriptor of a segment that has one, for [`send_fd`].
     ///
     /// # Errors

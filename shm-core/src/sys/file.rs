@@ -234,6 +234,19 @@ pub(crate) fn allocate(segment: &str, file: &OwnedFd, offset: u64, len: u64) -> 
     Ok(())
 }
 
+/// Gives the memory of whole pages in a range back.
+///
+/// Source: fallocate(2), FALLOC_FL_PUNCH_HOLE.
+pub(crate) fn discard(segment: &str, file: &OwnedFd, offset: u64, len: u64) -> Result<()> {
+    use nix::fcntl::{FallocateFlags, fallocate};
+    if len == 0 {
+        return Ok(());
+    }
+    let flags = FallocateFlags::FALLOC_FL_PUNCH_HOLE | FallocateFlags::FALLOC_FL_KEEP_SIZE;
+    retry(|| fallocate(file, flags, offset as i64, len as i64))
+        .map_err(|e| Error::from_errno(segment, "fallocate(PUNCH_HOLE)", e))
+}
+
 /// How much of `len` is surely not allocated yet: the file has fewer blocks than that.
 fn unallocated(file: &OwnedFd, len: u64) -> u64 {
     let blocks = nix::sys::stat::fstat(file).map_or(0, |stat| stat.st_blocks as u64 * 512);

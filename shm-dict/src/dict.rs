@@ -1,0 +1,839 @@
+//! A dictionary of values.
+
+use std::borrow::Borrow;
+use std::cell::Cell;
+use std::fmt;
+use std::marker::PhantomData;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use shm_core::codec::{Codec, Postcard};
+use shm_core::sync::Ordering;
+use shm_core::{Error, Place, Segment};
+use shm_lock::Patience;
+
+use crate::entry::Entry;
+use crate::error::{CreateError, DictError};
+use crate::guard::DictGuard;
+use crate::inner::Inner;
+use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
+use crate::iter::{Items, Keys, Values};
+use crate::key::{KeyBytes, ShmKey};
+use crate::number::Number;
+use crate::options::Options;
+use crate::raw::{Account, Found, Record, TableWord, Writer};
+
+/// The types of a dictionary, which it has no values of.
+pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
+
+/// A mapping that processes share; a handle that is cheap to clone.
+///
+/// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types,
+/// [`Bytes`](crate::Bytes) for byte strings. Look-ups take no lock and never wait for a writer, alive, stopped or
+/// dead. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
+///
+/// Every operation on one key is one step for all others. What reads, computes and writes back is one step only
+/// as [`modify`](Self::modify), [`fetch_add`](Self::fetch_add), [`entry`](Self::entry) or
+/// [`compare_and_swap`](Self::compare_and_swap), or under [`lock`](Self::lock).
+///
+/// # Functions of the caller
+/// Those that run under a lock (`modify`, `with`, `retain`, ..) get [`Reentered`](DictError::Reentered) from each
+/// call on the same dictionary. If one panics, the panic goes on, and nothing was changed.
+///
+/// # Peer death
+/// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
+/// writer in that shard finds the lock orphaned, makes the shard's free lists and counts anew, and reports it
+/// ([`on_recovery`](Self::on_recovery)); readers notice nothing. Until then `len` may be one too many or too few.
+///
+/// # Waiting
+/// A writer waits for as long as another holds the shard's lock: for moments, unless that process is stopped.
+/// [`within`](Self::within) gives a handle that waits for so long at most.
+///
+/// # Examples
+/// ```
+/// use shm_core::Place;
+/// use shm_dict::Dict;
+///
+/// # let name = format!("doc-dict-{}", std::process::id());
+/// let stock = Dict::<String, u32>::create(Place::named(&name).unlink_on_drop(true), Default::default())?;
+/// stock.insert(&"buns".to_owned(), &10)?;
+///
+/// let stock = Dict::<String, u32>::open(&name)?; // in another process
+/// stock.modify("buns", |buns| buns.map(|buns| buns - 1))?;
+/// assert_eq!(stock.get("buns")?, Some(9));
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct Dict<K, V, C = Postcard> {
+    pub(crate) inner: Arc<Inner>,
+    timeout: Option<Duration>,
+    types: Types<K, V, C>,
+}
+
+impl<K, V, C> Clone for Dict<K, V, C> {
+    fn clone(&self) -> Self {
+        Self {
+            inner: Arc::clone(&self.inner),
+            timeout: self.timeout,
+            types: PhantomData,
+        }
+    }
+}
+
+impl<K, V, C> fmt::Debug for Dict<K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Dict")
+            .field("name", &self.inner.segment.name())
+            .field("entries", &self.inner.raw.entries())
+            .finish_non_exhaustive()
+    }
+}
+
+fn type_name<K, V, C: Codec<V>>() -> String {
+    let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
+    format!("{key} to {value} as {}", C::NAME)
+}
+
+thread_local! {
+    /// What values are encoded into and decoded from.
+    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
+}
+
+/// Buffers that grew larger are not kept.
+const KEPT: usize = 1 << 20;
+
+/// Calls `f` with a buffer that is used again.
+pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
+    // Taken: `f` may come here again.
+    let mut buffer = BUFFER.take();
+    buffer.clear();
+    let result = f(&mut buffer);
+    if buffer.capacity() <= KEPT {
+        BUFFER.set(buffer);
+    }
+    result
+}
+
+/// The value of a record that nobody changes.
+pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
+    with_buffer(|buffer| {
+        record.value().copy_to(buffer);
+        Ok(C::decode(buffer)?)
+    })
+}
+
+/// Calls `f` with the encoded value.
+pub(crate) fn with_encoded<V, C: Codec<V>, R>(
+    inner: &Inner,
+    value: &V,
+    f: impl FnOnce(&[u8]) -> Result<R, DictError>,
+) -> Result<R, DictError> {
+    with_buffer(|buffer| {
+        C::encode(value, buffer)?;
+        inner.check_value(buffer)?;
+        f(buffer)
+    })
+}
+
+/// The value that a key had, if it was there.
+fn old<V, C: Codec<V>>(found: &Found<'_>) -> Result<Option<V>, DictError> {
+    match found {
+        Found::At { record, .. } => decode::<V, C>(*record).map(Some),
+        _ => Ok(None),
+    }
+}
+
+/// Reads, computes and writes back under a shard's lock.
+pub(crate) fn modify<V, C: Codec<V>>(
+    inner: &Inner,
+    writer: &Writer<'_>,
+    hash: u64,
+    key: &[u8],
+    f: impl FnOnce(Option<V>) -> Option<V>,
+) -> Result<Option<V>, DictError> {
+    let found = writer.find(hash, key)?;
+    let before = old::<V, C>(&found)?;
+    let after = {
+        let _inside = inner.inside();
+        f(before)
+    };
+    match &after {
+        Some(value) => with_encoded::<V, C, ()>(inner, value, |bytes| {
+            Ok(writer.store(found, hash, key, bytes)?)
+        })?,
+        None => {
+            writer.remove(found)?;
+        }
+    }
+    Ok(after)
+}
+
+impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
+    fn new(inner: Arc<Inner>) -> Self {
+        Self {
+            inner,
+            timeout: None,
+            types: PhantomData,
+        }
+    }
+
+    /// Creates a dictionary.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn create(place: impl Into<Place>, options: Options) -> Result<Self, CreateError> {
+        Inner::create(place.into(), options.shape(), &type_name::<K, V, C>()).map(Self::new)
+    }
+
+    /// Opens a dictionary that exists, with the same types.
+    ///
+    /// # Errors
+    /// As [`Segment::open`].
+    pub fn open(place: impl Into<Place>) -> Result<Self, Error> {
+        Inner::open(place.into(), &type_name::<K, V, C>(), false).map(Self::new)
+    }
+
+    /// As [`open`](Self::open), for reading only: the memory is mapped so, and what would write gives
+    /// [`ReadOnly`](DictError::ReadOnly).
+    ///
+    /// # Errors
+    /// As [`Segment::open_read_only`].
+    pub fn open_read_only(place: impl Into<Place>) -> Result<Self, Error> {
+        Inner::open(place.into(), &type_name::<K, V, C>(), true).map(Self::new)
+    }
+
+    /// Opens a dictionary, or creates it; whoever is first creates it.
+    ///
+    /// # Errors
+    /// [`CreateError`].
+    pub fn open_or_create(place: impl Into<Place>, options: Options) -> Result<Self, CreateError> {
+        Inner::open_or_create(place.into(), options.shape(), &type_name::<K, V, C>()).map(Self::new)
+    }
+
+    /// A handle whose operations wait for a lock for at most `timeout` (CLOCK_MONOTONIC), then give
+    /// [`Timeout`](DictError::Timeout).
+    #[must_use]
+    pub fn within(&self, timeout: Duration) -> Self {
+        Self {
+            timeout: Some(timeout),
+            ..self.clone()
+        }
+    }
+
+    #[inline]
+    pub(crate) fn patience(&self) -> Patience {
+        self.timeout.map_or(Patience::Endless, Patience::from)
+    }
+
+    // ---- one key -----------------------------------------------------------------------------
+
+    /// The value of a key, copied and decoded.
+    ///
+    /// # Errors
+    /// [`Codec`](DictError::Codec), [`NotAKey`](DictError::NotAKey), and what a dictionary says that cannot be used
+    /// ([`Corrupt`](DictError::Corrupt), ..).
+    #[inline]
+    pub fn get<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        with_buffer(|buffer| {
+            let found = key.with_key_bytes(|key| {
+                self.inner
+                    .read(key, |record| record.value().copy_to(buffer))
+            })?;
+            found.map(|()| Ok(C::decode(buffer)?)).transpose()
+        })
+    }
+
+    /// Copies the encoded value of a key into a buffer, in place of what that had; `false` if the key is not there.
+    ///
+    /// # Errors
+    /// Those of [`get`](Self::get) but for `Codec`.
+    #[inline]
+    pub fn get_into<Q: KeyBytes + ?Sized>(
+        &self,
+        key: &Q,
+        buffer: &mut Vec<u8>,
+    ) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        let found = key.with_key_bytes(|key| {
+            self.inner
+                .read(key, |record| record.value().copy_to(buffer))
+        })?;
+        Ok(found.is_some())
+    }
+
+    /// Calls `f` with the encoded value of a key where it is, under the lock of its shard.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set).
+    pub fn with<Q: KeyBytes + ?Sized, R>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(&[u8]) -> R,
+    ) -> Result<Option<R>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        key.with_key_bytes(|key| {
+            let (writer, hash) = self.inner.writer_for(key, self.patience())?;
+            let Found::At { record, .. } = writer.find(hash, key)? else {
+                return Ok(None);
+            };
+            let _inside = self.inner.inside();
+            let value = record.value();
+            // SAFETY: the lock is held by `writer` until after `f`.
+            Ok(Some(f(unsafe { value.as_bytes() })))
+        })
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// Those of [`get_into`](Self::get_into).
+    pub fn contains_key<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        key.with_key_bytes(|key| Ok(self.inner.read(key, |_| ())?.is_some()))
+    }
+
+    /// Stores a value; gives the one that the key had.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set), and [`Codec`](DictError::Codec) if the old value cannot be decoded.
+    pub fn insert(&self, key: &K, value: &V) -> Result<Option<V>, DictError> {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            let before = old::<V, C>(&found)?;
+            self.encoded(value, |value| Ok(writer.store(found, hash, key, value)?))?;
+            Ok(before)
+        })
+    }
+
+    /// Stores a value.
+    ///
+    /// # Errors
+    /// [`Full`](DictError::Full), [`KeyTooLong`](DictError::KeyTooLong), [`ValueTooLong`](DictError::ValueTooLong),
+    /// [`NotAKey`](DictError::NotAKey), [`Codec`](DictError::Codec), [`Timeout`](DictError::Timeout) of a handle from
+    /// [`within`](Self::within), [`Reentered`](DictError::Reentered), and what a dictionary says that cannot be
+    /// used ([`ReadOnly`](DictError::ReadOnly), [`Corrupt`](DictError::Corrupt), ..). Nothing was changed then.
+    #[inline]
+    pub fn set<Q: KeyBytes + ?Sized>(&self, key: &Q, value: &V) -> Result<(), DictError>
+    where
+        K: Borrow<Q>,
+    {
+        // Encoded before the lock is taken.
+        self.encoded(value, |value| {
+            self.locked(key, |writer, hash, key| {
+                Ok(writer.store(writer.find(hash, key)?, hash, key, value)?)
+            })
+        })
+    }
+
+    /// Takes a key out; `false` if it is not there.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set).
+    pub fn remove<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.locked(key, |writer, hash, key| {
+            Ok(writer.remove(writer.find(hash, key)?)?)
+        })
+    }
+
+    /// Takes a key out, and gives its value.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set), and [`Codec`](DictError::Codec) if the value cannot be decoded; it stays then.
+    pub fn pop<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            let before = old::<V, C>(&found)?;
+            writer.remove(found)?;
+            Ok(before)
+        })
+    }
+
+    /// Takes some entry out.
+    ///
+    /// # Errors
+    /// Those of [`pop`](Self::pop).
+    pub fn popitem(&self) -> Result<Option<(K, V)>, DictError> {
+        for shard in 0..self.inner.raw.shards.len() {
+            let writer = self.inner.writer(shard, self.patience())?;
+            let Some(record) = writer.records()?.next().transpose()? else {
+                continue;
+            };
+            let (key, bytes) = self.key_of(record)?;
+            let value = decode::<V, C>(record)?;
+            let hash = self.inner.raw.hash(&bytes);
+            writer.remove(writer.find(hash, &bytes)?)?;
+            return Ok(Some((key, value)));
+        }
+        Ok(None)
+    }
+
+    /// The value of a key, which is stored first if the key is not there.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert).
+    pub fn setdefault(&self, key: &K, default: V) -> Result<V, DictError> {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            if let Some(value) = old::<V, C>(&found)? {
+                return Ok(value);
+            }
+            self.encoded(&default, |value| Ok(writer.store(found, hash, key, value)?))?;
+            Ok(default)
+        })
+    }
+
+    /// The place of a key, there or not, for what is to be done in one step.
+    pub fn entry<'a>(&'a self, key: &'a K) -> Entry<'a, K, V, C> {
+        Entry::new(self, key)
+    }
+
+    /// Reads, computes and writes back in one step: calls `f` with the value, or `None`, under the lock of the key's
+    /// shard, and stores what it gives; `None` takes the key out. Gives what was stored.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert).
+    ///
+    /// # Peer death
+    /// Killed before the one store that commits, there was no change; after it, it is whole.
+    pub fn modify<Q: KeyBytes + ?Sized>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(Option<V>) -> Option<V>,
+    ) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.locked(key, |writer, hash, key| {
+            modify::<V, C>(&self.inner, writer, hash, key, f)
+        })
+    }
+
+    /// Adds to a number, in one step; gives what it was before. A key that is not there counts as 0. Integers wrap
+    /// around.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert).
+    #[inline]
+    pub fn fetch_add<Q: KeyBytes + ?Sized>(&self, key: &Q, by: V) -> Result<V, DictError>
+    where
+        K: Borrow<Q>,
+        V: Number,
+    {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            let before = old::<V, C>(&found)?.unwrap_or_default();
+            self.encoded(&before.plus(by), |value| {
+                Ok(writer.store(found, hash, key, value)?)
+            })?;
+            Ok(before)
+        })
+    }
+
+    /// Stores `new` if the key has the value `expected`, in one step; `None` stands for a key that is not there. Gives
+    /// `Err` with the value that it has otherwise. Encoded values are compared.
+    ///
+    /// # Errors
+    /// Those of [`insert`](Self::insert).
+    pub fn compare_and_swap<Q: KeyBytes + ?Sized>(
+        &self,
+        key: &Q,
+        expected: Option<&V>,
+        new: Option<&V>,
+    ) -> Result<Result<(), Option<V>>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            let is_it = match (&found, expected) {
+                (Found::At { record, .. }, Some(value)) => {
+                    self.encoded(value, |value| Ok(record.value().is(value)))?
+                }
+                (Found::At { .. }, None) => false,
+                (_, expected) => expected.is_none(),
+            };
+            if !is_it {
+                return Ok(Err(old::<V, C>(&found)?));
+            }
+            match new {
+                Some(value) => {
+                    self.encoded(value, |value| Ok(writer.store(found, hash, key, value)?))?;
+                }
+                None => {
+                    writer.remove(found)?;
+                }
+            }
+            Ok(Ok(()))
+        })
+    }
+
+    /// The value of a key with the number of the change that made it, which no other value of the key ever has.
+    ///
+    /// # Errors
+    /// Those of [`pop`](Self::pop).
+    pub fn get_versioned<Q: KeyBytes + ?Sized>(
+        &self,
+        key: &Q,
+    ) -> Result<Option<(V, u64)>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.locked(key, |writer, hash, key| {
+            let found = writer.find(hash, key)?;
+            let version = match &found {
+                Found::At { record, .. } => record.version(),
+                _ => return Ok(None),
+            };
+            Ok(old::<V, C>(&found)?.map(|value| (value, version)))
+        })
+    }
+
+    /// Stores a value if the key still has that of the change `version`; says whether it did.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set).
+    pub fn set_if_version<Q: KeyBytes + ?Sized>(
+        &self,
+        key: &Q,
+        value: &V,
+        version: u64,
+    ) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.encoded(value, |value| {
+            self.locked(key, |writer, hash, key| {
+                let found = writer.find(hash, key)?;
+                let is_it =
+                    matches!(&found, Found::At { record, .. } if record.version() == version);
+                if is_it {
+                    writer.store(found, hash, key, value)?;
+                }
+                Ok(is_it)
+            })
+        })
+    }
+
+    /// Calls `f` with the lock of the key's shard.
+    #[inline]
+    fn locked<Q: KeyBytes + ?Sized, R>(
+        &self,
+        key: &Q,
+        f: impl FnOnce(&Writer<'_>, u64, &[u8]) -> Result<R, DictError>,
+    ) -> Result<R, DictError> {
+        key.with_key_bytes(|key| {
+            let (writer, hash) = self.inner.writer_for(key, self.patience())?;
+            f(&writer, hash, key)
+        })
+    }
+
+    #[inline]
+    fn encoded<R>(
+        &self,
+        value: &V,
+        f: impl FnOnce(&[u8]) -> Result<R, DictError>,
+    ) -> Result<R, DictError> {
+        with_encoded::<V, C, R>(&self.inner, value, f)
+    }
+
+    fn key_of(&self, record: Record<'_>) -> Result<(K, Vec<u8>), DictError> {
+        let mut bytes = Vec::new();
+        record.key().copy_to(&mut bytes);
+        Ok((K::from_key_bytes(&bytes)?, bytes))
+    }
+
+    // ---- many keys ---------------------------------------------------------------------------
+
+    /// Stores entries one after the other, each in a step of its own.
+    ///
+    /// # Errors
+    /// Those of [`set`](Self::set); the entries before the one that failed are there.
+    pub fn update<'a>(
+        &self,
+        entries: impl IntoIterator<Item = (&'a K, &'a V)>,
+    ) -> Result<(), DictError>
+    where
+        K: 'a,
+        V: 'a,
+    {
+        let mut entries = entries.into_iter();
+        entries.try_for_each(|(key, value)| self.set(key, value))
+    }
+
+    /// As [`update`](Self::update), of entries that are given away.
+    ///
+    /// # Errors
+    /// Those of [`update`](Self::update).
+    pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<(), DictError> {
+        let mut entries = entries.into_iter();
+        entries.try_for_each(|(key, value)| self.set(&key, &value))
+    }
+
+    /// Takes all entries out, in one step, also for who is killed on the way.
+    ///
+    /// # Errors
+    /// Those of [`remove`](Self::remove).
+    pub fn clear(&self) -> Result<(), DictError> {
+        self.inner.clear(&self.inner.writers(self.patience())?)
+    }
+
+    /// How many entries there are: the counts of all shards, in which a change that is being made at this moment
+    /// counts or does not. Repairs first what the dead have left, unless attached read-only.
+    ///
+    /// # Errors
+    /// What a dictionary says that cannot be used.
+    pub fn len(&self) -> Result<usize, DictError> {
+        if !self.inner.segment.is_read_only() {
+            self.repair()?;
+        }
+        Ok(self.inner.raw.entries() as usize)
+    }
+
+    /// Whether there are no entries.
+    ///
+    /// # Errors
+    /// Those of [`len`](Self::len).
+    pub fn is_empty(&self) -> Result<bool, DictError> {
+        Ok(self.len()? == 0)
+    }
+
+    /// The entries, in no order. Each shard's are as they were at one instant; no lock is held while the caller's
+    /// code runs.
+    #[must_use]
+    pub fn items(&self) -> Items<K, V, C> {
+        Items::new(Arc::clone(&self.inner))
+    }
+
+    /// As [`items`](Self::items).
+    #[must_use]
+    pub fn iter(&self) -> Items<K, V, C> {
+        self.items()
+    }
+
+    /// The keys, as [`items`](Self::items).
+    #[must_use]
+    pub fn keys(&self) -> Keys<K, V, C> {
+        Keys(self.items())
+    }
+
+    /// The values, as [`items`](Self::items).
+    #[must_use]
+    pub fn values(&self) -> Values<K, V, C> {
+        Values(self.items())
+    }
+
+    /// All entries as they are at one instant. Takes all locks.
+    ///
+    /// # Errors
+    /// Those of [`pop`](Self::pop).
+    pub fn snapshot(&self) -> Result<Vec<(K, V)>, DictError> {
+        self.lock()?.items()
+    }
+
+    /// Takes all entries out in one step, and gives them.
+    ///
+    /// # Errors
+    /// Those of [`pop`](Self::pop); they stay then.
+    pub fn drain(&self) -> Result<Vec<(K, V)>, DictError> {
+        let mut all = self.lock()?;
+        let items = all.items()?;
+        all.clear()?;
+        Ok(items)
+    }
+
+    /// Keeps the entries of which `f` says so. Shard by shard: `f` is called under its lock for all of its entries,
+    /// then the others are taken out, each in a step of its own.
+    ///
+    /// # Errors
+    /// Those of [`pop`](Self::pop).
+    pub fn retain(&self, mut f: impl FnMut(&K, &V) -> bool) -> Result<(), DictError> {
+        for shard in 0..self.inner.raw.shards.len() {
+            let writer = self.inner.writer(shard, self.patience())?;
+            let mut out = Vec::new();
+            for record in writer.records()? {
+                let record = record?;
+                let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
+                let _inside = self.inner.inside();
+                if !f(&key, &value) {
+                    out.push(bytes);
+                }
+            }
+            for key in out {
+                writer.remove(writer.find(self.inner.raw.hash(&key), &key)?)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Locks the whole mapping: other writers wait, readers do not. Its holder works through the guard.
+    ///
+    /// # Errors
+    /// Those of [`remove`](Self::remove).
+    ///
+    /// # Peer death
+    /// Killed with the guard, each operation through it that was finished stays; others go on at once.
+    pub fn lock(&self) -> Result<DictGuard<'_, K, V, C>, DictError> {
+        DictGuard::new(&self.inner, self.patience())
+    }
+
+    /// As [`lock`](Self::lock); waits for at most `timeout` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// [`Timeout`](DictError::Timeout), and those of [`lock`](Self::lock).
+    pub fn lock_timeout(&self, timeout: Duration) -> Result<DictGuard<'_, K, V, C>, DictError> {
+        DictGuard::new(&self.inner, timeout.into())
+    }
+
+    // ---- changes -----------------------------------------------------------------------------
+
+    /// A number that grows with every change of the mapping.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        self.inner.raw.version()
+    }
+
+    /// Sleeps until the mapping has another version than `seen`; says which. So that nothing is missed: ask for the
+    /// version, look at the entries, then wait.
+    ///
+    /// # Errors
+    /// What a dictionary says that cannot be used.
+    ///
+    /// # Peer death
+    /// A writer killed between its change and the wake delays it by a slice (100 ms).
+    pub fn wait_for_change(&self, seen: u64) -> Result<u64, DictError> {
+        self.inner.wait_for_change(seen, self.patience())
+    }
+
+    /// As [`wait_for_change`](Self::wait_for_change); for at most `timeout` (CLOCK_MONOTONIC).
+    ///
+    /// # Errors
+    /// [`Timeout`](DictError::Timeout), and those of [`wait_for_change`](Self::wait_for_change).
+    pub fn wait_for_change_timeout(&self, seen: u64, timeout: Duration) -> Result<u64, DictError> {
+        self.inner.wait_for_change(seen, timeout.into())
+    }
+
+    /// As [`wait_for_change`](Self::wait_for_change); until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](DictError::Timeout), and those of [`wait_for_change`](Self::wait_for_change).
+    pub fn wait_for_change_deadline(&self, seen: u64, deadline: Instant) -> Result<u64, DictError> {
+        self.inner.wait_for_change(seen, deadline.into())
+    }
+
+    // ---- the whole ---------------------------------------------------------------------------
+
+    /// Has `f` called, through this attachment, whenever one of its operations has repaired what a dead writer left.
+    /// It runs under the shard's lock; one is kept, the last.
+    pub fn on_recovery(&self, f: impl Fn(&Recovery) + Send + Sync + 'static) {
+        self.inner.set_on_recovery(Arc::new(f));
+    }
+
+    /// Repairs what dead writers left, which otherwise the next writer of the shard does.
+    ///
+    /// # Errors
+    /// What a dictionary says that cannot be used.
+    pub fn repair(&self) -> Result<(), DictError> {
+        for (index, shard) in self.inner.raw.shards.iter().enumerate() {
+            if shard.lock.is_orphaned() {
+                drop(self.inner.writer(index, self.patience())?);
+            }
+        }
+        Ok(())
+    }
+
+    /// What is in the dictionary, who holds what, and how many wait: for people.
+    #[must_use]
+    pub fn inspect(&self) -> Inspection {
+        let raw = &self.inner.raw;
+        let shards = raw.shards.iter().map(|shard| {
+            let lock = shard.lock.inspect();
+            // Relaxed, all: numbers for people.
+            let table = TableWord(shard.table.load(Ordering::Relaxed)).table();
+            ShardInspection {
+                entries: shard.count.load(Ordering::Relaxed),
+                places: table.map_or(0, |(_, log)| 8 << log),
+                owner: lock.owner,
+                waiters: lock.waiters,
+                recoveries: shard.recoveries.load(Ordering::Relaxed),
+            }
+        });
+        let max_bytes = self.inner.layout.heap_len() as u64;
+        Inspection {
+            entries: raw.entries(),
+            used_bytes: max_bytes - raw.free_bytes(),
+            max_bytes,
+            shards: shards.collect(),
+        }
+    }
+
+    /// Proves, under all locks, that each entry is found under its key, and that each block of memory is used
+    /// once or free once; counts them.
+    ///
+    /// # Errors
+    /// [`Corrupt`](DictError::Corrupt) with what is wrong, and those of [`lock`](Self::lock).
+    pub fn check(&self) -> Result<Stats, DictError> {
+        let writers = self.inner.writers(self.patience())?;
+        self.inner.raw.check_owners()?;
+        let mut account = Account::default();
+        for writer in &writers {
+            account += writer.check()?;
+        }
+        Ok(Stats {
+            entries: account.entries,
+            payload: account.payload,
+            used_bytes: account.chunks << self.inner.layout.limits.chunk_shift,
+            free_blocks: account.free_blocks,
+            free_bytes: self.inner.raw.free_bytes(),
+        })
+    }
+
+    /// As [`check`](Self::check): what the dictionary's memory is used for.
+    ///
+    /// # Errors
+    /// Those of [`check`](Self::check).
+    pub fn stats(&self) -> Result<Stats, DictError> {
+        self.check()
+    }
+
+    /// Gives memory that no entry uses back to the file system; says how many bytes. Only when nobody else is
+    /// attached, and through the only handle here: a reader may still look at memory that was freed.
+    ///
+    /// # Errors
+    /// [`Busy`](DictError::Busy) when others are attached, and those of [`lock`](Self::lock). Read-only
+    /// attachments and forked children with an inherited handle are not known, and must not be.
+    pub fn trim(&mut self) -> Result<u64, DictError> {
+        let alone = Arc::get_mut(&mut self.inner).is_some();
+        if !alone || self.inner.segment.attached().len() > 1 {
+            return Err(DictError::Busy);
+        }
+        self.inner.trim(self.patience())
+    }
+
+    /// Removes the name, as [`Segment::unlink`].
+    ///
+    /// # Errors
+    /// As [`Segment::unlink`].
+    pub fn unlink(&self) -> Result<(), Error> {
+        self.inner.segment.unlink()
+    }
+
+    /// The segment it lives in.
+    #[must_use]
+    pub fn segment(&self) -> &Segment {
+        &self.inner.segment
+    }
+}

@@ -1,0 +1,211 @@
+//! The lock of a whole mapping.
+
+use std::borrow::Borrow;
+use std::fmt;
+use std::marker::PhantomData;
+
+use shm_core::codec::Codec;
+use shm_lock::Patience;
+
+use crate::dict::{Types, decode, modify, with_encoded};
+use crate::error::DictError;
+use crate::inner::Inner;
+use crate::inside::Inside;
+use crate::key::{KeyBytes, ShmKey};
+use crate::raw::{Found, Writer};
+
+/// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
+///
+/// # Examples
+/// ```
+/// use shm_core::Place;
+/// use shm_dict::Dict;
+///
+/// # let name = format!("doc-guard-{}", std::process::id());
+/// let place = Place::named(&name).unlink_on_drop(true);
+/// let seats = Dict::<u32, String>::create(place, Default::default())?;
+/// let mut all = seats.lock()?;
+/// if !all.contains_key(&7)? {
+///     all.set(&7, &"Ada".to_owned())?;
+/// }
+/// # Ok::<(), Box<dyn std::error::Error>>(())
+/// ```
+pub struct DictGuard<'a, K, V, C> {
+    writers: Vec<Writer<'a>>,
+    inner: &'a Inner,
+    _inside: Inside,
+    types: Types<K, V, C>,
+}
+
+impl<K, V, C> fmt::Debug for DictGuard<'_, K, V, C> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("DictGuard")
+            .field("name", &self.inner.segment.name())
+            .finish_non_exhaustive()
+    }
+}
+
+impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
+    pub(crate) fn new(inner: &'a Inner, patience: Patience) -> Result<Self, DictError> {
+        Ok(Self {
+            writers: inner.writers(patience)?,
+            inner,
+            _inside: inner.inside(),
+            types: PhantomData,
+        })
+    }
+
+    fn writer(&self, key: &[u8]) -> Result<(&Writer<'a>, u64), DictError> {
+        let (len, most) = (key.len() as u64, crate::MAX_KEY.into());
+        if len > most {
+            return Err(DictError::KeyTooLong { len, most });
+        }
+        let hash = self.inner.raw.hash(key);
+        Ok((&self.writers[self.inner.raw.shard_of(hash)], hash))
+    }
+
+    fn found<R>(
+        &self,
+        key: &(impl KeyBytes + ?Sized),
+        f: impl FnOnce(&Writer<'_>, u64, &[u8], Found<'_>) -> Result<R, DictError>,
+    ) -> Result<R, DictError> {
+        key.with_key_bytes(|key| {
+            let (writer, hash) = self.writer(key)?;
+            f(writer, hash, key, writer.find(hash, key)?)
+        })
+    }
+
+    /// The value of a key.
+    ///
+    /// # Errors
+    /// As [`Dict::get`](crate::Dict::get).
+    pub fn get<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.found(key, |_, _, _, found| match found {
+            Found::At { record, .. } => decode::<V, C>(record).map(Some),
+            _ => Ok(None),
+        })
+    }
+
+    /// Whether a key is there.
+    ///
+    /// # Errors
+    /// As [`Dict::contains_key`](crate::Dict::contains_key).
+    pub fn contains_key<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        self.found(key, |_, _, _, found| Ok(matches!(found, Found::At { .. })))
+    }
+
+    /// Stores a value; gives the one that the key had.
+    ///
+    /// # Errors
+    /// As [`Dict::insert`](crate::Dict::insert).
+    pub fn insert(&mut self, key: &K, value: &V) -> Result<Option<V>, DictError> {
+        let before = self.get(key)?;
+        self.set(key, value)?;
+        Ok(before)
+    }
+
+    /// Stores a value.
+    ///
+    /// # Errors
+    /// As [`Dict::set`](crate::Dict::set).
+    pub fn set<Q: KeyBytes + ?Sized>(&mut self, key: &Q, value: &V) -> Result<(), DictError>
+    where
+        K: Borrow<Q>,
+    {
+        with_encoded::<V, C, ()>(self.inner, value, |value| {
+            key.with_key_bytes(|key| {
+                let (writer, hash) = self.writer(key)?;
+                Ok(writer.store(writer.find(hash, key)?, hash, key, value)?)
+            })
+        })
+    }
+
+    /// Takes a key out; `false` if it is not there.
+    ///
+    /// # Errors
+    /// As [`Dict::remove`](crate::Dict::remove).
+    pub fn remove<Q: KeyBytes + ?Sized>(&mut self, key: &Q) -> Result<bool, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        key.with_key_bytes(|key| {
+            let (writer, hash) = self.writer(key)?;
+            Ok(writer.remove(writer.find(hash, key)?)?)
+        })
+    }
+
+    /// Takes a key out, and gives its value.
+    ///
+    /// # Errors
+    /// As [`Dict::pop`](crate::Dict::pop).
+    pub fn pop<Q: KeyBytes + ?Sized>(&mut self, key: &Q) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        let before = self.get(key)?;
+        self.remove(key)?;
+        Ok(before)
+    }
+
+    /// Reads, computes and writes back.
+    ///
+    /// # Errors
+    /// As [`Dict::modify`](crate::Dict::modify).
+    pub fn modify<Q: KeyBytes + ?Sized>(
+        &mut self,
+        key: &Q,
+        f: impl FnOnce(Option<V>) -> Option<V>,
+    ) -> Result<Option<V>, DictError>
+    where
+        K: Borrow<Q>,
+    {
+        key.with_key_bytes(|key| {
+            let (writer, hash) = self.writer(key)?;
+            modify::<V, C>(self.inner, writer, hash, key, f)
+        })
+    }
+
+    /// How many entries there are: exact.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        let counts = self.writers.iter().map(Writer::count);
+        counts.fold(0, u64::wrapping_add) as usize
+    }
+
+    /// Whether there are no entries.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// All entries.
+    ///
+    /// # Errors
+    /// As [`Dict::pop`](crate::Dict::pop).
+    pub fn items(&self) -> Result<Vec<(K, V)>, DictError> {
+        let mut items = Vec::with_capacity(self.len().min(1 << 16));
+        let mut key = Vec::new();
+        for writer in &self.writers {
+            for record in writer.records()? {
+                let record = record?;
+                record.key().copy_to(&mut key);
+                items.push((K::from_key_bytes(&key)?, decode::<V, C>(record)?));
+            }
+        }
+        Ok(items)
+    }
+
+    /// Takes all entries out, in one step.
+    ///
+    /// # Errors
+    /// As [`Dict::clear`](crate::Dict::clear).
+    pub fn clear(&mut self) -> Result<(), DictError> {
+        self.inner.clear(&self.writers)
+    }
+}

@@ -1,0 +1,76 @@
+//! What a dictionary tells about itself.
+
+use shm_core::ProcessId;
+
+use crate::raw::Rebuilt;
+
+/// A repair after a writer died: its change is there as a whole, or not at all.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Recovery {
+    /// The shard that was repaired.
+    pub shard: usize,
+    /// Who died, if it is known.
+    pub dead: Option<ProcessId>,
+    /// Entries of the shard.
+    pub entries: u64,
+    /// Chunks of memory that belonged to nothing and are free again.
+    pub freed_chunks: u64,
+}
+
+impl Recovery {
+    pub(crate) fn new(rebuilt: &Rebuilt) -> Self {
+        Self {
+            shard: rebuilt.shard,
+            dead: rebuilt.dead,
+            entries: rebuilt.entries,
+            freed_chunks: rebuilt.chunks,
+        }
+    }
+}
+
+/// What [`Dict::inspect`](crate::Dict::inspect) saw: for people.
+#[derive(Debug, Clone, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Inspection {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of memory that belong to shards.
+    pub used_bytes: u64,
+    /// Bytes that the dictionary can have in all.
+    pub max_bytes: u64,
+    /// Each shard.
+    pub shards: Vec<ShardInspection>,
+}
+
+/// A shard of the mapping.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct ShardInspection {
+    /// Entries.
+    pub entries: u64,
+    /// Places of its table.
+    pub places: u64,
+    /// Who holds its lock.
+    pub owner: Option<ProcessId>,
+    /// How many threads sleep for it.
+    pub waiters: usize,
+    /// How often it was repaired after a death.
+    pub recoveries: u64,
+}
+
+/// What [`Dict::check`](crate::Dict::check) counted.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[non_exhaustive]
+pub struct Stats {
+    /// Entries.
+    pub entries: u64,
+    /// Bytes of keys and values.
+    pub payload: u64,
+    /// Bytes of memory that belong to shards.
+    pub used_bytes: u64,
+    /// Blocks within that memory that are free.
+    pub free_blocks: u64,
+    /// Bytes that belong to nobody.
+    pub free_bytes: u64,
+}

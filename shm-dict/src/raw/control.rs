@@ -1,0 +1,132 @@
+//! The fixed part of a dictionary, and what each shard has of its own.
+
+use core::ops::Deref;
+
+use shm_core::sync::{AtomicU32, AtomicU64};
+use shm_lock::RawMutex;
+
+use super::CLASSES;
+
+/// The most shards: a thread can hold 2000 locks, and `lock` takes all of them.
+pub const MAX_SHARDS: usize = 256;
+
+/// Keeps neighbours apart by a line.
+#[derive(Debug, Default)]
+#[repr(C, align(64))]
+pub struct Apart<T>(pub T);
+
+impl<T> Deref for Apart<T> {
+    type Target = T;
+
+    #[inline]
+    fn deref(&self) -> &T {
+        &self.0
+    }
+}
+
+/// The first 512 bytes.
+#[derive(Debug, Default)]
+#[repr(C, align(512))]
+pub struct Control {
+    /// What the dictionary was created with (`options.rs`).
+    pub config: [AtomicU64; 16],
+    /// Counts the clearings; tables of another epoch are void.
+    pub epoch: Apart<AtomicU64>,
+    /// Owners below this one have memory.
+    pub frontier: Apart<AtomicU32>,
+    /// Where to begin to look for a free chunk.
+    pub hint: AtomicU32,
+    /// Who waits for a change sleeps on it.
+    pub bell: AtomicU32,
+}
+
+/// What writers of one shard work with: caches, but for `table`.
+#[derive(Debug, Default)]
+#[repr(C, align(128))]
+pub struct Shard {
+    /// The writers' lock.
+    pub lock: RawMutex,
+    /// What readers look at.
+    pub front: Apart<Front>,
+    /// Entries.
+    pub count: AtomicU64,
+    /// Counts the changes; each has its number in the record that it left.
+    pub version: AtomicU64,
+    /// Places of the table that are tombstones.
+    pub tombstones: AtomicU64,
+    /// Bytes given back since the last rebuild, which finds whole chunks among them.
+    pub freed: AtomicU64,
+    /// How often this shard was rebuilt after a death.
+    pub recoveries: AtomicU64,
+    /// For changes of several keys at once; 0.
+    pub intent: AtomicU64,
+    /// 1: somebody waits for a change.
+    pub watched: AtomicU32,
+    /// Blocks to give out.
+    pub classes: Classes,
+}
+
+/// What readers look at; written only when something is cut off.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Front {
+    /// Raised whenever something that readers may be reading was cut off.
+    pub generation: AtomicU64,
+    /// [`TableWord`](super::TableWord).
+    pub table: AtomicU64,
+}
+
+/// The blocks of all sizes.
+#[derive(Debug)]
+#[repr(C, align(64))]
+pub struct Classes([Class; CLASSES]);
+
+/// The blocks of one size.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Class {
+    /// The first free block, in units of 16 bytes, plus 1; its first word leads to the next.
+    pub free: AtomicU64,
+    /// The first block of a chunk that was never given out, likewise.
+    pub bump: AtomicU64,
+}
+
+impl Default for Classes {
+    fn default() -> Self {
+        Self(core::array::from_fn(|_| Class::default()))
+    }
+}
+
+impl Deref for Classes {
+    type Target = [Class; CLASSES];
+
+    #[inline]
+    fn deref(&self) -> &[Class; CLASSES] {
+        &self.0
+    }
+}
+
+impl Deref for Shard {
+    type Target = Front;
+
+    #[inline]
+    fn deref(&self) -> &Front {
+        &self.front.0
+    }
+}
+
+#[cfg(not(loom))]
+// SAFETY: every field is an atomic.
+unsafe impl shm_core::Shared for Control {}
+#[cfg(not(loom))]
+// SAFETY: every field is an atomic, or the lock, which is `Shared` itself.
+unsafe impl shm_core::Shared for Shard {}
+
+#[cfg(not(loom))]
+const _: () = {
+    use core::mem::{offset_of, size_of};
+    assert!(size_of::<Control>() == 512 && size_of::<Shard>() == 1152);
+    assert!(offset_of!(Control, epoch) == 128 && offset_of!(Control, frontier) == 192);
+    assert!(offset_of!(Shard, front) == 64 && offset_of!(Shard, count) == 128);
+    assert!(offset_of!(Shard, classes) == 192);
+};

@@ -1,0 +1,170 @@
+//! Blocks, given out and taken back under a shard's lock. Free lists and bumps are caches.
+
+use shm_core::sync::{Ordering, fence};
+
+use shm_lock::Patience;
+
+use super::{Damaged, Fault, RawDict, Refused, Shard, Use, Writer, class_of, size_of_class};
+
+/// Bytes of a unit, in which blocks are counted.
+pub(super) const UNIT: usize = 16;
+
+impl Writer<'_> {
+    fn units_of_chunk(&self) -> u64 {
+        (1 << self.dict.limits.chunk_shift) / UNIT as u64
+    }
+
+    fn chunks_for(&self, bytes: usize) -> u64 {
+        (bytes as u64).div_ceil(1 << self.dict.limits.chunk_shift)
+    }
+
+    /// A block of at least so many bytes, that nothing leads to yet. Nothing else may be in that state:
+    /// where there is no room, all that nothing leads to is collected.
+    pub(super) fn allocate(&self, bytes: usize) -> Result<u64, Refused> {
+        let unit = match self.allocate_now(bytes) {
+            Err(Refused::Full { .. }) if self.collect_all()? => self.allocate_now(bytes)?,
+            result => result?,
+        };
+        if !self.dict.broken(Fault::ReusesWithoutFence) {
+            // PAIR dict-generation: who reads what is stored from here on sees what cut the block off.
+            fence(Ordering::Release);
+        }
+        Ok(unit)
+    }
+
+    fn allocate_now(&self, bytes: usize) -> Result<u64, Refused> {
+        let shift = self.dict.limits.chunk_shift;
+        match class_of(bytes, shift) {
+            Some(class) => self.allocate_block(class),
+            None => {
+                let count = u32::try_from(self.chunks_for(bytes)).unwrap_or(u32::MAX);
+                let first = self.dict.take_run(self.index, count, self.memory)?;
+                Ok(u64::from(first) * self.units_of_chunk())
+            }
+        }
+    }
+
+    fn allocate_block(&self, class: usize) -> Result<u64, Refused> {
+        let lists = &self.shard.classes[class];
+        // Relaxed, all: the shard's lock.
+        if let Some(unit) = lists.free.load(Ordering::Relaxed).checked_sub(1) {
+            self.check_block(unit, class)?;
+            let next = self.dict.word(unit)?.load(Ordering::Relaxed);
+            lists.free.store(next, Ordering::Relaxed);
+            return Ok(unit);
+        }
+        let unit = match lists.bump.load(Ordering::Relaxed).checked_sub(1) {
+            Some(unit) => {
+                self.check_block(unit, class)?;
+                unit
+            }
+            None => {
+                let chunk = self.dict.take_chunk(self.index, class, self.memory)?;
+                u64::from(chunk) * self.units_of_chunk()
+            }
+        };
+        let units = (size_of_class(class) / UNIT) as u64;
+        let (next, chunk) = (unit + units, self.units_of_chunk());
+        let has_room = (next + units - 1) / chunk == unit / chunk;
+        lists
+            .bump
+            .store(if has_room { next + 1 } else { 0 }, Ordering::Relaxed);
+        Ok(unit)
+    }
+
+    /// What is given out must be a block of this shard: a list that was damaged leads anywhere.
+    #[inline]
+    fn check_block(&self, unit: u64, class: usize) -> Result<(), Damaged> {
+        let chunk = unit / self.units_of_chunk();
+        let owner = self.dict.owner(u32::try_from(chunk).unwrap_or(u32::MAX));
+        let inside = unit % self.units_of_chunk() * UNIT as u64;
+        let fits = inside.is_multiple_of(size_of_class(class) as u64)
+            && inside + size_of_class(class) as u64 <= 1 << self.dict.limits.chunk_shift;
+        if owner.is_of(self.index) && owner.used() == Some(Use::Blocks(class)) && fits {
+            return Ok(());
+        }
+        Err(Damaged {
+            field: "free list",
+            value: unit,
+        })
+    }
+
+    /// Takes a block back that was cut off, and of which so many bytes were asked for.
+    pub(super) fn free(&self, unit: u64, bytes: usize) -> Result<(), Damaged> {
+        let Some(class) = class_of(bytes, self.dict.limits.chunk_shift) else {
+            return self.free_run(unit, bytes);
+        };
+        self.check_block(unit, class)?;
+        let lists = &self.shard.classes[class];
+        // Relaxed, all: the shard's lock.
+        let first = lists.free.load(Ordering::Relaxed);
+        self.dict.word(unit)?.store(first, Ordering::Relaxed);
+        lists.free.store(unit + 1, Ordering::Relaxed);
+        let freed = self.shard.freed.load(Ordering::Relaxed);
+        let size = size_of_class(class) as u64;
+        self.shard
+            .freed
+            .store(freed.saturating_add(size), Ordering::Relaxed);
+        Ok(())
+    }
+
+    fn free_run(&self, unit: u64, bytes: usize) -> Result<(), Damaged> {
+        let damaged = Damaged {
+            field: "run of chunks",
+            value: unit,
+        };
+        let first = u32::try_from(unit / self.units_of_chunk()).map_err(|_| damaged)?;
+        let count = u32::try_from(self.chunks_for(bytes)).map_err(|_| damaged)?;
+        let end = first.checked_add(count).ok_or(damaged)?;
+        let is_ours = |chunk| {
+            let owner = self.dict.owner(chunk);
+            let used = if chunk == first { Use::Head } else { Use::Rest };
+            owner.is_of(self.index) && owner.used() == Some(used)
+        };
+        if !unit.is_multiple_of(self.units_of_chunk()) || !(first..end).all(is_ours) {
+            return Err(damaged);
+        }
+        // The head last: what is killed on the way leaves a head, which the rebuild knows to be unused.
+        for chunk in (first..end).rev() {
+            self.dict.give_back(chunk);
+        }
+        Ok(())
+    }
+
+    /// Finds whole chunks among the blocks that this shard was given back, and the other shards, as far as nobody
+    /// is at work there; says whether it looked.
+    #[cold]
+    fn collect_all(&self) -> Result<bool, Damaged> {
+        let mut looked = self.is_worth_collecting();
+        if looked {
+            self.collect()?;
+        }
+        for index in 0..self.dict.shards.len() {
+            let other = &self.dict.shards[index];
+            if index == self.index || !is_worth_collecting(other, self.dict) {
+                continue;
+            }
+            // One that is orphaned is for its next writer to repair, and to report.
+            if other.lock.is_orphaned() {
+                continue;
+            }
+            // SAFETY: as for this writer: the same memory, the same thread, and the guard does not outlive it.
+            let entered = unsafe { self.dict.enter(index, Patience::None, self.memory) };
+            if let Ok((writer, _)) = entered {
+                writer.collect()?;
+                looked = true;
+            }
+        }
+        Ok(looked)
+    }
+
+    fn is_worth_collecting(&self) -> bool {
+        is_worth_collecting(self.shard, self.dict)
+    }
+}
+
+/// Whether at least a chunk's worth was given back since somebody looked for empty chunks.
+fn is_worth_collecting(shard: &Shard, dict: &RawDict) -> bool {
+    // Relaxed: the shard's lock, or a hint.
+    shard.freed.load(Ordering::Relaxed) >= 1 << dict.limits.chunk_shift
+}

@@ -1,0 +1,248 @@
+//! The dictionary without its types: words, records and locks, on the machine or in a model.
+//!
+//! | file | idea |
+//! |---|---|
+//! | `words.rs` | one word for each place of a table, one for each table |
+//! | `control.rs` | the fixed part, and what each shard has of its own |
+//! | `classes.rs` | the sizes that blocks have |
+//! | `owners.rs` | which shard a chunk of the heap belongs to: taken by compare-and-swap |
+//! | `heap.rs` | blocks, given out and taken back under a shard's lock |
+//! | `record.rs` | a key and its value in a block |
+//! | `table.rs` | where a key is, or would go |
+//! | `reader.rs` | look-ups without a lock |
+//! | `writer.rs` | what is done under a shard's lock |
+//! | `rebuild.rs` | everything but tables and records is a cache, and is made anew after a death |
+//! | `check.rs` | the proof that no block is lost or used twice |
+//!
+//! # Invariants
+//!
+//! - INV-D1: the table word of a shard, the words of that table and the owners of the chunks are the only
+//!   truth. Every change is one store of one of these words; what is stored before it cannot be reached.
+//! - INV-D2: a record is not changed while a word leads to it, but for its version and for a value that is one
+//!   word, which are stored under the shard's lock.
+//! - INV-D3: a block goes to a free list, and a chunk to another owner, only after the shard's generation
+//!   was raised behind the store that cut it off.
+//! - INV-D4: a table has no key twice, and an empty word behind every chain of full buckets.
+//! - INV-D5: whoever is killed under a shard's lock leaves free lists, counts and bumps perhaps broken and the
+//!   lock inconsistent; the next to take it rebuilds before anything else.
+//!
+//! # Pairs
+//!
+//! - PAIR dict-entry: a writer stores a table's word with Release behind the record; a reader loads it with
+//!   Acquire before it reads the record. Likewise the table word, behind the table's words.
+//! - PAIR dict-generation: a writer raises the generation, fences (Release), and only then writes to what it cut
+//!   off (in [`Writer`]'s `cut_off`), or another does who took the block or chunk later and fences as well (in
+//!   `allocate`); a reader that read such a store fences (Acquire) and finds the generation changed.
+//! - PAIR dict-owner: a chunk is given back with Release and taken with Acquire.
+//! - PAIR mutex-word (`shm_lock`): everything else, between the writers of a shard.
+
+mod check;
+mod classes;
+mod control;
+mod heap;
+mod owners;
+mod reader;
+mod rebuild;
+mod record;
+mod table;
+mod words;
+mod writer;
+
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_lock::{Patience, RawLockError};
+use siphasher::sip::SipHasher13;
+
+pub use check::Account;
+pub use classes::{CLASSES, class_of, size_of_class};
+pub use control::{Control, MAX_SHARDS, Shard};
+pub use owners::{Memory, NoMemory, Owner, Use};
+pub use reader::Looked;
+pub use rebuild::Rebuilt;
+pub use record::{HEADER, Record, Value, record_bytes};
+pub use table::Found;
+pub use words::{Entry, TableWord};
+pub use writer::Writer;
+
+/// Ways to be wrong, for the models to find.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[allow(missing_docs, reason = "each name says what its variant does")]
+pub enum Fault {
+    PublishesRelaxed,
+    ForgetsTheGeneration,
+    ReusesWithoutFence,
+    DoesNotValidate,
+    EmptiesInsideAChain,
+    SkipsRebuild,
+}
+
+/// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Damaged {
+    /// What is wrong.
+    pub field: &'static str,
+    /// Its value.
+    pub value: u64,
+}
+
+/// Why something was not stored. Nothing was changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Refused {
+    /// The heap or the file system has no room.
+    Full {
+        /// Bytes that had to be allocated.
+        needed: u64,
+        /// Bytes that were free at that moment.
+        free: u64,
+    },
+    /// The words do not fit together.
+    Damaged(Damaged),
+}
+
+/// Why a shard was not entered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotEntered {
+    /// The lock was not given.
+    Lock(RawLockError),
+    /// The words do not fit together.
+    Damaged(Damaged),
+}
+
+impl From<Damaged> for Refused {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+impl From<RawLockError> for NotEntered {
+    fn from(error: RawLockError) -> Self {
+        Self::Lock(error)
+    }
+}
+
+impl From<Damaged> for NotEntered {
+    fn from(damaged: Damaged) -> Self {
+        Self::Damaged(damaged)
+    }
+}
+
+/// Memory of the segment for as long as the handle keeps it mapped; in a model, its own.
+#[cfg(not(loom))]
+pub type Mapped<T> = &'static T;
+/// Memory of the segment for as long as the handle keeps it mapped; in a model, its own.
+#[cfg(loom)]
+pub type Mapped<T> = Box<T>;
+
+/// What a dictionary was created with, as far as its words need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Binary logarithm of the bytes of a chunk.
+    pub chunk_shift: u32,
+    /// Chunks of the heap.
+    pub chunks: u32,
+    /// The longest key, in bytes.
+    pub max_key: u32,
+    /// The longest value, in bytes.
+    pub max_value: u32,
+    /// The hash's keys.
+    pub seed: [u64; 2],
+}
+
+/// A dictionary's memory, with a private copy of its limits.
+#[derive(Debug)]
+pub struct RawDict {
+    /// The fixed part.
+    pub control: Mapped<Control>,
+    /// The shards, a power of two of them.
+    pub shards: Mapped<[Shard]>,
+    /// A word for each chunk.
+    pub owners: Mapped<[AtomicU32]>,
+    /// The chunks.
+    pub heap: Mapped<[AtomicU64]>,
+    /// Checked when the dictionary was opened, and not read from the segment again.
+    pub limits: Limits,
+    /// What a model does wrong.
+    #[cfg(loom)]
+    pub fault: Option<Fault>,
+}
+
+impl RawDict {
+    #[cfg(loom)]
+    pub(crate) fn broken(&self, fault: Fault) -> bool {
+        self.fault == Some(fault)
+    }
+
+    #[cfg(not(loom))]
+    #[inline(always)]
+    #[allow(clippy::unused_self, reason = "a model's dictionary has faults")]
+    pub(crate) fn broken(&self, fault: Fault) -> bool {
+        shm_core::mutants::mutant_of("Dict", &fault)
+    }
+
+    /// The hash of a key: SipHash-1-3 with the dictionary's own keys, so that nobody can choose keys that
+    /// collide.
+    #[inline]
+    #[must_use]
+    pub fn hash(&self, key: &[u8]) -> u64 {
+        let [first, second] = self.limits.seed;
+        SipHasher13::new_with_keys(first, second).hash(key)
+    }
+
+    /// The number of the shard that has a key.
+    #[inline]
+    #[must_use]
+    pub fn shard_of(&self, hash: u64) -> usize {
+        (hash >> 40) as usize & (self.shards.len() - 1)
+    }
+
+    /// Takes a shard's lock; rebuilds first if somebody died under it, and says what that found.
+    ///
+    /// # Errors
+    /// [`NotEntered`].
+    ///
+    /// # Safety
+    /// As [`shm_lock::RawMutex::lock`], for the locks of all shards.
+    #[inline]
+    pub unsafe fn enter<'a>(
+        &'a self,
+        shard: usize,
+        patience: Patience,
+        memory: &'a dyn Memory,
+    ) -> Result<(Writer<'a>, Option<Rebuilt>), NotEntered> {
+        // SAFETY: the caller's promise.
+        let acquired = unsafe { self.shards[shard].lock.acquire(patience) }?;
+        let writer = Writer::new(self, shard, memory);
+        if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
+            return Ok((writer, None));
+        }
+        let rebuilt = writer.rebuild(acquired.dead_owner)?;
+        Ok((writer, Some(rebuilt)))
+    }
+
+    /// How often the dictionary was changed. It grows with every change, and by one for each.
+    #[must_use]
+    pub fn version(&self) -> u64 {
+        let versions = self.shards.iter().map(|shard| {
+            // PAIR dict-version: Acquire sees what was changed before.
+            shard.version.load(Ordering::Acquire)
+        });
+        versions.fold(0, u64::wrapping_add)
+    }
+
+    /// Entries, by the shards' own counts.
+    #[must_use]
+    pub fn entries(&self) -> u64 {
+        // Relaxed: numbers on their own.
+        let count = |shard: &Shard| shard.count.load(Ordering::Relaxed);
+        self.shards.iter().map(count).fold(0, u64::wrapping_add)
+    }
+
+    /// Bytes of chunks that belong to nobody.
+    #[must_use]
+    pub fn free_bytes(&self) -> u64 {
+        // Relaxed: numbers for people.
+        let taken = |word: &&AtomicU32| Owner::from_bits(word.load(Ordering::Relaxed)).is_taken();
+        let frontier = self.frontier() as usize;
+        let taken = self.owners[..frontier].iter().filter(taken).count();
+        ((self.limits.chunks as usize - taken) as u64) << self.limits.chunk_shift
+    }
+}

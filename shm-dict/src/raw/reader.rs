@@ -1,0 +1,189 @@
+//! Look-ups without a lock: nothing is stored in shared memory, nobody is waited for.
+//!
+//! A reader looks at the shard's generation, follows the words, copies, and looks again. Where the
+//! generation has not changed, nothing that it followed was cut off meanwhile, so nothing was written over.
+//! A word is believed only after such a look, so that a block that was never given out is not touched.
+
+use shm_core::sync::{Ordering, fence};
+
+use super::table::Table;
+use super::{Damaged, Entry, Fault, RawDict, Record, Shard, TableWord};
+
+/// Looks that may be in vain, since writers cut something off meanwhile.
+const TRIES: usize = 32;
+
+/// What a look-up without a lock gave.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Looked<R> {
+    /// The key is there; what was taken of its record.
+    Found(R),
+    /// It was not there, at some instant of the call.
+    Absent,
+    /// Writers were at work each time.
+    Disturbed,
+}
+
+/// What one look gave: `None` if it was disturbed.
+type Look<R> = Option<Result<R, Damaged>>;
+
+impl RawDict {
+    /// Looks a key up, and takes something of its record with `take`, which may be called several times, also on
+    /// bytes that are nobody's; what it gave last is what counts.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    #[inline]
+    pub fn look_up<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        mut take: impl FnMut(Record<'_>) -> R,
+    ) -> Result<Looked<R>, Damaged> {
+        let shard = &self.shards[self.shard_of(hash)];
+        for _ in 0..TRIES {
+            let look = View::at(self, shard);
+            if let Some(result) = look.key(hash, key, &mut take) {
+                return result.map(|found| match found {
+                    Some(found) => Looked::Found(found),
+                    None => Looked::Absent,
+                });
+            }
+            shm_core::sync::spin_loop();
+        }
+        Ok(Looked::Disturbed)
+    }
+
+    /// Takes something of each record of a shard, with `take`, which may be called for the same key twice if
+    /// the table was changed meanwhile; `restart` is called before everything begins anew.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn look_at_all(
+        &self,
+        shard: usize,
+        mut restart: impl FnMut(),
+        mut take: impl FnMut(Record<'_>),
+    ) -> Result<bool, Damaged> {
+        let shard = &self.shards[shard];
+        for _ in 0..TRIES {
+            restart();
+            if let Some(result) = View::at(self, shard).all(&mut take) {
+                return result.map(|()| true);
+            }
+            shm_core::sync::spin_loop();
+        }
+        Ok(false)
+    }
+}
+
+/// One look at a shard.
+struct View<'a> {
+    dict: &'a RawDict,
+    shard: &'a Shard,
+    generation: u64,
+}
+
+impl<'a> View<'a> {
+    #[inline]
+    fn at(dict: &'a RawDict, shard: &'a Shard) -> Self {
+        // PAIR dict-generation: Acquire; what is read after it is at least as new.
+        let generation = shard.generation.load(Ordering::Acquire);
+        Self {
+            dict,
+            shard,
+            generation,
+        }
+    }
+
+    /// Whether nothing was cut off since the look began.
+    #[inline]
+    fn is_valid(&self) -> bool {
+        if self.dict.broken(Fault::DoesNotValidate) {
+            return true;
+        }
+        // PAIR dict-generation: behind the fence, whatever was read that is newer than a cut shows the cut.
+        fence(Ordering::Acquire);
+        self.shard.generation.load(Ordering::Relaxed) == self.generation
+    }
+
+    /// Bytes that make no sense are damage if they were nobody else's meanwhile.
+    #[inline]
+    fn judged<T>(&self, result: Result<T, Damaged>) -> Look<T> {
+        self.is_valid().then_some(result)
+    }
+
+    /// The table of the present epoch.
+    #[inline]
+    fn table(&self) -> Result<Option<Table<'a>>, Damaged> {
+        // PAIR dict-entry: Acquire sees the table's words; PAIR dict-epoch: the epoch is at least the table's.
+        let word = TableWord(self.shard.table.load(Ordering::Acquire));
+        let epoch = self.dict.control.epoch.load(Ordering::Acquire);
+        match word.table() {
+            Some((unit, log)) if word.is_of(epoch) => self.dict.table(unit, log).map(Some),
+            _ => Ok(None),
+        }
+    }
+
+    #[inline]
+    fn key<R>(
+        &self,
+        hash: u64,
+        key: &[u8],
+        take: &mut impl FnMut(Record<'_>) -> R,
+    ) -> Look<Option<R>> {
+        let table = match self.table() {
+            Ok(Some(table)) => table,
+            Ok(None) => return self.judged(Ok(None)),
+            Err(damaged) => return self.judged(Err(damaged)),
+        };
+        for first in table.probe(hash) {
+            let mut ends = false;
+            for word in table.bucket(first) {
+                // PAIR dict-entry: Acquire sees the record.
+                let entry = Entry(word.load(Ordering::Acquire));
+                if !entry.may_be(hash) {
+                    ends |= entry == Entry::EMPTY;
+                    continue;
+                }
+                if !self.is_valid() {
+                    return None;
+                }
+                match self.dict.record(entry.unit()) {
+                    Ok(record) if record.has_key(key) => {
+                        let taken = take(record);
+                        return self.judged(Ok(Some(taken)));
+                    }
+                    Ok(_) => {}
+                    Err(damaged) => return self.judged(Err(damaged)),
+                }
+            }
+            if ends {
+                break;
+            }
+        }
+        self.judged(Ok(None))
+    }
+
+    fn all(&self, take: &mut impl FnMut(Record<'_>)) -> Look<()> {
+        let table = match self.table() {
+            Ok(Some(table)) => table,
+            Ok(None) => return self.judged(Ok(())),
+            Err(damaged) => return self.judged(Err(damaged)),
+        };
+        for word in table.slots {
+            // PAIR dict-entry: Acquire sees the record.
+            let entry = Entry(word.load(Ordering::Acquire));
+            if !entry.is_live() {
+                continue;
+            }
+            if !self.is_valid() {
+                return None;
+            }
+            match self.dict.record(entry.unit()) {
+                Ok(record) => take(record),
+                Err(damaged) => return self.judged(Err(damaged)),
+            }
+        }
+        self.judged(Ok(()))
+    }
+}

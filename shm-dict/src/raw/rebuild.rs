@@ -1,0 +1,249 @@
+//! Everything but tables, records and the owners of chunks is a cache, and is made anew from them: after a
+//! death, and to find whole chunks among the blocks that were given back.
+//!
+//! Killed here, the lock stays inconsistent and the next one begins anew: nothing is read that is written.
+
+use shm_core::ProcessId;
+use shm_core::sync::Ordering;
+
+use super::heap::UNIT;
+use super::table::{Table, table_bytes};
+use super::{CLASSES, Damaged, Entry, Owner, RawDict, Use, Writer, class_of, size_of_class};
+
+/// What a rebuild found.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Rebuilt {
+    /// The shard.
+    pub shard: usize,
+    /// Who died under its lock.
+    pub dead: Option<ProcessId>,
+    /// Entries that are there.
+    pub entries: u64,
+    /// Chunks that became free.
+    pub chunks: u64,
+}
+
+/// A chunk of a shard, and what of it is used.
+#[derive(Debug)]
+pub(super) struct Held {
+    pub(super) chunk: u32,
+    pub(super) used: Use,
+    /// A bit for each block; the lowest bit alone for a run's chunks.
+    live: Vec<u64>,
+}
+
+/// Which blocks of a shard are used: by its table and by what that leads to.
+#[derive(Debug)]
+pub(super) struct Census {
+    chunk_shift: u32,
+    /// For each chunk, its index in `held` plus 1.
+    places: Vec<u32>,
+    pub(super) held: Vec<Held>,
+    pub(super) entries: u64,
+    pub(super) tombstones: u64,
+    /// The highest of the records.
+    pub(super) version: u64,
+    /// Bytes of keys and values.
+    pub(super) payload: u64,
+}
+
+impl Held {
+    fn new(chunk: u32, used: Use, chunk_shift: u32) -> Self {
+        let blocks = match used {
+            Use::Blocks(class) => (1 << chunk_shift) / size_of_class(class),
+            Use::Head | Use::Rest => 1,
+        };
+        let live = vec![0; blocks.div_ceil(64)];
+        Self { chunk, used, live }
+    }
+
+    /// Notes a block as used; `false` if it was.
+    fn mark(&mut self, block: usize) -> bool {
+        let (word, bit) = (&mut self.live[block / 64], 1 << (block % 64));
+        let is_new = *word & bit == 0;
+        *word |= bit;
+        is_new
+    }
+
+    pub(super) fn is_live(&self, block: usize) -> bool {
+        self.live[block / 64] & 1 << (block % 64) != 0
+    }
+
+    pub(super) fn is_unused(&self) -> bool {
+        self.live.iter().all(|word| *word == 0)
+    }
+}
+
+impl Census {
+    /// Counts what belongs to a shard; nothing is used yet.
+    fn new(dict: &RawDict, shard: usize) -> Result<Self, Damaged> {
+        let (chunk_shift, frontier) = (dict.limits.chunk_shift, dict.frontier());
+        let mut places = vec![0; frontier as usize];
+        let mut held = Vec::new();
+        for chunk in 0..frontier {
+            // Relaxed: the words of others are of no interest, and our own are ordered by the lock.
+            let bits = dict.owners[chunk as usize].load(Ordering::Relaxed);
+            let owner = Owner::from_bits(bits);
+            if !owner.is_of(shard) {
+                continue;
+            }
+            let used = owner.used().ok_or(Damaged {
+                field: "owner of a chunk",
+                value: bits.into(),
+            })?;
+            held.push(Held::new(chunk, used, chunk_shift));
+            places[chunk as usize] = held.len() as u32;
+        }
+        Ok(Self {
+            chunk_shift,
+            places,
+            held,
+            entries: 0,
+            tombstones: 0,
+            version: 0,
+            payload: 0,
+        })
+    }
+
+    fn held(&mut self, chunk: u64) -> Option<&mut Held> {
+        let place = *self.places.get(usize::try_from(chunk).ok()?)?;
+        self.held.get_mut((place as usize).checked_sub(1)?)
+    }
+
+    /// Notes a block of so many bytes as used.
+    fn mark(&mut self, unit: u64, bytes: usize) -> Result<(), Damaged> {
+        let damaged = Damaged {
+            field: "block",
+            value: unit,
+        };
+        let shift = self.chunk_shift - UNIT.ilog2();
+        let (chunk, inside) = (unit >> shift, (unit & ((1 << shift) - 1)) as usize * UNIT);
+        let marked = match class_of(bytes, self.chunk_shift) {
+            Some(class) => {
+                let size = size_of_class(class);
+                let fits = inside.is_multiple_of(size) && inside + size <= 1 << self.chunk_shift;
+                let held = self.held(chunk).ok_or(damaged)?;
+                held.used == Use::Blocks(class) && fits && held.mark(inside / size)
+            }
+            None => {
+                let end = chunk + (bytes as u64).div_ceil(1 << self.chunk_shift);
+                inside == 0
+                    && (chunk..end).all(|each| {
+                        let used = if each == chunk { Use::Head } else { Use::Rest };
+                        self.held(each)
+                            .is_some_and(|held| held.used == used && held.mark(0))
+                    })
+            }
+        };
+        if marked { Ok(()) } else { Err(damaged) }
+    }
+}
+
+impl Writer<'_> {
+    /// Follows the table and all records.
+    pub(super) fn census(&self) -> Result<Census, Damaged> {
+        let mut census = Census::new(self.dict, self.index)?;
+        if let Some((unit, log_buckets)) = self.table_word().table() {
+            census.mark(unit, table_bytes(log_buckets))?;
+        }
+        for slot in self
+            .table()?
+            .into_iter()
+            .flat_map(|table: Table<'_>| table.slots)
+        {
+            // Relaxed: the shard's lock.
+            let entry = Entry(slot.load(Ordering::Relaxed));
+            census.tombstones += u64::from(entry == Entry::TOMBSTONE);
+            if entry.is_live() {
+                let record = self.dict.record(entry.unit())?;
+                census.mark(entry.unit(), record.bytes())?;
+                census.entries += 1;
+                census.version = census.version.max(record.version());
+                census.payload += (record.key().len() + record.value().len()) as u64;
+            }
+        }
+        Ok(census)
+    }
+
+    /// After a death, or after the epoch was raised: makes all caches anew.
+    ///
+    /// # Errors
+    /// [`Damaged`]; the lock stays inconsistent.
+    pub(super) fn rebuild(&self, dead: Option<ProcessId>) -> Result<Rebuilt, Damaged> {
+        // One of another epoch is none. PAIR dict-entry: Release, as for any table.
+        self.shard
+            .table
+            .store(self.table_word().0, Ordering::Release);
+        // What the dead cut off, and we.
+        self.cut_off();
+        let census = self.census()?;
+        // Relaxed: the shard's lock.
+        let version = self.shard.version.load(Ordering::Relaxed);
+        self.set_version(version.max(census.version).wrapping_add(1));
+        let chunks = self.renew_caches(&census)?;
+        if dead.is_some() {
+            // Relaxed: a number for people.
+            self.shard.recoveries.fetch_add(1, Ordering::Relaxed);
+        }
+        self.shard.lock.mark_consistent();
+        Ok(Rebuilt {
+            shard: self.index,
+            dead,
+            entries: census.entries,
+            chunks,
+        })
+    }
+
+    /// Finds whole chunks among the blocks that were given back.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn collect(&self) -> Result<(), Damaged> {
+        let census = self.census()?;
+        self.renew_caches(&census).map(drop)
+    }
+
+    /// Makes the free lists and counts anew; says how many chunks became free.
+    fn renew_caches(&self, census: &Census) -> Result<u64, Damaged> {
+        let mut free = [0_u64; CLASSES];
+        let mut chunks = 0;
+        // From the end, so that the lists begin with the lowest block.
+        for held in census.held.iter().rev() {
+            match held.used {
+                _ if held.is_unused() => {
+                    self.dict.give_back(held.chunk);
+                    chunks += 1;
+                }
+                Use::Blocks(class) => free[class] = self.link(held, class, free[class])?,
+                Use::Head | Use::Rest => {}
+            }
+        }
+        // Relaxed, all: the shard's lock.
+        for (lists, free) in self.shard.classes.iter().zip(free) {
+            lists.free.store(free, Ordering::Relaxed);
+            lists.bump.store(0, Ordering::Relaxed);
+        }
+        self.shard.count.store(census.entries, Ordering::Relaxed);
+        self.shard
+            .tombstones
+            .store(census.tombstones, Ordering::Relaxed);
+        self.shard.freed.store(0, Ordering::Relaxed);
+        Ok(chunks)
+    }
+
+    /// Puts the unused blocks of a chunk before a list; gives the new list.
+    fn link(&self, held: &Held, class: usize, mut first: u64) -> Result<u64, Damaged> {
+        let units = (size_of_class(class) / UNIT) as u64;
+        let per_chunk = (1 << self.dict.limits.chunk_shift) / UNIT as u64;
+        let start = u64::from(held.chunk) * per_chunk;
+        for block in (0..per_chunk / units).rev() {
+            if !held.is_live(block as usize) {
+                let unit = start + block * units;
+                // Relaxed: the shard's lock.
+                self.dict.word(unit)?.store(first, Ordering::Relaxed);
+                first = unit + 1;
+            }
+        }
+        Ok(first)
+    }
+}

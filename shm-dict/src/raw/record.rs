@@ -1,0 +1,259 @@
+//! A key and its value in a block.
+//!
+//! ```text
+//!  0  4 length of the key     4  4 length of the value
+//!  8  8 version: the number of the change that made it
+//! 16    key, padded with zeros to 8 bytes, then the value likewise
+//! ```
+
+use shm_core::sync::{AtomicU64, Ordering};
+
+use super::heap::UNIT;
+use super::{Damaged, RawDict};
+
+/// Bytes before the key.
+pub const HEADER: usize = 16;
+
+/// The bytes of a record.
+#[inline]
+#[must_use]
+pub const fn record_bytes(key: usize, value: usize) -> usize {
+    HEADER + key.next_multiple_of(8) + value.next_multiple_of(8)
+}
+
+/// A record in the heap. Without the shard's lock its bytes may be anybody's: what was read is worth
+/// something only after the generation was looked at again.
+#[derive(Clone, Copy, Debug)]
+pub struct Record<'a> {
+    /// All of it, the header too.
+    words: &'a [AtomicU64],
+    key: u32,
+    value: u32,
+}
+
+/// A value in the heap.
+#[derive(Clone, Copy, Debug)]
+pub struct Value<'a> {
+    words: &'a [AtomicU64],
+    len: u32,
+}
+
+impl RawDict {
+    /// The first word of a block.
+    #[inline]
+    pub(super) fn word(&self, unit: u64) -> Result<&AtomicU64, Damaged> {
+        let damaged = Damaged {
+            field: "block",
+            value: unit,
+        };
+        let index = usize::try_from(unit).map_err(|_| damaged)?;
+        self.heap.get(index.saturating_mul(2)).ok_or(damaged)
+    }
+
+    /// So many words of a block.
+    #[inline]
+    pub(super) fn block(&self, unit: u64, words: usize) -> Result<&[AtomicU64], Damaged> {
+        let damaged = Damaged {
+            field: "block",
+            value: unit,
+        };
+        let start = usize::try_from(unit)
+            .ok()
+            .and_then(|unit| unit.checked_mul(UNIT / 8))
+            .ok_or(damaged)?;
+        let end = start.checked_add(words).ok_or(damaged)?;
+        self.heap.get(start..end).ok_or(damaged)
+    }
+
+    /// The record in a block; its lengths are read once, and checked.
+    #[inline]
+    pub(super) fn record(&self, unit: u64) -> Result<Record<'_>, Damaged> {
+        // Relaxed: behind the Acquire of PAIR dict-entry, or under the shard's lock.
+        let lengths = self.word(unit)?.load(Ordering::Relaxed);
+        let (key, value) = (lengths as u32, (lengths >> 32) as u32);
+        if key > self.limits.max_key || value > self.limits.max_value {
+            return Err(Damaged {
+                field: "lengths of a record",
+                value: lengths,
+            });
+        }
+        let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
+        Ok(Record { words, key, value })
+    }
+
+    /// Writes a record into a block that nothing leads to.
+    #[inline]
+    pub(super) fn write_record(
+        &self,
+        unit: u64,
+        key: &[u8],
+        value: &[u8],
+        version: u64,
+    ) -> Result<(), Damaged> {
+        let words = self.block(unit, record_bytes(key.len(), value.len()) / 8)?;
+        let lengths = key.len() as u64 | (value.len() as u64) << 32;
+        // Relaxed, all: the entry's store publishes them.
+        words[0].store(lengths, Ordering::Relaxed);
+        words[1].store(version, Ordering::Relaxed);
+        let (to_key, to_value) = words[2..].split_at(key.len().div_ceil(8));
+        store(to_key, key);
+        store(to_value, value);
+        Ok(())
+    }
+}
+
+impl<'a> Record<'a> {
+    /// Bytes of the whole.
+    pub(super) fn bytes(&self) -> usize {
+        self.words.len() * 8
+    }
+
+    fn key_words(&self) -> &'a [AtomicU64] {
+        &self.words[2..2 + (self.key as usize).div_ceil(8)]
+    }
+
+    /// Whether it is the record of this key.
+    #[inline]
+    pub(super) fn has_key(&self, key: &[u8]) -> bool {
+        // Relaxed: see `Record`.
+        self.key as usize == key.len()
+            && self
+                .key_words()
+                .iter()
+                .zip(key.chunks(8))
+                .all(|(word, bytes)| word.load(Ordering::Relaxed) == padded(bytes))
+    }
+
+    /// The key.
+    pub fn key(&self) -> Value<'a> {
+        Value {
+            words: self.key_words(),
+            len: self.key,
+        }
+    }
+
+    /// The value.
+    #[inline]
+    pub fn value(&self) -> Value<'a> {
+        Value {
+            words: &self.words[2 + (self.key as usize).div_ceil(8)..],
+            len: self.value,
+        }
+    }
+
+    /// The number of the change that made it.
+    pub fn version(&self) -> u64 {
+        // Relaxed: under the shard's lock.
+        self.words[1].load(Ordering::Relaxed)
+    }
+
+    /// Puts another value of one word in the place of this one; under the shard's lock.
+    #[inline]
+    pub(super) fn replace_word(&self, value: &[u8], version: u64) {
+        // Relaxed: only read under the lock. Before the value: a value has never a number that it had before.
+        self.words[1].store(version, Ordering::Relaxed);
+        // PAIR dict-entry: Release, for who reads the value and then what came before.
+        self.value().words[0].store(padded(value), Ordering::Release);
+    }
+}
+
+impl Value<'_> {
+    /// Its bytes.
+    #[inline]
+    #[must_use]
+    pub const fn len(&self) -> usize {
+        self.len as usize
+    }
+
+    /// Whether it has none.
+    #[must_use]
+    pub const fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+
+    /// Copies it, in place of what `out` had.
+    #[inline]
+    pub fn copy_to(&self, out: &mut Vec<u8>) {
+        out.clear();
+        self.append_to(out);
+    }
+
+    /// Copies it behind what `out` has.
+    #[inline]
+    pub fn append_to(&self, out: &mut Vec<u8>) {
+        load(self.words, self.len as usize, out);
+    }
+
+    /// Whether it is these bytes.
+    #[must_use]
+    pub fn is(&self, bytes: &[u8]) -> bool {
+        // Relaxed: see `Record`.
+        self.len() == bytes.len()
+            && self
+                .words
+                .iter()
+                .zip(bytes.chunks(8))
+                .all(|(word, bytes)| word.load(Ordering::Relaxed) == padded(bytes))
+    }
+
+    /// Its bytes where they are.
+    ///
+    /// # Safety
+    /// The caller holds the shard's lock as long as it uses them.
+    #[cfg(not(loom))]
+    #[must_use]
+    pub unsafe fn as_bytes(&self) -> &[u8] {
+        // SAFETY:
+        // - in bounds: `record` made the words as many as the length needs; mapped as long as the dictionary;
+        // - no writer in any process: values are written under the shard's lock, which the caller holds, and
+        //   a block that is reachable is not given out; any bytes are `u8`s.
+        unsafe { core::slice::from_raw_parts(self.words.as_ptr().cast(), self.len()) }
+    }
+}
+
+/// Up to eight bytes as a word, with zeros behind.
+#[inline(always)]
+fn padded(bytes: &[u8]) -> u64 {
+    match bytes.try_into() {
+        Ok(bytes) => u64::from_ne_bytes(bytes),
+        Err(_) => {
+            let mut word = [0; 8];
+            word[..bytes.len()].copy_from_slice(bytes);
+            u64::from_ne_bytes(word)
+        }
+    }
+}
+
+/// Copies bytes into words, which are as many as are needed.
+#[inline]
+fn store(words: &[AtomicU64], from: &[u8]) {
+    for (word, bytes) in words.iter().zip(from.chunks(8)) {
+        // Relaxed: see `write_record`.
+        word.store(padded(bytes), Ordering::Relaxed);
+    }
+}
+
+/// Appends `len` bytes out of words, which are as many as are needed.
+#[cfg(not(loom))]
+#[inline]
+fn load(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
+    debug_assert_eq!(words.len(), len.div_ceil(8));
+    out.reserve(len);
+    let end = out.spare_capacity_mut().as_mut_ptr().cast();
+    // SAFETY:
+    // - in bounds: the words are as many as the length needs, and `out` has room; mapped as long as the dictionary;
+    // - writers, in any process, store whole words atomically; any bytes are `u8`s.
+    unsafe { shm_core::layout::load_bytes(words.as_ptr().cast(), end, len) };
+    let filled = out.len() + len;
+    // SAFETY: so many bytes were just written behind those that were there.
+    unsafe { out.set_len(filled) };
+}
+
+#[cfg(loom)]
+fn load(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
+    let end = out.len() + len;
+    for word in words {
+        out.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+    }
+    out.truncate(end);
+}

@@ -1,0 +1,119 @@
+//! Where a key is, or would go: buckets of eight words, a line each, searched one after the other.
+//!
+//! A search ends at a bucket with an empty word. Words never move within a table, and a word that is taken
+//! out leaves a tombstone unless its bucket has an empty word anyway: so a reader misses no key that is there.
+
+use shm_core::sync::{AtomicU64, Ordering};
+
+use super::{Damaged, Entry, RawDict, Record};
+
+/// Words of a bucket.
+pub(super) const WIDTH: usize = 8;
+
+/// The words of a shard's table.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Table<'a> {
+    pub(super) slots: &'a [AtomicU64],
+}
+
+/// What a search found.
+#[derive(Clone, Copy, Debug)]
+pub enum Found<'a> {
+    /// The key is there.
+    At {
+        /// Its place in the table.
+        slot: usize,
+        /// Its block.
+        unit: u64,
+        /// What it leads to.
+        record: Record<'a>,
+    },
+    /// It is not; there is a place for it, which may be a tombstone.
+    Free {
+        /// The place.
+        slot: usize,
+        /// Whether a tombstone is there.
+        tombstone: bool,
+    },
+    /// It is not, and there is no place, or no table.
+    Nowhere,
+}
+
+/// The bytes of a table.
+pub(super) const fn table_bytes(log_buckets: u32) -> usize {
+    (WIDTH * 8) << log_buckets
+}
+
+impl RawDict {
+    pub(super) fn table(&self, unit: u64, log_buckets: u32) -> Result<Table<'_>, Damaged> {
+        let slots = self.block(unit, table_bytes(log_buckets) / 8)?;
+        Ok(Table { slots })
+    }
+}
+
+impl<'a> Table<'a> {
+    /// The first places of the buckets to search, in order; each bucket once.
+    #[inline]
+    pub(super) fn probe(self, hash: u64) -> impl Iterator<Item = usize> {
+        let mask = self.slots.len() / WIDTH - 1;
+        let first = hash as usize & mask;
+        (0..=mask).map(move |step| ((first + step) & mask) * WIDTH)
+    }
+
+    #[inline]
+    pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64] {
+        &self.slots[first..first + WIDTH]
+    }
+
+    /// Searches under the shard's lock.
+    #[inline]
+    pub(super) fn find(
+        self,
+        dict: &'a RawDict,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Found<'a>, Damaged> {
+        let mut free = Found::Nowhere;
+        for first in self.probe(hash) {
+            let mut ends = false;
+            for (slot, word) in (first..).zip(self.bucket(first)) {
+                // Relaxed: the shard's lock.
+                let entry = Entry(word.load(Ordering::Relaxed));
+                if entry.may_be(hash) {
+                    let record = dict.record(entry.unit())?;
+                    if record.has_key(key) {
+                        let unit = entry.unit();
+                        return Ok(Found::At { slot, unit, record });
+                    }
+                } else if !entry.is_live() {
+                    let tombstone = entry == Entry::TOMBSTONE;
+                    ends |= !tombstone;
+                    if matches!(free, Found::Nowhere) {
+                        free = Found::Free { slot, tombstone };
+                    }
+                }
+            }
+            if ends {
+                break;
+            }
+        }
+        Ok(free)
+    }
+
+    /// The first free place on a key's way, in a table that nobody else sees.
+    pub(super) fn place(self, hash: u64) -> Option<&'a AtomicU64> {
+        let mut slots = self.probe(hash).flat_map(|first| self.bucket(first));
+        // Relaxed: nobody else is here.
+        slots.find(|slot| !Entry(slot.load(Ordering::Relaxed)).is_live())
+    }
+
+    /// The entries that lead to records.
+    pub(super) fn live(self) -> impl Iterator<Item = Entry> {
+        // Relaxed: the shard's lock.
+        let entries = self
+            .slots
+            .iter()
+            .map(|slot| Entry(slot.load(Ordering::Relaxed)));
+        entries.filter(|entry| entry.is_live())
+    }
+}

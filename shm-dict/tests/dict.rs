@@ -1,0 +1,391 @@
+//! What a dictionary does for its users.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+use shm_core::{Place, Region};
+use shm_dict::{Bytes, CreateError, Dict, DictError, Options, Raw};
+
+fn heap(len: usize) -> Place {
+    Place::region(Region::heap(len))
+}
+
+fn small() -> Options {
+    Options::new().max_bytes(1 << 20).shards(4)
+}
+
+fn dict<V: Serialize + serde::de::DeserializeOwned>() -> Dict<String, V> {
+    Dict::create(heap(2 << 20), small()).unwrap()
+}
+
+fn named(name: &str) -> String {
+    name.to_owned()
+}
+
+#[derive(Debug, Clone, PartialEq, Serialize, Deserialize)]
+struct Order {
+    item: String,
+    count: u32,
+    price: Option<f64>,
+}
+
+#[test]
+fn entries_come_and_go() {
+    let dict = dict::<Order>();
+    let order = Order {
+        item: named("bun"),
+        count: 3,
+        price: Some(0.25),
+    };
+    assert_eq!(dict.get("a").unwrap(), None);
+    assert_eq!(dict.insert(&named("a"), &order).unwrap(), None);
+    assert_eq!(dict.get("a").unwrap(), Some(order.clone()));
+    let other = Order {
+        count: 4,
+        ..order.clone()
+    };
+    assert_eq!(dict.insert(&named("a"), &other).unwrap(), Some(order));
+    assert!(dict.contains_key("a").unwrap());
+    assert_eq!(dict.len().unwrap(), 1);
+    assert_eq!(dict.pop("a").unwrap(), Some(other));
+    assert!(!dict.remove("a").unwrap());
+    assert!(dict.is_empty().unwrap());
+    dict.check().unwrap();
+}
+
+#[test]
+fn many_entries_of_all_sizes() {
+    let dict: Dict<u64, Vec<u8>, Bytes> =
+        Dict::create(heap(40 << 20), Options::new().max_bytes(32 << 20)).unwrap();
+    let value = |n: u64| vec![n as u8; (n * n % 9000) as usize];
+    for n in 0..3000 {
+        dict.set(&n, &value(n)).unwrap();
+    }
+    for n in (0..3000).step_by(3) {
+        assert!(dict.remove(&n).unwrap());
+    }
+    for n in (0..3000).step_by(5) {
+        dict.set(&n, &value(n + 1)).unwrap();
+    }
+    dict.check().unwrap();
+    for n in 0..3000 {
+        let expected = match n {
+            _ if n % 5 == 0 => Some(value(n + 1)),
+            _ if n % 3 == 0 => None,
+            _ => Some(value(n)),
+        };
+        assert_eq!(dict.get(&n).unwrap(), expected, "{n}");
+    }
+}
+
+#[test]
+fn memory_comes_back_after_fill_and_clear() {
+    let mut dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), small()).unwrap();
+    let empty = dict.check().unwrap().used_bytes;
+    for round in 0..5 {
+        let mut stored = 0;
+        loop {
+            match dict.set(&stored, &vec![round; 700]) {
+                Ok(()) => stored += 1,
+                Err(DictError::Full { needed, free }) => {
+                    assert!(needed > free, "{needed} {free}");
+                    break;
+                }
+                Err(error) => panic!("{error}"),
+            }
+        }
+        assert!(stored > 1000, "{stored} entries of 700 bytes in 1 MiB");
+        assert_eq!(dict.len().unwrap(), stored as usize);
+        for n in 0..stored {
+            assert_eq!(dict.get(&n).unwrap().unwrap(), vec![round; 700]);
+        }
+        dict.check().unwrap();
+        dict.clear().unwrap();
+        assert_eq!(dict.check().unwrap().used_bytes, empty);
+        assert_eq!(dict.len().unwrap(), 0);
+    }
+    dict.trim().unwrap();
+}
+
+#[test]
+fn blocks_of_one_size_serve_another_when_there_is_no_other_room() {
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), small()).unwrap();
+    let fill = |len: usize| {
+        (0..)
+            .take_while(|n| dict.set(n, &vec![1; len]).is_ok())
+            .count()
+    };
+    let first = fill(100);
+    (0..first as u64).for_each(|n| assert!(dict.remove(&n).unwrap()));
+    let second = fill(3000);
+    assert!(second > 200, "{first} of 100 bytes, then {second} of 3000");
+    dict.check().unwrap();
+}
+
+#[test]
+fn read_modify_write_is_one_call() {
+    let dict = dict::<i64>();
+    assert_eq!(
+        dict.modify("n", |n| Some(n.unwrap_or(0) - 1)).unwrap(),
+        Some(-1)
+    );
+    assert_eq!(dict.fetch_add("n", 3).unwrap(), -1);
+    assert_eq!(dict.fetch_add("m", 7).unwrap(), 0);
+    assert_eq!(dict.setdefault(&named("m"), 1).unwrap(), 7);
+    assert_eq!(dict.setdefault(&named("k"), 1).unwrap(), 1);
+    assert_eq!(dict.modify("n", |_| None).unwrap(), None);
+    assert_eq!(dict.get("n").unwrap(), None);
+    assert_eq!(
+        dict.compare_and_swap("m", Some(&7), Some(&8)).unwrap(),
+        Ok(())
+    );
+    assert_eq!(
+        dict.compare_and_swap("m", Some(&7), None).unwrap(),
+        Err(Some(8))
+    );
+    assert_eq!(dict.compare_and_swap("x", None, Some(&1)).unwrap(), Ok(()));
+    assert_eq!(
+        dict.compare_and_swap("x", None, Some(&1)).unwrap(),
+        Err(Some(1))
+    );
+    assert_eq!(dict.compare_and_swap("x", Some(&1), None).unwrap(), Ok(()));
+    let (value, version) = dict.get_versioned("m").unwrap().unwrap();
+    assert_eq!(value, 8);
+    assert!(dict.set_if_version("m", &9, version).unwrap());
+    assert!(!dict.set_if_version("m", &10, version).unwrap());
+    assert_eq!(dict.get("m").unwrap(), Some(9));
+    let key = named("e");
+    assert_eq!(dict.entry(&key).or_default().unwrap(), 0);
+    assert_eq!(
+        dict.entry(&key)
+            .and_modify(|n| *n += 5)
+            .or_insert(1)
+            .unwrap(),
+        5
+    );
+}
+
+#[test]
+fn a_plain_number_is_changed_where_it_is() {
+    let dict: Dict<u32, u64, Raw> = Dict::create(heap(2 << 20), small()).unwrap();
+    dict.set(&1, &u64::MAX).unwrap();
+    let before = dict.check().unwrap();
+    for _ in 0..1000 {
+        dict.fetch_add(&1, 1).unwrap();
+    }
+    assert_eq!(dict.get(&1).unwrap(), Some(999));
+    assert_eq!(dict.check().unwrap(), before);
+}
+
+#[test]
+fn going_through_all() {
+    let dict = dict::<u32>();
+    let model: HashMap<String, u32> = (0..500).map(|n| (n.to_string(), n)).collect();
+    dict.update(&model).unwrap();
+    let collect = |items: Vec<(String, u32)>| items.into_iter().collect::<HashMap<_, _>>();
+    let items = dict.items().collect::<Result<Vec<_>, _>>().unwrap();
+    assert_eq!(items.len(), 500);
+    assert_eq!(collect(items), model);
+    assert_eq!(collect(dict.snapshot().unwrap()), model);
+    assert_eq!(dict.keys().count(), 500);
+    assert_eq!(dict.values().map(Result::unwrap).sum::<u32>(), 499 * 250);
+    dict.retain(|_, n| n % 2 == 0).unwrap();
+    assert_eq!(dict.len().unwrap(), 250);
+    // No lock is held between the items.
+    for item in dict.items() {
+        let (key, n) = item.unwrap();
+        dict.set(key.as_str(), &(n + 1)).unwrap();
+    }
+    assert_eq!(dict.drain().unwrap().len(), 250);
+    assert!(dict.is_empty().unwrap());
+    dict.extend(model.clone()).unwrap();
+    let mut popped = HashMap::new();
+    while let Some((key, value)) = dict.popitem().unwrap() {
+        popped.insert(key, value);
+    }
+    assert_eq!(popped, model);
+    dict.check().unwrap();
+}
+
+#[test]
+fn whoever_holds_the_lock_works_through_the_guard() {
+    let dict = dict::<u32>();
+    dict.set("a", &1).unwrap();
+    let mut all = dict.lock().unwrap();
+    assert_eq!(all.get("a").unwrap(), Some(1));
+    assert_eq!(all.insert(&named("b"), &2).unwrap(), None);
+    assert_eq!(all.modify("b", |b| b.map(|b| b + 1)).unwrap(), Some(3));
+    assert_eq!(all.len(), 2);
+    assert_eq!(dict.set("c", &1), Err(DictError::Reentered));
+    assert_eq!(dict.get("a"), Err(DictError::Reentered));
+    let other = std::thread::scope(|scope| {
+        let patient = dict.within(Duration::from_millis(20));
+        let set = scope.spawn(move || patient.set("c", &1));
+        let get = scope.spawn(|| dict.get("b"));
+        let lock = scope.spawn(|| dict.lock_timeout(Duration::ZERO).map(drop));
+        assert_eq!(lock.join().unwrap(), Err(DictError::Timeout));
+        (set.join().unwrap(), get.join().unwrap())
+    });
+    assert_eq!(other, (Err(DictError::Timeout), Ok(Some(3))));
+    assert_eq!(all.pop("b").unwrap(), Some(3));
+    all.clear().unwrap();
+    assert!(all.is_empty());
+    drop(all);
+    assert_eq!(dict.set("c", &1), Ok(()));
+}
+
+#[test]
+fn functions_that_panic_or_come_back_change_nothing() {
+    let dict = dict::<u32>();
+    dict.set("a", &1).unwrap();
+    let inner = dict.clone();
+    let mut seen = None;
+    dict.modify("a", |a| {
+        seen = Some((inner.set("a", &5), inner.get("b"), inner.len()));
+        a
+    })
+    .unwrap();
+    let error = DictError::Reentered;
+    assert_eq!(
+        seen.unwrap(),
+        (Err(error.clone()), Err(error.clone()), Ok(1))
+    );
+    let panics = std::panic::AssertUnwindSafe(|| dict.modify("a", |_| panic!("on purpose")));
+    assert!(std::panic::catch_unwind(panics).is_err());
+    assert_eq!(dict.get("a").unwrap(), Some(1));
+    dict.set("a", &2).unwrap();
+    let with = dict.with("a", |bytes| (bytes.to_vec(), inner.remove("a")));
+    assert_eq!(with.unwrap(), Some((vec![2], Err(error))));
+    dict.check().unwrap();
+}
+
+#[test]
+fn what_cannot_be_is_an_error_and_changes_nothing() {
+    let floats: Dict<f64, u8> = Dict::create(heap(2 << 20), small()).unwrap();
+    assert!(matches!(
+        floats.set(&f64::NAN, &1),
+        Err(DictError::NotAKey(_))
+    ));
+    floats.set(&0.0, &1).unwrap();
+    assert_eq!(floats.get(&-0.0).unwrap(), Some(1));
+
+    let dict: Dict<String, Vec<u8>, Bytes> =
+        Dict::create(heap(2 << 20), small().max_value(100)).unwrap();
+    let long = "x".repeat(1 << 16);
+    let error = DictError::KeyTooLong {
+        len: 65536,
+        most: 65535,
+    };
+    assert_eq!(dict.set(long.as_str(), &vec![]), Err(error.clone()));
+    assert_eq!(dict.get(long.as_str()), Err(error));
+    let error = DictError::ValueTooLong {
+        len: 101,
+        most: 100,
+    };
+    assert_eq!(dict.set("k", &vec![0; 101]), Err(error));
+    dict.set(&long[1..], &vec![7; 100]).unwrap();
+    assert_eq!(dict.get(&long[1..]).unwrap(), Some(vec![7; 100]));
+    assert_eq!(dict.len().unwrap(), 1);
+
+    let option = |options: Options| {
+        let created = Dict::<u8, u8>::create(heap(4096), options);
+        matches!(created, Err(CreateError::Option { .. }))
+    };
+    assert!(option(Options::new().shards(5)));
+    assert!(option(Options::new().max_bytes(100)));
+    let region = Dict::<u8, u8>::create(heap(4096), small());
+    assert!(matches!(region, Err(CreateError::Segment(_))), "{region:?}");
+}
+
+#[test]
+fn waiting_for_a_change() {
+    let dict = dict::<u32>();
+    let seen = dict.version();
+    let wait = dict.wait_for_change_timeout(seen, Duration::from_millis(5));
+    assert_eq!(wait, Err(DictError::Timeout));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| dict.wait_for_change(seen));
+        dict.set("a", &1).unwrap();
+        assert_ne!(waiter.join().unwrap(), Ok(seen));
+    });
+    let seen = dict.version();
+    dict.fetch_add("a", 1).unwrap();
+    assert_ne!(dict.wait_for_change(seen), Ok(seen));
+}
+
+#[test]
+fn threads_lose_no_update() {
+    const EACH: u64 = 20_000;
+    let dict: Dict<u64, u64, Raw> = Dict::create(heap(2 << 20), small()).unwrap();
+    let reads = Arc::new(AtomicUsize::new(0));
+    std::thread::scope(|scope| {
+        for thread in 0..4 {
+            let (dict, reads) = (&dict, Arc::clone(&reads));
+            scope.spawn(move || {
+                for n in 0..EACH {
+                    dict.fetch_add(&(n % 10), 1).unwrap();
+                    dict.set(&(1000 + thread * EACH + n), &n).unwrap();
+                    dict.remove(&(1000 + thread * EACH + n)).unwrap();
+                    reads.fetch_add(
+                        usize::from(dict.contains_key(&(n % 10)).unwrap()),
+                        Ordering::Relaxed,
+                    );
+                }
+            });
+        }
+    });
+    assert_eq!(reads.load(Ordering::Relaxed), 4 * EACH as usize);
+    let sum: u64 = (0..10).map(|n| dict.get(&n).unwrap().unwrap()).sum();
+    assert_eq!(sum, 4 * EACH);
+    assert_eq!(dict.check().unwrap().entries, 10);
+}
+
+#[test]
+fn readers_see_whole_values() {
+    let dict: Dict<u8, [u64; 20], Raw> = Dict::create(heap(2 << 20), small().shards(1)).unwrap();
+    dict.set(&1, &[0; 20]).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..100_000 {
+                dict.set(&1, &[n; 20]).unwrap();
+                dict.set(&2, &[n; 20]).unwrap();
+                dict.remove(&2).unwrap();
+            }
+        });
+        let mut last = 0;
+        while !writer.is_finished() {
+            let value = dict.get(&1).unwrap().expect("it is there all the time");
+            assert_eq!(value, [value[0]; 20]);
+            assert!(value[0] >= last);
+            last = value[0];
+        }
+    });
+}
+
+#[test]
+fn a_reader_without_rights_reads() {
+    let name = shm_testing::UniqueName::new("dict-ro");
+    let place = Place::named(&*name).unlink_on_drop(true);
+    let dict = Dict::<u32, u32>::create(place, Options::new()).unwrap();
+    dict.set(&1, &2).unwrap();
+    let reader = Dict::<u32, u32>::open_read_only(&*name).unwrap();
+    assert_eq!(reader.get(&1).unwrap(), Some(2));
+    assert_eq!(reader.len().unwrap(), 1);
+    assert_eq!(reader.items().count(), 1);
+    assert_eq!(reader.set(&1, &3), Err(DictError::ReadOnly));
+    assert!(Dict::<u32, u64>::open(&*name).is_err(), "another type");
+    let other = Dict::<u32, u32>::open(&*name).unwrap();
+    let mut first = dict;
+    assert_eq!(first.trim(), Err(DictError::Busy), "others are attached");
+    drop(other);
+    for n in 0..10_000 {
+        first.set(&n, &n).unwrap();
+    }
+    first.clear().unwrap();
+    assert!(first.trim().unwrap() > 100_000);
+    first.set(&1, &2).unwrap();
+    assert_eq!(first.check().unwrap().entries, 1);
+}
