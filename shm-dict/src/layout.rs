@@ -71,7 +71,7 @@ mod tests {
                 layout.owners_at + 4 * chunks <= layout.heap_at,
                 "{layout:?}"
             );
-            assert!(chunks <= 1 << 18 && chunks >= 4, "{layout:?}");
+            assert!((4..=1 << 18).contains(&chunks), "{layout:?}");
             assert_eq!(layout.heap_at as u64 + bytes, layout.size);
         }
     }
