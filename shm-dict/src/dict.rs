@@ -1,7 +1,6 @@
 //! A dictionary of values.
 
 use std::borrow::Borrow;
-use std::cell::Cell;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
@@ -12,6 +11,8 @@ use shm_core::sync::Ordering;
 use shm_core::{Error, Place, Segment};
 use shm_lock::Patience;
 
+use crate::at::At;
+use crate::buffer::{decode, with_buffer, with_encoded};
 use crate::entry::Entry;
 use crate::error::{CreateError, DictError};
 use crate::guard::DictGuard;
@@ -21,7 +22,7 @@ use crate::iter::{Items, Keys, Values};
 use crate::key::{KeyBytes, ShmKey};
 use crate::number::Number;
 use crate::options::Options;
-use crate::raw::{Account, Found, Record, TableWord, Writer};
+use crate::raw::{Account, Record, TableWord};
 
 /// The types of a dictionary, which it has no values of.
 pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
@@ -91,80 +92,6 @@ impl<K, V, C> fmt::Debug for Dict<K, V, C> {
 fn type_name<K, V, C: Codec<V>>() -> String {
     let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
     format!("{key} to {value} as {}", C::NAME)
-}
-
-thread_local! {
-    /// What values are encoded into and decoded from.
-    static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
-}
-
-/// Buffers that grew larger are not kept.
-const KEPT: usize = 1 << 20;
-
-/// Calls `f` with a buffer that is used again.
-pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
-    // Taken: `f` may come here again.
-    let mut buffer = BUFFER.take();
-    buffer.clear();
-    let result = f(&mut buffer);
-    if buffer.capacity() <= KEPT {
-        BUFFER.set(buffer);
-    }
-    result
-}
-
-/// The value of a record that nobody changes.
-pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
-    with_buffer(|buffer| {
-        record.value().copy_to(buffer);
-        Ok(C::decode(buffer)?)
-    })
-}
-
-/// Calls `f` with the encoded value.
-pub(crate) fn with_encoded<V, C: Codec<V>, R>(
-    inner: &Inner,
-    value: &V,
-    f: impl FnOnce(&[u8]) -> Result<R, DictError>,
-) -> Result<R, DictError> {
-    with_buffer(|buffer| {
-        C::encode(value, buffer)?;
-        inner.check_value(buffer)?;
-        f(buffer)
-    })
-}
-
-/// The value that a key had, if it was there.
-fn old<V, C: Codec<V>>(found: &Found<'_>) -> Result<Option<V>, DictError> {
-    match found {
-        Found::At { record, .. } => decode::<V, C>(*record).map(Some),
-        _ => Ok(None),
-    }
-}
-
-/// Reads, computes and writes back under a shard's lock.
-pub(crate) fn modify<V, C: Codec<V>>(
-    inner: &Inner,
-    writer: &Writer<'_>,
-    hash: u64,
-    key: &[u8],
-    f: impl FnOnce(Option<V>) -> Option<V>,
-) -> Result<Option<V>, DictError> {
-    let found = writer.find(hash, key)?;
-    let before = old::<V, C>(&found)?;
-    let after = {
-        let _inside = inner.inside();
-        f(before)
-    };
-    match &after {
-        Some(value) => with_encoded::<V, C, ()>(inner, value, |bytes| {
-            Ok(writer.store(found, hash, key, bytes)?)
-        })?,
-        None => {
-            writer.remove(found)?;
-        }
-    }
-    Ok(after)
 }
 
 impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
@@ -277,14 +204,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        key.with_key_bytes(|key| {
-            let (writer, hash) = self.inner.writer_for(key, self.patience())?;
-            let Found::At { record, .. } = writer.find(hash, key)? else {
+        self.locked(key, |at| {
+            let Some(record) = at.record() else {
                 return Ok(None);
             };
             let _inside = self.inner.inside();
             let value = record.value();
-            // SAFETY: the lock is held by `writer` until after `f`.
+            // SAFETY: the lock is held by the writer of `at` until after `f`.
             Ok(Some(f(unsafe { value.as_bytes() })))
         })
     }
@@ -305,10 +231,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`set`](Self::set), and [`Codec`](DictError::Codec) if the old value cannot be decoded.
     pub fn insert(&self, key: &K, value: &V) -> Result<Option<V>, DictError> {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            let before = old::<V, C>(&found)?;
-            self.encoded(value, |value| Ok(writer.store(found, hash, key, value)?))?;
+        self.locked(key, |at| {
+            let before = at.value::<V, C>()?;
+            at.encode::<V, C>(value)?;
             Ok(before)
         })
     }
@@ -326,10 +251,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
     {
         // Encoded before the lock is taken.
-        self.encoded(value, |value| {
-            self.locked(key, |writer, hash, key| {
-                Ok(writer.store(writer.find(hash, key)?, hash, key, value)?)
-            })
+        with_encoded::<V, C, _>(&self.inner, value, |value| {
+            self.locked(key, |at| at.store(value))
         })
     }
 
@@ -341,9 +264,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |writer, hash, key| {
-            Ok(writer.remove(writer.find(hash, key)?)?)
-        })
+        self.locked(key, |at| at.remove())
     }
 
     /// Takes a key out, and gives its value.
@@ -354,10 +275,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            let before = old::<V, C>(&found)?;
-            writer.remove(found)?;
+        self.locked(key, |at| {
+            let before = at.value::<V, C>()?;
+            at.remove()?;
             Ok(before)
         })
     }
@@ -386,12 +306,11 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`insert`](Self::insert).
     pub fn setdefault(&self, key: &K, default: V) -> Result<V, DictError> {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            if let Some(value) = old::<V, C>(&found)? {
+        self.locked(key, |at| {
+            if let Some(value) = at.value::<V, C>()? {
                 return Ok(value);
             }
-            self.encoded(&default, |value| Ok(writer.store(found, hash, key, value)?))?;
+            at.encode::<V, C>(&default)?;
             Ok(default)
         })
     }
@@ -417,9 +336,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |writer, hash, key| {
-            modify::<V, C>(&self.inner, writer, hash, key, f)
-        })
+        self.locked(key, |at| at.modify::<V, C>(f))
     }
 
     /// Adds to a number, in one step; gives what it was before. A key that is not there counts as 0. Integers wrap
@@ -433,12 +350,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
         V: Number,
     {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            let before = old::<V, C>(&found)?.unwrap_or_default();
-            self.encoded(&before.plus(by), |value| {
-                Ok(writer.store(found, hash, key, value)?)
-            })?;
+        self.locked(key, |at| {
+            let before = at.value::<V, C>()?.unwrap_or_default();
+            at.encode::<V, C>(&before.plus(by))?;
             Ok(before)
         })
     }
@@ -457,24 +371,21 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            let is_it = match (&found, expected) {
-                (Found::At { record, .. }, Some(value)) => {
-                    self.encoded(value, |value| Ok(record.value().is(value)))?
+        self.locked(key, |at| {
+            let is_it = match (at.record(), expected) {
+                (Some(record), Some(value)) => {
+                    let is = |value: &[u8]| Ok(record.value().is(value));
+                    with_encoded::<V, C, _>(&self.inner, value, is)?
                 }
-                (Found::At { .. }, None) => false,
-                (_, expected) => expected.is_none(),
+                (record, expected) => record.is_none() && expected.is_none(),
             };
             if !is_it {
-                return Ok(Err(old::<V, C>(&found)?));
+                return Ok(Err(at.value::<V, C>()?));
             }
             match new {
-                Some(value) => {
-                    self.encoded(value, |value| Ok(writer.store(found, hash, key, value)?))?;
-                }
+                Some(value) => at.encode::<V, C>(value)?,
                 None => {
-                    writer.remove(found)?;
+                    at.remove()?;
                 }
             }
             Ok(Ok(()))
@@ -492,13 +403,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |writer, hash, key| {
-            let found = writer.find(hash, key)?;
-            let version = match &found {
-                Found::At { record, .. } => record.version(),
-                _ => return Ok(None),
-            };
-            Ok(old::<V, C>(&found)?.map(|value| (value, version)))
+        self.locked(key, |at| {
+            let version = at.record().map(|record| record.version());
+            Ok(at.value::<V, C>()?.zip(version))
         })
     }
 
@@ -515,39 +422,36 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.encoded(value, |value| {
-            self.locked(key, |writer, hash, key| {
-                let found = writer.find(hash, key)?;
-                let is_it =
-                    matches!(&found, Found::At { record, .. } if record.version() == version);
+        with_encoded::<V, C, _>(&self.inner, value, |value| {
+            self.locked(key, |at| {
+                let is_it = at
+                    .record()
+                    .is_some_and(|record| record.version() == version);
                 if is_it {
-                    writer.store(found, hash, key, value)?;
+                    at.store(value)?;
                 }
                 Ok(is_it)
             })
         })
     }
 
-    /// Calls `f` with the lock of the key's shard.
+    /// Calls `f` with the key under the lock of its shard.
     #[inline]
     fn locked<Q: KeyBytes + ?Sized, R>(
         &self,
         key: &Q,
-        f: impl FnOnce(&Writer<'_>, u64, &[u8]) -> Result<R, DictError>,
+        f: impl FnOnce(At<'_, '_>) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
         key.with_key_bytes(|key| {
-            let (writer, hash) = self.inner.writer_for(key, self.patience())?;
-            f(&writer, hash, key)
+            let (writer, hash, found) = self.inner.writer_for(key, self.patience())?;
+            f(At {
+                inner: &self.inner,
+                writer: &writer,
+                hash,
+                key,
+                found,
+            })
         })
-    }
-
-    #[inline]
-    fn encoded<R>(
-        &self,
-        value: &V,
-        f: impl FnOnce(&[u8]) -> Result<R, DictError>,
-    ) -> Result<R, DictError> {
-        with_encoded::<V, C, R>(&self.inner, value, f)
     }
 
     fn key_of(&self, record: Record<'_>) -> Result<(K, Vec<u8>), DictError> {

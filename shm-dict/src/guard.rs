@@ -7,12 +7,14 @@ use std::marker::PhantomData;
 use shm_core::codec::Codec;
 use shm_lock::Patience;
 
-use crate::dict::{Types, decode, modify, with_encoded};
+use crate::at::At;
+use crate::buffer::{decode, with_encoded};
+use crate::dict::Types;
 use crate::error::DictError;
 use crate::inner::Inner;
 use crate::inside::Inside;
 use crate::key::{KeyBytes, ShmKey};
-use crate::raw::{Found, Writer};
+use crate::raw::Writer;
 
 /// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
 ///
@@ -55,23 +57,22 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         })
     }
 
-    fn writer(&self, key: &[u8]) -> Result<(&Writer<'a>, u64), DictError> {
-        let (len, most) = (key.len() as u64, crate::MAX_KEY.into());
-        if len > most {
-            return Err(DictError::KeyTooLong { len, most });
-        }
-        let hash = self.inner.raw.hash(key);
-        Ok((&self.writers[self.inner.raw.shard_of(hash)], hash))
-    }
-
-    fn found<R>(
+    /// Calls `f` with the key.
+    fn at<R>(
         &self,
         key: &(impl KeyBytes + ?Sized),
-        f: impl FnOnce(&Writer<'_>, u64, &[u8], Found<'_>) -> Result<R, DictError>,
+        f: impl FnOnce(At<'_, '_>) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
         key.with_key_bytes(|key| {
-            let (writer, hash) = self.writer(key)?;
-            f(writer, hash, key, writer.find(hash, key)?)
+            let hash = self.inner.hash(key)?;
+            let writer = &self.writers[self.inner.raw.shard_of(hash)];
+            f(At {
+                inner: self.inner,
+                writer,
+                hash,
+                key,
+                found: writer.find(hash, key)?,
+            })
         })
     }
 
@@ -83,10 +84,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.found(key, |_, _, _, found| match found {
-            Found::At { record, .. } => decode::<V, C>(record).map(Some),
-            _ => Ok(None),
-        })
+        self.at(key, |at| at.value::<V, C>())
     }
 
     /// Whether a key is there.
@@ -97,7 +95,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.found(key, |_, _, _, found| Ok(matches!(found, Found::At { .. })))
+        self.at(key, |at| Ok(at.record().is_some()))
     }
 
     /// Stores a value; gives the one that the key had.
@@ -105,9 +103,11 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::insert`](crate::Dict::insert).
     pub fn insert(&mut self, key: &K, value: &V) -> Result<Option<V>, DictError> {
-        let before = self.get(key)?;
-        self.set(key, value)?;
-        Ok(before)
+        self.at(key, |at| {
+            let before = at.value::<V, C>()?;
+            at.encode::<V, C>(value)?;
+            Ok(before)
+        })
     }
 
     /// Stores a value.
@@ -118,11 +118,8 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        with_encoded::<V, C, ()>(self.inner, value, |value| {
-            key.with_key_bytes(|key| {
-                let (writer, hash) = self.writer(key)?;
-                Ok(writer.store(writer.find(hash, key)?, hash, key, value)?)
-            })
+        with_encoded::<V, C, _>(self.inner, value, |value| {
+            self.at(key, |at| at.store(value))
         })
     }
 
@@ -134,10 +131,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        key.with_key_bytes(|key| {
-            let (writer, hash) = self.writer(key)?;
-            Ok(writer.remove(writer.find(hash, key)?)?)
-        })
+        self.at(key, |at| at.remove())
     }
 
     /// Takes a key out, and gives its value.
@@ -148,9 +142,11 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        let before = self.get(key)?;
-        self.remove(key)?;
-        Ok(before)
+        self.at(key, |at| {
+            let before = at.value::<V, C>()?;
+            at.remove()?;
+            Ok(before)
+        })
     }
 
     /// Reads, computes and writes back.
@@ -165,10 +161,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        key.with_key_bytes(|key| {
-            let (writer, hash) = self.writer(key)?;
-            modify::<V, C>(self.inner, writer, hash, key, f)
-        })
+        self.at(key, |at| at.modify::<V, C>(f))
     }
 
     /// How many entries there are: exact.

@@ -143,7 +143,7 @@ impl Inner {
     // ---- looking up --------------------------------------------------------------------------
 
     /// Refuses keys that cannot be.
-    fn hash(&self, key: &[u8]) -> Result<u64, DictError> {
+    pub(crate) fn hash(&self, key: &[u8]) -> Result<u64, DictError> {
         if key.len() > MAX_KEY as usize {
             return Err(DictError::KeyTooLong {
                 len: key.len() as u64,
@@ -250,15 +250,18 @@ impl Inner {
         }
     }
 
-    /// The lock of the shard that has a key, and the key's hash.
+    /// The lock of the shard that has a key, the key's hash, and the key or the place for it.
     #[inline]
     pub(crate) fn writer_for(
         &self,
         key: &[u8],
         patience: Patience,
-    ) -> Result<(Writer<'_>, u64), DictError> {
+    ) -> Result<(Writer<'_>, u64, Found<'_>), DictError> {
         let hash = self.hash(key)?;
-        Ok((self.writer(self.raw.shard_of(hash), patience)?, hash))
+        let hint = self.raw.approach(hash);
+        let writer = self.writer(self.raw.shard_of(hash), patience)?;
+        let found = writer.find_at(hint, hash, key)?;
+        Ok((writer, hash, found))
     }
 
     /// All locks, in ascending order.
@@ -369,7 +372,10 @@ impl Memory for Inner {
     fn back_chunks(&self, first: u32, count: u32) -> Result<(), NoMemory> {
         let shift = self.layout.limits.chunk_shift;
         let offset = self.layout.heap_at + ((first as usize) << shift);
-        self.allocate(offset, (count as usize) << shift)
+        let len = (count as usize) << shift;
+        self.allocate(offset, len)?;
+        self.segment.prefault(offset, len);
+        Ok(())
     }
 }
 

@@ -21,6 +21,10 @@
 //! See [`Dict`], and `examples/` of this crate.
 
 #[cfg(not(loom))]
+mod at;
+#[cfg(not(loom))]
+mod buffer;
+#[cfg(not(loom))]
 mod dict;
 #[cfg(not(loom))]
 mod entry;

@@ -262,6 +262,17 @@ impl Segment {
         }
     }
 
+    /// Maps a range that was [allocated](Self::allocate), in one call, instead of at the first touch of each page.
+    /// What cannot be mapped now is mapped then.
+    #[doc(hidden)]
+    pub fn prefault(&self, offset: usize, len: usize) {
+        let Ok(start) = self.at(offset, len) else {
+            return;
+        };
+        let inside = start.addr().get() % 4096;
+        file::prefault(start.as_ptr().wrapping_sub(inside), len + inside);
+    }
+
     /// Gives the memory of a range back, which reads as zeros then. Who uses it again [allocates](Self::allocate)
     /// it first: even a read of memory that is not there can be a SIGBUS. In a region of the caller's nothing
     /// is given back, and nothing changes.

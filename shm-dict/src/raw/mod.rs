@@ -56,11 +56,11 @@ pub use check::Account;
 pub use classes::{CLASSES, class_of, size_of_class};
 pub use control::{Control, MAX_SHARDS, Shard};
 pub use owners::{Memory, NoMemory, Owner, Use};
-pub use reader::Looked;
+pub use reader::{Hint, Looked};
 pub use rebuild::Rebuilt;
 pub use record::{HEADER, Record, Value, record_bytes};
 pub use table::Found;
-pub use words::{Entry, TableWord};
+pub use words::{Entry, TableWord, Tag};
 pub use writer::Writer;
 
 /// Ways to be wrong, for the models to find.

@@ -22,6 +22,8 @@ const SHARD_MASK: u32 = 0xFFFF;
 const HEAD: u32 = 254;
 const REST: u32 = 255;
 
+/// The most chunks that are given memory before somebody needs them.
+const AHEAD: u32 = 64;
 /// Owners whose words share a page.
 const STEP: u32 = 1024;
 
@@ -248,22 +250,24 @@ impl RawDict {
     fn take(&self, chunk: u32, owner: Owner) -> bool {
         let word = &self.owners[chunk as usize];
         // Relaxed: the compare-and-swap decides.
-        let seen = Owner(word.load(Ordering::Relaxed));
-        if seen.is_taken() {
-            return false;
+        let mut seen = Owner(word.load(Ordering::Relaxed));
+        while !seen.is_taken() {
+            // PAIR dict-owner: Acquire sees that the last owner cut off what was there.
+            match word.compare_exchange(
+                seen.0,
+                owner.0 | seen.0 & BACKED,
+                Ordering::Acquire,
+                Ordering::Relaxed,
+            ) {
+                Ok(_) => {
+                    // Relaxed: a hint.
+                    self.control.hint.store(chunk + 1, Ordering::Relaxed);
+                    return true;
+                }
+                Err(other) => seen = Owner(other),
+            }
         }
-        // PAIR dict-owner: Acquire sees that the last owner cut off what was there.
-        let taken = word.compare_exchange(
-            seen.0,
-            owner.0 | seen.0 & BACKED,
-            Ordering::Acquire,
-            Ordering::Relaxed,
-        );
-        if taken.is_ok() {
-            // Relaxed: a hint.
-            self.control.hint.store(chunk + 1, Ordering::Relaxed);
-        }
-        taken.is_ok()
+        false
     }
 
     /// Sees to it that chunks just taken have memory; gives them back otherwise.
@@ -272,21 +276,34 @@ impl RawDict {
         if chunks.clone().all(|chunk| self.owner(chunk).is_backed()) {
             return Ok(());
         }
-        if let Err(no_memory) = memory.back_chunks(first, count) {
-            chunks.rev().for_each(|chunk| self.give_back(chunk));
-            return Err(no_memory.into());
+        // The more there is already, the more at a time; where there is little left, what is needed.
+        let ahead = (first / 8).clamp(count, count.max(AHEAD));
+        let ahead = ahead.min(self.frontier() - first);
+        let memory = match memory.back_chunks(first, ahead) {
+            Ok(()) => Ok(ahead),
+            Err(_) if ahead > count => memory.back_chunks(first, count).map(|()| count),
+            Err(no_memory) => Err(no_memory),
+        };
+        match memory {
+            Ok(count) => {
+                for chunk in first..first + count {
+                    // Relaxed: it has memory, whosever it is.
+                    self.owners[chunk as usize].fetch_or(BACKED, Ordering::Relaxed);
+                }
+                Ok(())
+            }
+            Err(no_memory) => {
+                chunks.rev().for_each(|chunk| self.give_back(chunk));
+                Err(no_memory.into())
+            }
         }
-        for chunk in chunks {
-            // Relaxed: the chunk is the shard's own.
-            self.owners[chunk as usize].fetch_or(BACKED, Ordering::Relaxed);
-        }
-        Ok(())
     }
 
     /// Makes a chunk nobody's, whose contents were cut off.
     pub(super) fn give_back(&self, chunk: u32) {
         let word = &self.owners[chunk as usize];
-        // Relaxed: the chunk is the shard's own until the store.
+        // Relaxed: the chunk is the shard's own until the store. That it has memory may be noted meanwhile, and be
+        // forgotten: then it is allocated once more.
         let backed = word.load(Ordering::Relaxed) & BACKED;
         // PAIR dict-owner: Release.
         word.store(backed, Ordering::Release);

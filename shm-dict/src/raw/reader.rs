@@ -4,10 +4,10 @@
 //! generation has not changed, nothing that it followed was cut off meanwhile, so nothing was written over.
 //! A word is believed only after such a look, so that a block that was never given out is not touched.
 
-use shm_core::sync::{Ordering, fence};
+use shm_core::sync::{AtomicU64, Ordering, fence, prefetch_to_write};
 
 use super::table::Table;
-use super::{Damaged, Entry, Fault, RawDict, Record, Shard, TableWord};
+use super::{Damaged, Entry, Fault, RawDict, Record, Shard, TableWord, Tag};
 
 /// Looks that may be in vain, since writers cut something off meanwhile.
 const TRIES: usize = 32;
@@ -21,6 +21,15 @@ pub enum Looked<R> {
     Absent,
     /// Writers were at work each time.
     Disturbed,
+}
+
+/// Where a key seemed to be, before the lock was taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Hint {
+    /// The place in the table.
+    pub slot: usize,
+    /// What was there.
+    pub entry: Entry,
 }
 
 /// What one look gave: `None` if it was disturbed.
@@ -51,6 +60,24 @@ impl RawDict {
             shm_core::sync::spin_loop();
         }
         Ok(Looked::Disturbed)
+    }
+
+    /// For a writer, before it takes the lock: asks for the lines that it will need, which then come while it locks,
+    /// and says where the key seems to be.
+    #[inline]
+    pub fn approach(&self, hash: u64) -> Option<Hint> {
+        let shard = &self.shards[self.shard_of(hash)];
+        let table = View::at(self, shard).table().ok()??;
+        let (first, tag) = (table.probe(hash).next()?, Tag::of(hash));
+        for (slot, word) in (first..).zip(table.bucket(first)) {
+            // Relaxed: nothing is believed.
+            let entry = Entry(word.load(Ordering::Relaxed));
+            if entry.has(tag) {
+                prefetch_to_write(self.word(entry.unit()).ok()?);
+                return Some(Hint { slot, entry });
+            }
+        }
+        None
     }
 
     /// Takes something of each record of a shard, with `take`, which may be called for the same key twice if
@@ -136,18 +163,19 @@ impl<'a> View<'a> {
             Ok(None) => return self.judged(Ok(None)),
             Err(damaged) => return self.judged(Err(damaged)),
         };
+        let tag = Tag::of(hash);
         for first in table.probe(hash) {
-            let mut ends = false;
-            for word in table.bucket(first) {
+            let bucket = table.bucket(first);
+            for word in bucket {
                 // PAIR dict-entry: Acquire sees the record.
                 let entry = Entry(word.load(Ordering::Acquire));
-                if !entry.may_be(hash) {
-                    ends |= entry == Entry::EMPTY;
+                if !entry.has(tag) {
                     continue;
                 }
                 if !self.is_valid() {
                     return None;
                 }
+                self.dict.prefetch_second_line(entry.unit());
                 match self.dict.record(entry.unit()) {
                     Ok(record) if record.has_key(key) => {
                         let taken = take(record);
@@ -157,7 +185,9 @@ impl<'a> View<'a> {
                     Err(damaged) => return self.judged(Err(damaged)),
                 }
             }
-            if ends {
+            // Relaxed: what the loop above saw, or something newer, which a later generation tells.
+            let is_empty = |word: &AtomicU64| Entry(word.load(Ordering::Relaxed)) == Entry::EMPTY;
+            if bucket.iter().any(is_empty) {
                 break;
             }
         }

@@ -65,6 +65,17 @@ impl RawDict {
         self.heap.get(start..end).ok_or(damaged)
     }
 
+    /// Asks for the line behind the first one of a block, while that one comes.
+    #[inline]
+    pub(super) fn prefetch_second_line(&self, unit: u64) {
+        if let Some(word) = self
+            .heap
+            .get((unit as usize).wrapping_mul(2).wrapping_add(8))
+        {
+            shm_core::sync::prefetch_to_read(word);
+        }
+    }
+
     /// The record in a block; its lengths are read once, and checked.
     #[inline]
     pub(super) fn record(&self, unit: u64) -> Result<Record<'_>, Damaged> {
@@ -115,13 +126,7 @@ impl<'a> Record<'a> {
     /// Whether it is the record of this key.
     #[inline]
     pub(super) fn has_key(&self, key: &[u8]) -> bool {
-        // Relaxed: see `Record`.
-        self.key as usize == key.len()
-            && self
-                .key_words()
-                .iter()
-                .zip(key.chunks(8))
-                .all(|(word, bytes)| word.load(Ordering::Relaxed) == padded(bytes))
+        self.key as usize == key.len() && are(self.key_words(), key)
     }
 
     /// The key.
@@ -171,6 +176,18 @@ impl Value<'_> {
         self.len == 0
     }
 
+    /// The bytes of a value of at most one word, with zeros behind.
+    #[inline]
+    #[must_use]
+    pub fn word(&self) -> Option<[u8; 8]> {
+        match self.words {
+            [] => Some([0; 8]),
+            // Relaxed: see `Record`.
+            [word] => Some(word.load(Ordering::Relaxed).to_ne_bytes()),
+            _ => None,
+        }
+    }
+
     /// Copies it, in place of what `out` had.
     #[inline]
     pub fn copy_to(&self, out: &mut Vec<u8>) {
@@ -187,13 +204,7 @@ impl Value<'_> {
     /// Whether it is these bytes.
     #[must_use]
     pub fn is(&self, bytes: &[u8]) -> bool {
-        // Relaxed: see `Record`.
-        self.len() == bytes.len()
-            && self
-                .words
-                .iter()
-                .zip(bytes.chunks(8))
-                .all(|(word, bytes)| word.load(Ordering::Relaxed) == padded(bytes))
+        self.len() == bytes.len() && are(self.words, bytes)
     }
 
     /// Its bytes where they are.
@@ -224,12 +235,38 @@ fn padded(bytes: &[u8]) -> u64 {
     }
 }
 
-/// Copies bytes into words, which are as many as are needed.
+/// Whether words are these bytes, of which they are as many as are needed.
+#[inline(always)]
+fn are(words: &[AtomicU64], bytes: &[u8]) -> bool {
+    let (whole, rest) = bytes.as_chunks::<8>();
+    // Relaxed, both: see `Record`.
+    let is = |(word, bytes): (&AtomicU64, &[u8; 8])| {
+        word.load(Ordering::Relaxed) == u64::from_ne_bytes(*bytes)
+    };
+    words.iter().zip(whole).all(is)
+        && (rest.is_empty() || words[whole.len()].load(Ordering::Relaxed) == padded(rest))
+}
+
+/// Copies bytes into words, which are as many as are needed; the last is filled with zeros.
 #[inline]
 fn store(words: &[AtomicU64], from: &[u8]) {
-    for (word, bytes) in words.iter().zip(from.chunks(8)) {
+    let (whole, rest) = from.as_chunks::<8>();
+    #[cfg(not(loom))]
+    {
+        let (to, len) = (words.as_ptr().cast::<u8>().cast_mut(), whole.len() * 8);
+        debug_assert!(len <= words.len() * 8);
+        // SAFETY:
+        // - in bounds: the words are as many as the bytes need; mapped and writable as long as the dictionary; aligned;
+        // - no other writer: nothing leads to the block, and the shard's lock is held.
+        unsafe { shm_core::layout::store_words(to, from.as_ptr(), len) };
+    }
+    #[cfg(loom)]
+    for (word, bytes) in words.iter().zip(whole) {
         // Relaxed: see `write_record`.
-        word.store(padded(bytes), Ordering::Relaxed);
+        word.store(u64::from_ne_bytes(*bytes), Ordering::Relaxed);
+    }
+    if !rest.is_empty() {
+        words[whole.len()].store(padded(rest), Ordering::Relaxed);
     }
 }
 
@@ -243,7 +280,7 @@ fn load(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
     // SAFETY:
     // - in bounds: the words are as many as the length needs, and `out` has room; mapped as long as the dictionary;
     // - writers, in any process, store whole words atomically; any bytes are `u8`s.
-    unsafe { shm_core::layout::load_bytes(words.as_ptr().cast(), end, len) };
+    unsafe { shm_core::layout::load_words(words.as_ptr().cast(), end, len) };
     let filled = out.len() + len;
     // SAFETY: so many bytes were just written behind those that were there.
     unsafe { out.set_len(filled) };

@@ -13,6 +13,19 @@ use core::fmt;
 const UNIT_BITS: u32 = 48;
 const UNIT_MASK: u64 = (1 << UNIT_BITS) - 1;
 
+/// The part of a hash that stands in a table.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Tag(u64);
+
+impl Tag {
+    /// The hash's.
+    #[inline]
+    #[must_use]
+    pub const fn of(hash: u64) -> Self {
+        Self((hash | 1 << UNIT_BITS) & !UNIT_MASK)
+    }
+}
+
 /// A place in a table.
 #[derive(Clone, Copy, PartialEq, Eq)]
 pub struct Entry(pub u64);
@@ -27,12 +40,7 @@ impl Entry {
     #[inline]
     #[must_use]
     pub const fn new(hash: u64, unit: u64) -> Self {
-        Self(Self::tag(hash) | unit & UNIT_MASK)
-    }
-
-    #[inline]
-    const fn tag(hash: u64) -> u64 {
-        (hash | 1 << UNIT_BITS) & !UNIT_MASK
+        Self(Tag::of(hash).0 | unit & UNIT_MASK)
     }
 
     /// Whether it leads to a record.
@@ -42,11 +50,11 @@ impl Entry {
         self.0 > UNIT_MASK
     }
 
-    /// Whether the record may have a key of that hash.
-    #[inline]
+    /// Whether the record may have a key with this tag.
+    #[inline(always)]
     #[must_use]
-    pub const fn may_be(self, hash: u64) -> bool {
-        self.0 & !UNIT_MASK == Self::tag(hash)
+    pub const fn has(self, tag: Tag) -> bool {
+        self.0 ^ tag.0 <= UNIT_MASK
     }
 
     /// The record's block, in units of 16 bytes.
@@ -117,7 +125,7 @@ mod tests {
     fn an_entry_is_never_taken_for_empty() {
         for hash in [0, 1, u64::MAX, 0xFFFE << 48] {
             let entry = Entry::new(hash, 0);
-            assert!(entry.is_live() && entry.may_be(hash), "{hash:#x}");
+            assert!(entry.is_live() && entry.has(Tag::of(hash)), "{hash:#x}");
             assert_eq!(Entry::new(hash, 77).unit(), 77);
         }
         assert!(!Entry::EMPTY.is_live() && !Entry::TOMBSTONE.is_live());

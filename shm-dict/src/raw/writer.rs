@@ -8,7 +8,8 @@ use shm_core::sync::{AtomicU64, Ordering, fence};
 
 use super::table::{Table, WIDTH, table_bytes};
 use super::{
-    Damaged, Entry, Fault, Found, Memory, RawDict, Record, Refused, Shard, TableWord, record_bytes,
+    Damaged, Entry, Fault, Found, Hint, Memory, RawDict, Record, Refused, Shard, TableWord,
+    record_bytes,
 };
 
 /// A shard's lock, held.
@@ -81,6 +82,26 @@ impl<'a> Writer<'a> {
             Some(table) => table.find(self.dict, hash, key),
             None => Ok(Found::Nowhere),
         }
+    }
+
+    /// As [`find`](Self::find), which looks first where the key seemed to be before the lock was taken.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    #[inline]
+    pub fn find_at(&self, hint: Option<Hint>, hash: u64, key: &[u8]) -> Result<Found<'a>, Damaged> {
+        let (Some(Hint { slot, entry }), Some(table)) = (hint, self.table()?) else {
+            return self.find(hash, key);
+        };
+        let now = table.slots.get(slot);
+        // Any place with the key is its place: a key is in a table once.
+        if now.is_some_and(|now| now.load(Ordering::Relaxed) == entry.0) {
+            let (unit, record) = (entry.unit(), self.dict.record(entry.unit())?);
+            if record.has_key(key) {
+                return Ok(Found::At { slot, unit, record });
+            }
+        }
+        self.find(hash, key)
     }
 
     /// The records of the shard.
