@@ -105,8 +105,7 @@ pub unsafe fn load_words(from: *const u8, to: *mut u8, len: usize) {
         at += 8;
     }
     if at < len {
-        // SAFETY: `at` is below `len`, of both.
-        let (from, to) = unsafe { (from.add(at), to.add(at)) };
+        let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
         // SAFETY: what is left of both.
         unsafe { load_bytes(from, to, len - at) };
     }
@@ -138,8 +137,7 @@ pub unsafe fn store_words(to: *mut u8, from: *const u8, len: usize) {
         at += 8;
     }
     if at < len {
-        // SAFETY: `at` is below `len`, of both.
-        let (from, to) = unsafe { (from.add(at), to.add(at)) };
+        let (from, to) = (from.wrapping_add(at), to.wrapping_add(at));
         // SAFETY: what is left of both.
         unsafe { store_bytes(to, from, len - at) };
     }
@@ -177,10 +175,9 @@ unsafe fn copy_blocks(from: *const u8, to: *mut u8, blocks: usize) {
 #[cfg(not(all(target_arch = "x86_64", not(miri))))]
 #[inline(always)]
 unsafe fn copy_blocks(from: *const u8, to: *mut u8, blocks: usize) {
-    // SAFETY: as for `load_bytes`; the private one of the two is read or written as if it was shared.
+    // The private one of the two is read or written as if it was shared.
     for word in 0..blocks * 4 {
-        // SAFETY: in bounds: a word of a block.
-        let (from, to) = unsafe { (from.add(word * 8), to.add(word * 8)) };
+        let (from, to) = (from.wrapping_add(word * 8), to.wrapping_add(word * 8));
         let mut bytes = [0_u8; 8];
         // SAFETY: eight bytes of each.
         unsafe { load_bytes(from, bytes.as_mut_ptr(), 8) };

@@ -6,7 +6,7 @@ use shm_core::codec::Codec;
 
 use crate::error::DictError;
 use crate::inner::Inner;
-use crate::raw::Record;
+use crate::raw::{Record, Value};
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -27,17 +27,65 @@ pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     result
 }
 
+/// Bytes up to which a value is copied to the stack.
+const SMALL: usize = 128;
+
+/// Where values are copied to before they are decoded: the stack, or a buffer that is used again.
+#[derive(Debug)]
+pub(crate) struct Landing {
+    len: usize,
+    small: [u8; SMALL],
+    large: Vec<u8>,
+}
+
+impl Landing {
+    #[inline]
+    pub(crate) fn new() -> Self {
+        Self {
+            len: 0,
+            small: [0; SMALL],
+            large: Vec::new(),
+        }
+    }
+
+    /// Copies a value, in place of the one before.
+    #[inline]
+    pub(crate) fn copy(&mut self, value: Value<'_>) {
+        self.len = value.len();
+        if let Some(small) = self.small.get_mut(..self.len) {
+            value.copy_into(small);
+            return;
+        }
+        if self.large.capacity() == 0 {
+            self.large = BUFFER.take();
+        }
+        value.copy_to(&mut self.large);
+    }
+
+    /// The value that was copied last.
+    #[inline]
+    pub(crate) fn bytes(&self) -> &[u8] {
+        self.small.get(..self.len).unwrap_or(&self.large)
+    }
+}
+
+impl Drop for Landing {
+    #[inline]
+    fn drop(&mut self) {
+        let capacity = self.large.capacity();
+        if capacity != 0 && capacity <= KEPT {
+            // When the thread ends there may be no place for it.
+            let _ = BUFFER.try_with(|buffer| buffer.set(std::mem::take(&mut self.large)));
+        }
+    }
+}
+
 /// The value of a record that nobody changes.
 #[inline]
 pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
-    let value = record.value();
-    if let Some(word) = value.word() {
-        return Ok(C::decode(&word[..value.len()])?);
-    }
-    with_buffer(|buffer| {
-        value.copy_to(buffer);
-        Ok(C::decode(buffer)?)
-    })
+    let mut landing = Landing::new();
+    landing.copy(record.value());
+    Ok(C::decode(landing.bytes())?)
 }
 
 /// Calls `f` with the encoded value.

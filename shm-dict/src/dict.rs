@@ -12,7 +12,7 @@ use shm_core::{Error, Place, Segment};
 use shm_lock::Patience;
 
 use crate::at::At;
-use crate::buffer::{decode, with_buffer, with_encoded};
+use crate::buffer::{Landing, decode, with_encoded};
 use crate::entry::Entry;
 use crate::error::{CreateError, DictError};
 use crate::guard::DictGuard;
@@ -163,12 +163,12 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        with_buffer(|buffer| {
-            let found = key.with_key_bytes(|key| {
-                self.inner
-                    .read(key, |record| record.value().copy_to(buffer))
-            })?;
-            found.map(|()| Ok(C::decode(buffer)?)).transpose()
+        let mut landing = Landing::new();
+        let found =
+            key.with_key_bytes(|key| self.inner.read(key, |record| landing.copy(record.value())))?;
+        Ok(match found {
+            Some(()) => Some(C::decode(landing.bytes())?),
+            None => None,
         })
     }
 

@@ -176,16 +176,10 @@ impl Value<'_> {
         self.len == 0
     }
 
-    /// The bytes of a value of at most one word, with zeros behind.
+    /// Copies it to `out`, which has as many bytes.
     #[inline]
-    #[must_use]
-    pub fn word(&self) -> Option<[u8; 8]> {
-        match self.words {
-            [] => Some([0; 8]),
-            // Relaxed: see `Record`.
-            [word] => Some(word.load(Ordering::Relaxed).to_ne_bytes()),
-            _ => None,
-        }
+    pub fn copy_into(&self, out: &mut [u8]) {
+        load(self.words, out);
     }
 
     /// Copies it, in place of what `out` had.
@@ -198,7 +192,21 @@ impl Value<'_> {
     /// Copies it behind what `out` has.
     #[inline]
     pub fn append_to(&self, out: &mut Vec<u8>) {
-        load(self.words, self.len as usize, out);
+        let (start, len) = (out.len(), self.len());
+        out.reserve(len);
+        #[cfg(not(loom))]
+        {
+            let to = out.spare_capacity_mut().as_mut_ptr().cast();
+            // SAFETY: as in `load`; `out` has room for `len` more.
+            unsafe { shm_core::layout::load_words(self.words.as_ptr().cast(), to, len) };
+            // SAFETY: so many bytes were just written behind those that were there.
+            unsafe { out.set_len(start + len) };
+        }
+        #[cfg(loom)]
+        {
+            out.resize(start + len, 0);
+            load(self.words, &mut out[start..]);
+        }
     }
 
     /// Whether it is these bytes.
@@ -270,27 +278,23 @@ fn store(words: &[AtomicU64], from: &[u8]) {
     }
 }
 
-/// Appends `len` bytes out of words, which are as many as are needed.
+/// Copies bytes out of words, which are as many as are needed.
 #[cfg(not(loom))]
 #[inline]
-fn load(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
-    debug_assert_eq!(words.len(), len.div_ceil(8));
-    out.reserve(len);
-    let end = out.spare_capacity_mut().as_mut_ptr().cast();
+fn load(words: &[AtomicU64], out: &mut [u8]) {
+    debug_assert_eq!(words.len(), out.len().div_ceil(8));
     // SAFETY:
-    // - in bounds: the words are as many as the length needs, and `out` has room; mapped as long as the dictionary;
+    // - in bounds: the words are as many as the length needs; mapped as long as the dictionary; aligned;
     // - writers, in any process, store whole words atomically; any bytes are `u8`s.
-    unsafe { shm_core::layout::load_words(words.as_ptr().cast(), end, len) };
-    let filled = out.len() + len;
-    // SAFETY: so many bytes were just written behind those that were there.
-    unsafe { out.set_len(filled) };
+    unsafe {
+        shm_core::layout::load_words(words.as_ptr().cast(), out.as_mut_ptr(), out.len());
+    }
 }
 
 #[cfg(loom)]
-fn load(words: &[AtomicU64], len: usize, out: &mut Vec<u8>) {
-    let end = out.len() + len;
-    for word in words {
-        out.extend_from_slice(&word.load(Ordering::Relaxed).to_ne_bytes());
+fn load(words: &[AtomicU64], out: &mut [u8]) {
+    for (word, bytes) in words.iter().zip(out.chunks_mut(8)) {
+        let word = word.load(Ordering::Relaxed).to_ne_bytes();
+        bytes.copy_from_slice(&word[..bytes.len()]);
     }
-    out.truncate(end);
 }
