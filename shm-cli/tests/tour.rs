@@ -228,6 +228,21 @@ fn a_killed_eaters_bun_is_eaten_and_the_bakers_go_home() {
 }
 
 #[test]
+fn modify_loses_no_update_and_a_killed_writer_leaves_the_entry() {
+    let _watchdog = watchdog();
+    let part = part("dict", &[]);
+    let figures = &part["figures"];
+    assert_eq!(figures["runs"][1]["ends_at"], 0);
+    let death = &figures["death"];
+    assert_eq!(
+        (&death["read"], &death["found"]),
+        (&500_000.into(), &500_000.into())
+    );
+    assert!(death["killed"].is_u64());
+    assert_eq!(death["reported"], death["killed"]);
+}
+
+#[test]
 fn the_whole_story_goes_into_a_pipe_without_escapes() {
     let _watchdog = watchdog();
     let output = run(&["tour", "--from", "100000"]);
@@ -249,11 +264,12 @@ fn the_whole_story_goes_into_a_pipe_without_escapes() {
         "4. Death",
         "5. Permits",
         "6. Bakery",
+        "7. Dict",
     ];
     for title in titles {
         assert!(text.contains(&format!("\n{title}: ")), "{text}");
     }
-    assert!(text.contains("All 19 expectations hold."), "{text}");
+    assert!(text.contains("All 22 expectations hold."), "{text}");
     assert!(!text.contains("FAILED"), "{text}");
 }
 

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 
-use super::{bakery, counter, death, permits, tickets, value};
+use super::{bakery, counter, death, dict, permits, tickets, value};
 
 /// How the tour starts a child.
 #[derive(Debug, Args)]
@@ -56,6 +56,14 @@ pub(super) enum Role {
     Bake { name: String, baker: u32 },
     /// Eats buns from the counter `name`; if it is `doomed`, it is killed at the first bite.
     Eat { name: String, doomed: bool },
+    /// Takes one off the number in the dictionary `name`, `times` times.
+    Decrement {
+        call: dict::Call,
+        name: String,
+        times: u64,
+    },
+    /// Begins to update the number in the dictionary `name`, and waits for its death.
+    Update { name: String },
 }
 
 impl Role {
@@ -72,6 +80,8 @@ impl Role {
             Self::Meet { .. } => "meeting at the barrier",
             Self::Bake { .. } => "baking",
             Self::Eat { .. } => "eating",
+            Self::Decrement { .. } => "taking one off",
+            Self::Update { .. } => "updating",
         }
     }
 }
@@ -185,6 +195,8 @@ pub(crate) fn run_child(options: &ChildOptions) -> ExitCode {
         Role::Meet { name, comes } => permits::meet(&actor, name, *comes),
         Role::Bake { name, baker } => bakery::bake(&actor, name, *baker),
         Role::Eat { name, doomed } => bakery::eat(&actor, name, *doomed),
+        Role::Decrement { call, name, times } => dict::decrement(&actor, *call, name, *times),
+        Role::Update { name } => dict::update(&actor, name),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

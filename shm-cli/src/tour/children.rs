@@ -63,6 +63,10 @@ pub(super) enum Trouble {
     Created(#[from] shm_queue::CreateError),
     #[error(transparent)]
     Queue(#[from] shm_queue::QueueError),
+    #[error(transparent)]
+    Mapped(#[from] shm_dict::CreateError),
+    #[error(transparent)]
+    Dict(#[from] shm_dict::DictError),
     #[error("the lock was not given: {0}")]
     Lock(String),
     #[error("{what}: {source}")]

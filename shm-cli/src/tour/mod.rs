@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs`, `permits.rs`, `bakery.rs` | a part each: what is told, what the children do, what must be so |
+//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs`, `permits.rs`, `bakery.rs`, `dict.rs` | a part each: what is told, what the children do, what must be so |
 //! | `children.rs` | the processes and names of a part, and that both end |
 //! | `child.rs` | a process from its own side |
 //! | `teller.rs` | how it is told |
@@ -13,6 +13,7 @@ mod child;
 mod children;
 mod counter;
 mod death;
+mod dict;
 mod permits;
 mod report;
 mod teller;
@@ -81,6 +82,8 @@ enum Part {
     Permits,
     /// Bakers and eaters around a queue, one of whom is killed
     Bakery,
+    /// Ten processes change one entry of a dictionary, and a writer is killed
+    Dict,
 }
 
 /// What a part found.
@@ -95,6 +98,7 @@ impl Part {
             Self::Death => "death",
             Self::Permits => "permits",
             Self::Bakery => "bakery",
+            Self::Dict => "dict",
         }
     }
 
@@ -106,6 +110,7 @@ impl Part {
             Self::Death => "Death: the owner of a lock is killed",
             Self::Permits => "Permits: holders and parties are killed",
             Self::Bakery => "Bakery: bakers, eaters, and a queue of ten buns",
+            Self::Dict => "Dict: ten processes, one entry; and a writer is killed",
         }
     }
 
@@ -118,6 +123,7 @@ impl Part {
             Self::Death => death::run(&mut act, teller),
             Self::Permits => permits::run(&mut act, teller),
             Self::Bakery => bakery::run(&mut act, teller),
+            Self::Dict => dict::run(&mut act, teller),
         }
     }
 }

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use super::{Part, bakery, counter, death, permits, tickets, value};
+use super::{Part, bakery, counter, death, dict, permits, tickets, value};
 use crate::exit;
 
 /// Everything that a tour found; `--json` prints it.
@@ -39,6 +39,7 @@ pub(super) enum Figures {
     Death(death::Figures),
     Permits(permits::Figures),
     Bakery(bakery::Figures),
+    Dict(dict::Figures),
 }
 
 /// Something that must be so.
