@@ -20,7 +20,9 @@ planted=(
     'segment_pokes hang libFuzzer: timeout'
     'segment_pokes allocation an allocation of [0-9]+ bytes for a segment of'
     'segment_pokes descriptor a descriptor was left open|leaked'
+    'segment_pokes item panicked at src/planted.rs'
     'value_ops discard panicked at src/script.rs'
+    'value_ops zeros panicked at src/script.rs'
     'queue_ops order panicked at src/queue.rs'
     'queue_image waiting panicked at src/planted.rs'
 )

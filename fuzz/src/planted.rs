@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::{LockError, Mutex, Semaphore};
 use shm_queue::{ByteQueue, QueueError};
-use shm_value::{Array, Value};
+use shm_value::{Array, Item, ShareableList, Value};
 
 fn active(fault: &str) -> bool {
     static CHOSEN: LazyLock<Option<String>> =
@@ -63,6 +63,25 @@ pub(crate) fn in_array(array: &Array<u32>) {
 /// Whether a guard that is to be discarded is.
 pub(crate) fn discards(value: &Value<[u8; 24]>) -> bool {
     !active("discard") || value.get().is_ok_and(|bytes| bytes[0] == 0)
+}
+
+pub(crate) fn in_list(list: &ShareableList) {
+    if active("item") {
+        // "They were checked when the list was opened."
+        assert!(list.iter().all(|item| item.is_ok()));
+    }
+}
+
+/// What a list is expected to hold after an item was set.
+pub(crate) fn in_set(item: Item) -> Item {
+    match item {
+        // "As in Python, where those at the end are lost."
+        Item::Bytes(mut bytes) if active("zeros") => {
+            while bytes.pop_if(|byte| *byte == 0).is_some() {}
+            Item::Bytes(bytes)
+        }
+        item => item,
+    }
 }
 
 /// What a get is expected to give.
