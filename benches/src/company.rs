@@ -10,8 +10,9 @@ use std::time::Duration;
 use nix::sys::resource::{UsageWho, getrusage};
 
 use crate::arena::Arena;
+use crate::calls::Calls;
 use crate::clock::now;
-use crate::control::{Order, Task, no_answer};
+use crate::control::{Order, Task, UNKNOWN, no_answer};
 use crate::process::{Peer, Role, Ties, pin_among, processors};
 use crate::section::Section;
 use crate::suite::Suite;
@@ -48,6 +49,8 @@ pub struct Slice {
     pub done: Done,
     /// How often a peer went to sleep.
     pub sleeps: u64,
+    /// System calls of all peers, if they were counted.
+    pub calls: Option<u64>,
 }
 
 impl Slice {
@@ -106,6 +109,20 @@ impl Company {
     ///
     /// `TimedOut` if a peer does not answer; `Other` if a peer ended.
     pub fn slice(&mut self, row: usize, length: Duration) -> io::Result<Slice> {
+        self.work(row, length, Task::Count)
+    }
+
+    /// As [`slice`](Self::slice), with the system calls counted, where that is permitted: its times are not those of
+    /// an ordinary slice.
+    ///
+    /// # Errors
+    ///
+    /// As [`slice`](Self::slice).
+    pub fn slice_with_calls(&mut self, row: usize, length: Duration) -> io::Result<Slice> {
+        self.work(row, length, Task::CountCalls)
+    }
+
+    fn work(&mut self, row: usize, length: Duration, task: Task) -> io::Result<Slice> {
         let workload = self.section.rows[row];
         let first = match workload.peers {
             Peers::Processes => 0,
@@ -114,7 +131,7 @@ impl Company {
         let slots = first..first + workload.seats;
         let control = self.arena.control();
         control.give(Order {
-            task: Task::Count,
+            task,
             contender: u8::try_from(row).expect("fewer than 256 rows"),
             slots: slots.clone().fold(0, |bits, slot| bits | 1 << slot),
         });
@@ -122,7 +139,10 @@ impl Company {
         control.stop();
         self.wait_for(workload.seats, workload.name)?;
 
-        let mut all = Slice::default();
+        let mut all = Slice {
+            calls: Some(0),
+            ..Slice::default()
+        };
         let (mut began, mut ended) = (u64::MAX, 0);
         for slot in slots.map(|slot| control.slot(slot)) {
             // Relaxed, all: published by the answers.
@@ -134,6 +154,8 @@ impl Company {
             all.done.median = all.done.median.max(slot.median.load(Relaxed));
             all.done.tail = all.done.tail.max(slot.tail.load(Relaxed));
             all.sleeps += slot.sleeps.load(Relaxed);
+            let calls = Some(slot.calls.load(Relaxed)).filter(|calls| *calls != UNKNOWN);
+            all.calls = all.calls.zip(calls).map(|(all, one)| all + one);
         }
         all.wall = ended - began;
         Ok(all)
@@ -210,10 +232,17 @@ fn follow(
             empty => empty.insert((workload.open)(&site(arena, run, number), seat)?),
         };
         let slept = sleeps()?;
+        let counting = match order.task {
+            // Where it is not permitted, the parent says so.
+            Task::CountCalls => Calls::begin().ok(),
+            _ => None,
+        };
         // Relaxed, all: published by the answer.
         mine.began.store(now(), Relaxed);
         let done = player.play(&control.stop);
         mine.ended.store(now(), Relaxed);
+        let calls = counting.map(Calls::count).transpose()?;
+        mine.calls.store(calls.unwrap_or(UNKNOWN), Relaxed);
         mine.sleeps.store(sleeps()? - slept, Relaxed);
         mine.operations.store(done.operations, Relaxed);
         mine.balance.store(done.balance.cast_unsigned(), Relaxed);
@@ -242,7 +271,7 @@ mod tests {
                 operations: 300,
                 ..Done::default()
             },
-            sleeps: 0,
+            ..Slice::default()
         };
         assert_eq!(slice.nanoseconds(), 10.0);
     }

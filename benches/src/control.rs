@@ -44,6 +44,8 @@ pub enum Task {
     Count = 3,
     /// Lock, hold for [`crate::worker::SECTION`], unlock, at once again, until `stop`.
     Hold = 4,
+    /// As `Count`, and count the system calls.
+    CountCalls = 5,
 }
 
 /// An order, packed into the word that peers sleep on:
@@ -79,6 +81,7 @@ impl Order {
             2 => Task::Get,
             3 => Task::Count,
             4 => Task::Hold,
+            5 => Task::CountCalls,
             _ => return None,
         };
         Some(Self {
@@ -94,6 +97,9 @@ impl Order {
         self.slots >> slot & 1 == 1
     }
 }
+
+/// What was not counted.
+pub const UNKNOWN: u64 = u64::MAX;
 
 /// What one peer found, written by it alone before it answers; `value` goes both ways.
 #[derive(Debug, Default)]
@@ -118,6 +124,8 @@ pub struct Slot {
     pub tail: AtomicU64,
     /// How often the peer went to sleep: voluntary context switches.
     pub sleeps: AtomicU64,
+    /// System calls of the peer, or [`UNKNOWN`].
+    pub calls: AtomicU64,
 }
 
 /// The page. Zero bytes are a page without an order.
@@ -207,6 +215,7 @@ impl Control {
                 median,
                 tail,
                 sleeps,
+                calls,
             } = &**slot;
             for word in [
                 began,
@@ -219,6 +228,7 @@ impl Control {
                 median,
                 tail,
                 sleeps,
+                calls,
             ] {
                 word.store(0, Ordering::Relaxed);
             }

@@ -23,15 +23,17 @@
 //! | [`part`] | one file for each table of `counter` |
 //! | [`suite`], [`section`], [`company`], [`workload`], [`bell`] | the same for the benches whose tables are sections: rows, targets, peers |
 //! | [`family`], [`values`], [`queues`] | their sections, and the contenders in them |
-//! | [`statistics`], [`table`], [`machine`] | medians, the printed table, what the run ran on |
+//! | [`calls`], [`statistics`], [`table`], [`machine`] | system calls, medians, the printed table, what the run ran on |
 //!
 //! # What is left behind
 //!
 //! Nothing. Children die with their parent, and a janitor process that outlives it removes the run's names from `/dev/shm`, also when
-//! the parent was killed.
+//! the parent was killed. One rival is apart: a run killed while two ends of `ipc-channel` meet leaves a socket in the temporary
+//! directory.
 
 pub mod arena;
 pub mod bell;
+pub mod calls;
 pub mod clock;
 pub mod company;
 pub mod control;

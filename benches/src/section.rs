@@ -5,6 +5,7 @@ use std::io;
 
 use serde_json::{Value, json};
 
+use crate::calls::Calls;
 use crate::company::{Company, Slice};
 use crate::options::Plan;
 use crate::part::{number, rotated};
@@ -59,6 +60,12 @@ pub struct Section {
 /// What one row did, round by round.
 type Series = Vec<Slice>;
 
+/// The most slices in which the system calls of a row are counted.
+const COUNTED: usize = 5;
+
+/// System calls for an operation of each row, NaN where they were not counted.
+type PerOperation = Vec<f64>;
+
 /// What a section found.
 #[derive(Clone, Debug)]
 pub struct Outcome {
@@ -94,13 +101,30 @@ pub fn measure(run: &str, suite: Suite, section: Section, plan: &Plan) -> io::Re
             }
         }
     }
-    let mut outcome = report(company.section(), &found);
+    // Apart from the rounds, since counting slows the calls.
+    let mut counted: Vec<Series> = vec![Vec::new(); rows];
+    for round in 0..plan.rounds.min(COUNTED) {
+        for row in rotated(rows, round) {
+            counted[row].push(company.slice_with_calls(row, plan.slice)?);
+        }
+    }
+    let calls = counted.iter().map(calls_per_operation).collect();
+    let mut outcome = report(company.section(), &found, &calls);
+    if let Err(error) = Calls::begin() {
+        outcome.table.note(format!("calls: not counted: {error}"));
+    }
     let after = company.section().after;
     drop(company);
     for line in after.map_or_else(Vec::new, |after| after(plan)) {
         outcome.table.note(line);
     }
     Ok(outcome)
+}
+
+fn calls_per_operation(series: &Series) -> f64 {
+    let operations: u64 = series.iter().map(|slice| slice.done.operations).sum();
+    let calls: Option<u64> = series.iter().map(|slice| slice.calls).sum();
+    calls.map_or(f64::NAN, |calls| calls as f64 / operations as f64)
 }
 
 fn times(series: &Series) -> Vec<f64> {
@@ -120,7 +144,7 @@ fn medians(series: &Series) -> Vec<f64> {
     series.iter().map(timed).collect()
 }
 
-fn report(section: &Section, found: &[Series]) -> Outcome {
+fn report(section: &Section, found: &[Series], calls: &PerOperation) -> Outcome {
     let reference = section.place(section.reference);
     let against = format!("x {}", section.reference);
     let columns = [
@@ -132,11 +156,12 @@ fn report(section: &Section, found: &[Series]) -> Outcome {
         "p50, us",
         "p99, us",
         "sleeps per 1000",
+        "calls per op",
     ];
     let mut table = Table::new(section.title, &columns);
     let mut rows = Vec::new();
     let mut failures = Vec::new();
-    for (row, series) in section.rows.iter().zip(found) {
+    for ((row, series), &calls) in section.rows.iter().zip(found).zip(calls) {
         let time = median(&times(series));
         let ratio = reference.map_or(f64::NAN, |reference| {
             median(&quotients(&times(series), &times(&found[reference])))
@@ -161,6 +186,7 @@ fn report(section: &Section, found: &[Series]) -> Outcome {
             figure(p50, 2),
             figure(p99, 2),
             figure(sleeps, 1),
+            figure(calls, 3),
         ]);
         rows.push(json!({
             "variant": row.name,
@@ -170,11 +196,15 @@ fn report(section: &Section, found: &[Series]) -> Outcome {
             "p50_us": number(p50),
             "p99_us": number(p99),
             "sleeps_per_1000": number(sleeps),
+            "calls_per_op": number(calls),
         }));
         failures.extend(failure(row, series));
     }
     table.note("ns per op: wall time over the operations of all peers; x: median of the ratios of times within each round;");
-    table.note("slowest round: its speed over the median speed; sleeps: voluntary context switches, the least number of waiting system calls.");
+    table.note(
+        "slowest round: its speed over the median speed; sleeps: voluntary context switches;",
+    );
+    table.note("calls: system calls of all peers over all operations, as the kernel counts them (raw_syscalls:sys_enter), in slices apart from the rounds.");
     for target in &section.targets {
         table.note(judge(section, found, target));
     }
@@ -245,7 +275,7 @@ fn failure(row: &Workload, series: &Series) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
-    use super::{Bound, Section, Series, Slice, Target, report};
+    use super::{Bound, Section, Series, Slice, Target, calls_per_operation, report};
     use crate::suite::Suite;
     use crate::workload::Done;
 
@@ -259,7 +289,7 @@ mod tests {
                 operations: 1000,
                 ..Done::default()
             },
-            sleeps: 0,
+            ..Slice::default()
         };
         let found = (0..section.rows.len())
             .map(|at| vec![slice(at); 3])
@@ -275,7 +305,9 @@ mod tests {
             reference,
             bound,
         });
-        report(&section, &found).table.to_string()
+        report(&section, &found, &vec![0.0; found.len()])
+            .table
+            .to_string()
     }
 
     #[test]
@@ -289,12 +321,31 @@ mod tests {
     }
 
     #[test]
+    fn calls_are_those_of_all_peers_or_unknown() {
+        let slice = |calls| Slice {
+            done: Done {
+                operations: 1000,
+                ..Done::default()
+            },
+            calls,
+            ..Slice::default()
+        };
+        let calls = [Some(400), Some(600), None].map(slice);
+        assert_eq!(calls_per_operation(&calls[..2].to_vec()), 0.5);
+        assert!(calls_per_operation(&calls.to_vec()).is_nan());
+    }
+
+    #[test]
     fn what_is_lost_or_seen_wrong_is_a_failure() {
         let (section, mut found) = found();
-        assert!(report(&section, &found).failures.is_empty());
+        assert!(
+            report(&section, &found, &vec![0.0; found.len()])
+                .failures
+                .is_empty()
+        );
         found[0][1].done.balance = -1;
         found[1][2].done.faults = 2;
-        let failures = report(&section, &found).failures;
+        let failures = report(&section, &found, &vec![0.0; found.len()]).failures;
         assert_eq!(failures.len(), 2);
         assert!(failures[1].contains("2 faults"), "{failures:?}");
     }

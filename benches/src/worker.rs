@@ -132,6 +132,7 @@ fn follow(arena: &Arena, run: &str, slot: usize, processor: usize) -> io::Result
                 mine.operations
                     .store(contender.count(&control.stop), Relaxed);
             }
+            Task::CountCalls => return Err(io::ErrorKind::InvalidInput.into()),
             Task::Hold => hold_again_and_again(control, mine, lock_of(contender.as_ref())?),
         }
         control.answer();

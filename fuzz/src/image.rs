@@ -10,7 +10,7 @@ use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
-use shm_value::{Array, AtomicArray, AtomicValue, Value};
+use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
 
 use crate::backing::Backing;
 use crate::probe::{self, ELEMENTS};
@@ -34,10 +34,12 @@ pub(crate) enum Content {
     Barrier,
     Once,
     OnceValue,
+    SeqValue,
+    ShareableList,
 }
 
 impl Content {
-    pub(crate) const ALL: [Self; 16] = [
+    pub(crate) const ALL: [Self; 18] = [
         Self::Bytes,
         Self::Mutex,
         Self::Value,
@@ -54,6 +56,8 @@ impl Content {
         Self::Barrier,
         Self::Once,
         Self::OnceValue,
+        Self::SeqValue,
+        Self::ShareableList,
     ];
 
     /// Whether it has lock words beyond the first.
@@ -63,7 +67,7 @@ impl Content {
 
     /// A segment of this content as its creator leaves it.
     pub(crate) fn image(self) -> &'static [u8] {
-        static IMAGES: LazyLock<[Vec<u8>; 16]> = LazyLock::new(|| Content::ALL.map(make));
+        static IMAGES: LazyLock<[Vec<u8>; 18]> = LazyLock::new(|| Content::ALL.map(make));
         &IMAGES[self as usize]
     }
 }
@@ -112,6 +116,21 @@ fn make(content: Content) -> Vec<u8> {
             let once = OnceValue::<[u8; 24]>::create(place).expect("a once");
             bytes_of(once.segment())
         }
+        Content::SeqValue => {
+            let value = SeqValue::create(place, [7; 24]).expect("a value");
+            bytes_of(value.segment())
+        }
+        Content::ShareableList => {
+            let items = [
+                "seven".into(),
+                7.into(),
+                7.0.into(),
+                true.into(),
+                Item::None,
+            ];
+            let list = ShareableList::create(place, &items).expect("a list");
+            bytes_of(list.segment())
+        }
     }
 }
 
@@ -137,7 +156,7 @@ const ORIGIN: std::ops::Range<usize> = 88..112;
 /// |---:|---|
 /// | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
 /// | 1 | 1: attached to read only |
-/// | 2.. | modulo 16: opened as this content; divided by 16, modulo 3: in memory, in a file, under a name |
+/// | 2.. | modulo 18: opened as this content; divided by 18, modulo 3: in memory, in a file, under a name |
 pub fn segment_image(data: &[u8]) {
     let Some((&mode, rest)) = data.split_first() else {
         return;

@@ -5,7 +5,7 @@ use std::sync::LazyLock;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::{LockError, Mutex, Semaphore};
 use shm_queue::{ByteQueue, QueueError};
-use shm_value::{Array, Value};
+use shm_value::{Array, Item, ShareableList, Value};
 
 fn active(fault: &str) -> bool {
     static CHOSEN: LazyLock<Option<String>> =
@@ -65,11 +65,30 @@ pub(crate) fn discards(value: &Value<[u8; 24]>) -> bool {
     !active("discard") || value.get().is_ok_and(|bytes| bytes[0] == 0)
 }
 
+pub(crate) fn in_list(list: &ShareableList) {
+    if active("item") {
+        // "They were checked when the list was opened."
+        assert!(list.iter().all(|item| item.is_ok()));
+    }
+}
+
+/// What a list is expected to hold after an item was set.
+pub(crate) fn in_set(item: Item) -> Item {
+    match item {
+        // "As in Python, where those at the end are lost."
+        Item::Bytes(mut bytes) if active("zeros") => {
+            while bytes.pop_if(|byte| *byte == 0).is_some() {}
+            Item::Bytes(bytes)
+        }
+        item => item,
+    }
+}
+
 /// What a get is expected to give.
 pub(crate) fn in_get(expected: Result<Vec<u8>, QueueError>) -> Result<Vec<u8>, QueueError> {
     match expected {
-        // "The third message of any queue is large."
-        Ok(text) if active("order") && text.first() == Some(&2) && text.len() < 4 => {
+        // "The second message of any queue is large."
+        Ok(text) if active("order") && text.first() == Some(&1) && text.len() < 300 => {
             Err(QueueError::Empty)
         }
         expected => expected,

@@ -5,15 +5,19 @@ use std::time::{Duration, Instant};
 use arbitrary::Arbitrary;
 use shm_core::{Error, Region};
 use shm_lock::LockError;
-use shm_value::{Array, AtomicArray, AtomicValue, Value, ValueError};
+use shm_value::{
+    Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value, ValueError,
+};
 
-/// A value, a number, a float and two arrays, and what is done with them.
+/// Two values, a number, a float, two arrays and a list, and what is done with them.
 #[derive(Debug, Arbitrary)]
 pub struct Script {
     value: [u8; 24],
     number: i64,
     float: f64,
     elements: Vec<u32>,
+    items: Vec<Thing>,
+    room: u8,
     steps: Vec<Step>,
 }
 
@@ -33,6 +37,8 @@ enum Operation {
     Float(OnFloat),
     Array(OnArray),
     Numbers(OnNumbers),
+    SeqValue(OnSeqValue),
+    List(OnList),
 }
 
 #[derive(Debug, Arbitrary)]
@@ -122,6 +128,79 @@ enum OnNumbers {
     Halve(u8),
 }
 
+#[derive(Debug, Arbitrary)]
+enum OnSeqValue {
+    Set([u8; 24]),
+    Update {
+        at: u8,
+        by: u8,
+    },
+    Discard {
+        at: u8,
+        to: u8,
+    },
+    /// Through both handles at once: the other one reads the last commit and gets no lock.
+    Held {
+        at: u8,
+        to: u8,
+    },
+    /// Waits for another version than this, or than the one that is there.
+    Wait(Option<u64>),
+}
+
+#[derive(Debug, Arbitrary)]
+enum OnList {
+    Get(u8),
+    Set(u8, Thing),
+    /// How many there are, and where the first is.
+    Find(Thing),
+    /// Through both handles at once: the other one reads each item that is set and gets no lock.
+    Held(Vec<(u8, Thing)>),
+}
+
+/// An [`Item`].
+#[derive(Debug, Clone, Arbitrary)]
+enum Thing {
+    None,
+    Bool(bool),
+    Int(i64),
+    Float(f64),
+    Str(String),
+    Bytes(Vec<u8>),
+}
+
+impl From<Thing> for Item {
+    fn from(thing: Thing) -> Self {
+        match thing {
+            Thing::None => Self::None,
+            Thing::Bool(value) => Self::Bool(value),
+            Thing::Int(value) => Self::Int(value),
+            Thing::Float(value) => Self::Float(value),
+            Thing::Str(value) => Self::Str(value),
+            Thing::Bytes(value) => Self::Bytes(value),
+        }
+    }
+}
+
+/// Bytes that an item needs.
+fn need(item: &Item) -> usize {
+    match item {
+        Item::None => 0,
+        Item::Bool(_) => 1,
+        Item::Int(_) | Item::Float(_) => 8,
+        Item::Str(text) => text.len(),
+        Item::Bytes(bytes) => bytes.len(),
+    }
+}
+
+/// Whether two items have the same bytes: a NaN does not equal itself.
+fn same(a: &Item, b: &Item) -> bool {
+    match (a, b) {
+        (Item::Float(a), Item::Float(b)) => a.to_bits() == b.to_bits(),
+        _ => a == b,
+    }
+}
+
 impl OnNumbers {
     fn index(&self) -> usize {
         match *self {
@@ -138,12 +217,14 @@ impl OnNumbers {
 
 /// Two handles to each, and the models.
 struct Pair {
-    regions: [Region; 5],
+    regions: [Region; 7],
     value: [Value<[u8; 24]>; 2],
     number: [AtomicValue<i64>; 2],
     float: [AtomicValue<f64>; 2],
     array: [Array<u32>; 2],
     numbers: [AtomicArray<u32>; 2],
+    seq_value: [SeqValue<[u8; 24]>; 2],
+    list: [ShareableList; 2],
     model: Model,
 }
 
@@ -153,6 +234,9 @@ struct Model {
     float: f64,
     elements: Vec<u32>,
     numbers: Vec<u32>,
+    seq_value: ([u8; 24], u64),
+    items: Vec<Item>,
+    rooms: Vec<usize>,
 }
 
 /// Runs a script.
@@ -170,21 +254,31 @@ pub fn value_ops(script: &Script) {
 impl Pair {
     fn new(script: &Script) -> Result<Self, Error> {
         let elements = script.elements[..script.elements.len().min(64)].to_vec();
-        let page = Region::heap(4096);
+        let items: Vec<Item> = script
+            .items
+            .iter()
+            .take(8)
+            .cloned()
+            .map(Item::from)
+            .collect();
+        let room = usize::from(script.room);
         let sizes = [
             Value::<[u8; 24]>::REGION_SIZE,
             AtomicValue::<i64>::REGION_SIZE,
             AtomicValue::<f64>::REGION_SIZE,
             Array::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
             AtomicArray::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
+            SeqValue::<[u8; 24]>::REGION_SIZE,
+            ShareableList::region_size(&items, room),
         ];
+        let whole = Region::heap(sizes.iter().map(|size| size.next_multiple_of(64)).sum());
         let mut end = 0;
         let regions = sizes.map(|size| {
             let start = end;
             end += size.next_multiple_of(64);
-            page.part(start, size).expect("a page holds all five")
+            whole.part(start, size).expect("it holds all")
         });
-        let [value, number, float, array, numbers] = &regions;
+        let [value, number, float, array, numbers, seq_value, list] = &regions;
         Ok(Self {
             value: [
                 Value::create(value.clone(), script.value)?,
@@ -206,12 +300,26 @@ impl Pair {
                 AtomicArray::create(numbers.clone(), &elements)?,
                 AtomicArray::open(numbers.clone())?,
             ],
+            seq_value: [
+                SeqValue::create(seq_value.clone(), script.value)?,
+                SeqValue::open(seq_value.clone())?,
+            ],
+            list: [
+                ShareableList::create_with_room(list.clone(), &items, room)?,
+                ShareableList::open(list.clone())?,
+            ],
             model: Model {
                 value: script.value,
                 number: script.number,
                 float: script.float,
                 numbers: elements.clone(),
                 elements,
+                seq_value: (script.value, 0),
+                rooms: items
+                    .iter()
+                    .map(|item| need(item).max(room).max(8).next_multiple_of(8))
+                    .collect(),
+                items,
             },
             regions,
         })
@@ -225,16 +333,20 @@ impl Pair {
             Operation::Float(operation) => self.on_float(which, operation),
             Operation::Array(operation) => self.on_array(which, operation),
             Operation::Numbers(operation) => self.on_numbers(which, operation),
+            Operation::SeqValue(operation) => self.on_seq_value(which, operation),
+            Operation::List(operation) => self.on_list(which, operation),
         }
     }
 
     fn reopen(&mut self, which: usize) -> Result<(), Error> {
-        let [value, number, float, array, numbers] = self.regions.clone();
+        let [value, number, float, array, numbers, seq_value, list] = self.regions.clone();
         self.value[which] = Value::open(value)?;
         self.number[which] = AtomicValue::open(number)?;
         self.float[which] = AtomicValue::open(float)?;
         self.array[which] = Array::open(array)?;
         self.numbers[which] = AtomicArray::open(numbers)?;
+        self.seq_value[which] = SeqValue::open(seq_value)?;
+        self.list[which] = ShareableList::open(list)?;
         Ok(())
     }
 
@@ -464,6 +576,91 @@ impl Pair {
         }
     }
 
+    fn on_seq_value(&mut self, which: usize, operation: &OnSeqValue) {
+        let (value, other) = (&self.seq_value[which], &self.seq_value[1 - which]);
+        let (model, version) = &mut self.model.seq_value;
+        match *operation {
+            OnSeqValue::Set(bytes) => {
+                assert_eq!(value.set(bytes), Ok(()));
+                (*model, *version) = (bytes, *version + 1);
+            }
+            OnSeqValue::Update { at, by } => {
+                let change = |bytes: &mut [u8; 24]| {
+                    let byte = &mut bytes[usize::from(at) % 24];
+                    std::mem::replace(byte, byte.wrapping_add(by))
+                };
+                assert_eq!(value.update(change), Ok(change(model)));
+                *version += 1;
+            }
+            OnSeqValue::Discard { at, to } => {
+                let mut guard = value.lock_timeout(Duration::ZERO).expect("free");
+                guard[usize::from(at) % 24] = to;
+                guard.discard();
+            }
+            OnSeqValue::Held { at, to } => {
+                let mut guard = value.try_lock().expect("free");
+                assert_eq!(*guard, *model);
+                guard[usize::from(at) % 24] = to;
+                assert_eq!(other.get_with_version(), (*model, *version));
+                assert_eq!(other.try_lock().err(), Some(ValueError::WouldBlock));
+                let late = other.lock_deadline(Instant::now());
+                assert_eq!(late.err(), Some(ValueError::Deadlock));
+                assert_eq!(other.set(*model), Err(ValueError::Deadlock));
+                drop(guard);
+                model[usize::from(at) % 24] = to;
+                *version += 1;
+            }
+            OnSeqValue::Wait(since) => {
+                let since = since.unwrap_or(*version);
+                let result = value.wait_for_change_deadline(since, Instant::now());
+                let changed = (since != *version).then_some((*model, *version));
+                assert_eq!(result, changed.ok_or(ValueError::Timeout));
+            }
+        }
+    }
+
+    fn on_list(&mut self, which: usize, operation: &OnList) {
+        let (list, other) = (&self.list[which], &self.list[1 - which]);
+        let Model { items, rooms, .. } = &mut self.model;
+        let len = items.len();
+        match operation {
+            OnList::Get(index) => {
+                let index = usize::from(*index);
+                match (list.get(index), items.get(index)) {
+                    (Ok(item), Some(model)) => assert!(same(&item, model), "{item:?} {model:?}"),
+                    (item, _) => assert_eq!(item, Err(ValueError::OutOfRange { index, len })),
+                }
+            }
+            OnList::Set(index, to) => {
+                let (index, to) = (usize::from(*index), Item::from(to.clone()));
+                let expected = set(items, rooms, index, &to);
+                assert_eq!(list.set(index, &to), expected);
+            }
+            OnList::Find(thing) => {
+                let item = &Item::from(thing.clone());
+                let first = items.iter().position(|model| model == item);
+                let count = items.iter().filter(|model| *model == item).count();
+                assert_eq!(list.index_of(item), Ok(first));
+                assert_eq!(list.count(item), Ok(count));
+            }
+            OnList::Held(changes) => {
+                let guard = list.try_lock().expect("free");
+                assert_eq!(other.try_lock().err(), Some(ValueError::WouldBlock));
+                let late = other.lock_deadline(Instant::now());
+                assert_eq!(late.err(), Some(ValueError::Deadlock));
+                for (index, to) in changes.iter().take(8) {
+                    let (index, to) = (usize::from(*index), Item::from(to.clone()));
+                    let expected = set(items, rooms, index, &to);
+                    assert_eq!(guard.set(index, &to), expected);
+                    if let Some(model) = items.get(index) {
+                        assert!(other.get(index).is_ok_and(|item| same(&item, model)));
+                        assert_eq!(other.set(index, &to), Err(ValueError::Deadlock));
+                    }
+                }
+            }
+        }
+    }
+
     /// Both handles show what the models say.
     fn compare(&mut self) {
         for which in 0..2 {
@@ -485,6 +682,33 @@ impl Pair {
                 *self.array[which].lock().expect("free"),
                 self.model.elements[..]
             );
+            let seen = self.seq_value[which].get_with_version();
+            assert_eq!(seen, self.model.seq_value);
+            let list = &self.list[which];
+            assert_eq!(list.len(), self.model.items.len());
+            for (index, model) in self.model.items.iter().enumerate() {
+                assert_eq!(list.room(index), Some(self.model.rooms[index]));
+                let item = list.get(index).expect("an item");
+                assert!(same(&item, model), "{index}: {item:?} {model:?}");
+            }
         }
     }
+}
+
+/// Sets an item of the model of a list.
+fn set(items: &mut [Item], rooms: &[usize], index: usize, to: &Item) -> Result<(), ValueError> {
+    let len = items.len();
+    let model = items
+        .get_mut(index)
+        .ok_or(ValueError::OutOfRange { index, len })?;
+    let (need, room) = (need(to), rooms[index]);
+    if need > room {
+        return Err(ValueError::TooLong { index, need, room });
+    }
+    *model = to.clone();
+    #[cfg(feature = "planted")]
+    {
+        *model = crate::planted::in_set(model.clone());
+    }
+    Ok(())
 }

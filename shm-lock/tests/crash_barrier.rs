@@ -5,9 +5,6 @@ use std::time::{Duration, Instant};
 use shm_lock::Barrier;
 use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
 
-/// Far more than a slice, far less than for ever.
-const SOON: Duration = Duration::from_secs(10);
-
 #[test]
 fn peer() {
     peer_main(&[
@@ -96,9 +93,7 @@ fn a_registered_party_that_dies_elsewhere_breaks_it() {
     let dead = Some(party.pid());
     // Not reaped, which is as dead as can be.
     party.kill_unreaped();
-    let begin = Instant::now();
     let error = barrier.wait().unwrap_err();
-    assert!(begin.elapsed() < SOON);
     assert_eq!(error.dead_party().map(|id| id.pid()), dead);
     assert!(error.to_string().ends_with("died"), "{error}");
     waiter.expect(&format!("{dead:?}"));

@@ -1,15 +1,16 @@
 //! What the death of a process leaves of a queue: real processes, killed, stopped, forked.
 
+use std::sync::mpsc;
+use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
+use nix::unistd::{ForkResult, fork, gettid};
 use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError};
 use shm_testing::{
-    Alarms, Child, Peer, UniqueName, peer_main, until_asleep_in_futex,
-    until_thread_asleep_in_futex, watchdog,
+    Alarms, Child, Peer, ThreadState, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog,
 };
 
 /// For what must happen.
@@ -555,11 +556,37 @@ fn a_busy_queue_notices_a_death() {
     panic!("the dead one's task was never delivered");
 }
 
+/// The futex word that a thread of this process sleeps on, and the value that the word had: each wake changes it.
+fn sleeps_on(tid: u32) -> Option<(u64, u64)> {
+    let thread = ThreadState::read(std::process::id(), tid)?;
+    let asleep = thread.asleep_in_shared_futex();
+    let (_, arguments) = thread.syscall.filter(|_| asleep)?;
+    Some((arguments[0], arguments[2]))
+}
+
+/// Does it in a thread; gives the thread, and what it sleeps on, as soon as it does.
+fn asleep_in<'s>(
+    scope: &'s Scope<'s, '_>,
+    call: impl FnOnce() + Send + 's,
+) -> (ScopedJoinHandle<'s, ()>, u32, (u64, u64)) {
+    let (tell, hear) = mpsc::channel();
+    let thread = scope.spawn(move || {
+        tell.send(gettid().as_raw().unsigned_abs()).unwrap();
+        call();
+    });
+    let tid = hear.recv().unwrap();
+    loop {
+        if let Some(on) = sleeps_on(tid) {
+            return (thread, tid, on);
+        }
+    }
+}
+
 /// A message that finds room but no chunks must not swallow the wake of one that needs none.
 #[test]
 fn a_large_message_that_does_not_fit_stops_no_small_one() {
     let _watchdog = watchdog();
-    let mut fastest = Duration::MAX;
+    let mut swallowed = false;
     for _ in 0..8 {
         let options = Options::new(2).max_message(1024).arena_bytes(1024);
         let queue = ByteQueue::create(Place::anonymous(), options).unwrap();
@@ -568,38 +595,28 @@ fn a_large_message_that_does_not_fit_stops_no_small_one() {
         let held = queue.recv_ref().unwrap();
         queue.put(b"small").unwrap();
         std::thread::scope(|s| {
-            let begin = |message: &'static [u8]| {
-                let queue = queue.clone();
-                s.spawn(move || {
-                    queue.put(message).unwrap();
-                    Instant::now()
-                })
-            };
             // Asleep in this order: the first is the one whom a wake reaches.
-            let large = begin(&[2; 1024]);
-            until_asleep_in_futex(std::process::id());
-            while queue.inspect().unwrap().waiters.1 < 1 {}
-            let small = begin(b"other");
-            while queue.inspect().unwrap().waiters.1 < 2 {}
-            let begun = Instant::now();
+            let (large, large_tid, before) = asleep_in(s, || queue.put(&[2; 1024]).unwrap());
+            let (small, small_tid, on) = asleep_in(s, || queue.put(b"other").unwrap());
+            assert_eq!(before, on, "nobody has been woken");
             assert_eq!(queue.get().unwrap(), b"small");
-            fastest = fastest.min(small.join().unwrap() - begun);
+            while !small.is_finished() {
+                // In this order: before the large one falls asleep again, it has passed the wake on.
+                let again = sleeps_on(large_tid).is_some_and(|on| on != before);
+                swallowed |= again && sleeps_on(small_tid) == Some(before);
+            }
             drop(held);
             while queue.try_get().is_ok() || !large.is_finished() {}
-            large.join().unwrap();
         });
     }
-    assert!(
-        fastest < Duration::from_millis(60),
-        "slept to the end of its slice: {fastest:?}"
-    );
+    assert!(!swallowed, "the small one slept on beside room for it");
 }
 
 /// A large message's consumer that had the last lease lets the next one know.
 #[test]
 fn the_end_of_the_last_lease_wakes_who_waits_for_one() {
     let _watchdog = watchdog();
-    let mut fastest = Duration::MAX;
+    let mut missed = false;
     for _ in 0..8 {
         let options = Options::new(4).leases(1).max_message(3000);
         let queue = ByteQueue::create(Place::anonymous(), options).unwrap();
@@ -607,20 +624,12 @@ fn the_end_of_the_last_lease_wakes_who_waits_for_one() {
         queue.put(&[2; 3000]).unwrap();
         let held = queue.recv_ref().unwrap();
         std::thread::scope(|s| {
-            let getter = s.spawn(|| {
-                queue.get().unwrap();
-                Instant::now()
-            });
-            while queue.inspect().unwrap().waiters.0 < 1 {}
-            let begun = Instant::now();
+            let (_, tid, before) = asleep_in(s, || drop(queue.get().unwrap()));
             drop(held);
-            fastest = fastest.min(getter.join().unwrap() - begun);
+            missed |= sleeps_on(tid) == Some(before);
         });
     }
-    assert!(
-        fastest < Duration::from_millis(60),
-        "slept to the end of its slice: {fastest:?}"
-    );
+    assert!(!missed, "it slept on beside a free lease");
 }
 
 #[test]

@@ -251,7 +251,6 @@ impl ShareableList {
             spots.push(Spot { at, room });
             at = end;
         }
-        segment.watch_lock(0);
         let list = Self {
             lock,
             entries: entries.cast(),
@@ -268,6 +267,8 @@ impl ShareableList {
                 });
             }
         }
+        // Last: what is refused keeps nothing mapped, whatever its lock word says.
+        list.segment.watch_lock(0);
         Ok(list)
     }
 

@@ -188,6 +188,26 @@ fn bytes_that_lie_are_corrupt() {
     assert_eq!(ShareableList::open(&*name).unwrap().to_vec(), list.to_vec());
 }
 
+/// A lock that a thread of this process holds keeps a mapping; one that is said to be held in bytes that were
+/// refused does not.
+#[test]
+fn a_list_that_was_refused_is_not_kept_mapped() {
+    let name = UniqueName::new("list-refused");
+    drop(ShareableList::create(&*name, &["text".into()]).unwrap());
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    let own = nix::unistd::gettid().as_raw();
+    file.write_all_at(&own.to_ne_bytes(), 4096).unwrap();
+    // The item, behind lock, length and one entry: of no kind.
+    file.write_all_at(&[6], 4096 + 80).unwrap();
+    let error = ShareableList::open(&*name).unwrap_err();
+    assert!(matches!(error, Error::Corrupt { field, .. } if field == "item of a list"));
+    let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+    assert!(!maps.contains(&*name), "{maps}");
+}
+
 #[test]
 fn a_list_that_cannot_be_mapped_is_refused() {
     let error = ShareableList::create_with_room(Place::anonymous(), &[Item::None], usize::MAX);

@@ -10,7 +10,7 @@ use crate::crew::{Crew, STRENGTH, Slice};
 use crate::options::{Part, Plan};
 use crate::statistics::{jain, largest, median};
 use crate::table::{Table, figure};
-use crate::variants::{ALL, Peers, RAW_SYNC, absent};
+use crate::variants::{ALL, BOOST, Peers, RAW_SYNC, absent, without_code};
 
 /// Measures and reports.
 ///
@@ -65,7 +65,10 @@ pub fn measure(crew: &mut Crew, plan: &Plan) -> io::Result<Report> {
         plan.rounds,
         plan.long_slice.as_millis()
     ));
-    for line in absent(&[RAW_SYNC]) {
+    for line in absent(&[RAW_SYNC])
+        .into_iter()
+        .chain(without_code(&[BOOST]))
+    {
         table.note(line);
     }
     Ok(Report {

@@ -19,7 +19,7 @@ use crate::options::{Part, Plan};
 use crate::process::{Peer, Role, Ties};
 use crate::statistics::{largest, median, quantile};
 use crate::table::{Align, Table, figure};
-use crate::variants::{ALL, AfterKill, Contender, Peers, RAW_SYNC, absent};
+use crate::variants::{ALL, AfterKill, BOOST, Contender, Peers, RAW_SYNC, absent, without_code};
 use crate::worker::{WAITER, site};
 
 /// Until a holder or a waiter is where it should be.
@@ -135,7 +135,10 @@ fn report(found: &[Deaths], plan: &Plan) -> Report {
         }
     }
     table.note("From just before kill(2) until the waiter, which slept, is in its critical section; told: the lock reported the death.");
-    for line in absent(&[RAW_SYNC]) {
+    for line in absent(&[RAW_SYNC])
+        .into_iter()
+        .chain(without_code(&[BOOST]))
+    {
         table.note(line);
     }
     Report {

@@ -10,7 +10,9 @@ use crate::crew::Crew;
 use crate::options::{Part, Plan};
 use crate::statistics::{jain, median, quotients};
 use crate::table::{Align, Table, figures, thousands};
-use crate::variants::{ALL, ATOMIC, Entry, PARKING_LOT, RAW_SYNC, ROBUST, absent};
+use crate::variants::{
+    ALL, ATOMIC, BOOST, Entry, PARKING_LOT, RAW_SYNC, ROBUST, absent, without_code,
+};
 
 /// Strengths of the crew.
 const PEERS: [usize; 3] = [1, 2, 4];
@@ -104,7 +106,10 @@ fn report(found: &Found) -> Report {
         failures.extend(failure(entry, lost));
     }
     table.note("ns per op: wall time over the operations of all peers; x: median of the ratios within each round; Jain: 1 is fair.");
-    for line in absent(&[RAW_SYNC, PARKING_LOT]) {
+    for line in absent(&[RAW_SYNC, PARKING_LOT])
+        .into_iter()
+        .chain(without_code(&[BOOST]))
+    {
         table.note(line);
     }
     Report {

@@ -5,6 +5,8 @@ use crate::section::Section;
 mod channel;
 #[cfg(feature = "rivals")]
 mod in_process;
+#[cfg(feature = "rivals")]
+mod ipc_channel;
 mod kernel;
 mod python;
 mod round_trip;
@@ -21,16 +23,26 @@ pub fn sections() -> Vec<Section> {
     sections
 }
 
+/// A rival that has one receiver: one to one alone.
+const IPC_CHANNEL: &str = "ipc-channel";
+
 /// Who is not here: without `rivals`, and in any build.
 fn absent() -> Vec<String> {
     let mut lines = crate::variants::absent(&[
         "crossbeam-channel (threads)",
         "crossbeam-queue ArrayQueue (threads)",
         "rtrb (threads)",
+        IPC_CHANNEL,
     ]);
-    lines.push(
-        "absent: iceoryx2, ipc-channel, boost message_queue; this bench has no code for them"
-            .into(),
-    );
+    lines.extend(crate::variants::without_code(&[
+        (
+            "iceoryx2",
+            "it is built with libclang, which not every machine has",
+        ),
+        (
+            "boost::interprocess::message_queue",
+            crate::variants::FOREIGN,
+        ),
+    ]));
     lines
 }

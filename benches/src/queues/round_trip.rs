@@ -33,6 +33,8 @@ pub(super) fn sections() -> Vec<Section> {
             2,
         )
         .in_threads(),
+        #[cfg(feature = "rivals")]
+        Workload::new::<Trip<super::ipc_channel::IpcChannel<64>>>(super::IPC_CHANNEL, 2),
     ];
     let spinning = vec![
         #[cfg(feature = "rivals")]

@@ -1,5 +1,7 @@
 //! Messages in one direction, as fast as they go: one to one and two to two.
 
+#[cfg(feature = "rivals")]
+use super::IPC_CHANNEL;
 use super::channel::Stream;
 use super::kernel::{Kernel, MessageQueue, Pipe, SocketPair};
 use super::shm::Bytes;
@@ -64,6 +66,11 @@ fn section<const SIZE: usize, const SIDE: usize>(
     });
     let mut notes = vec!["Ours take up to 256 messages (64 of 64 KiB), as do the channels for threads; a pipe 64 KiB, a message queue 10 messages.".to_owned()];
     notes.extend(absent());
+    if SIDE > 1 {
+        notes.push(
+            "absent: rtrb, ipc-channel; they are for one consumer, and stand in one to one".into(),
+        );
+    }
     Section {
         key,
         title,
@@ -109,6 +116,7 @@ fn small<const SIZE: usize, const SIDE: usize>() -> Vec<Workload> {
                 Workload::new::<Stream<Rtrb<[u8; SIZE]>, SIDE, false>>("rtrb (threads)", 2)
                     .in_threads(),
             );
+            rows.push(ipc_channel::<SIZE>());
         }
     }
     rows
@@ -119,12 +127,22 @@ fn large<const SIZE: usize, const SIDE: usize>() -> Vec<Workload> {
     #[allow(unused_mut, reason = "only with rivals")]
     let mut rows = ours::<SIZE, SIDE>();
     #[cfg(feature = "rivals")]
-    rows.push(
-        Workload::new::<Stream<super::in_process::Crossbeam<Box<[u8; SIZE]>>, SIDE, false>>(
-            CROSSBEAM,
-            2 * SIDE,
-        )
-        .in_threads(),
-    );
+    {
+        rows.push(
+            Workload::new::<Stream<super::in_process::Crossbeam<Box<[u8; SIZE]>>, SIDE, false>>(
+                CROSSBEAM,
+                2 * SIDE,
+            )
+            .in_threads(),
+        );
+        if SIDE == 1 {
+            rows.push(ipc_channel::<SIZE>());
+        }
+    }
     rows
+}
+
+#[cfg(feature = "rivals")]
+fn ipc_channel<const SIZE: usize>() -> Workload {
+    Workload::new::<Stream<super::ipc_channel::IpcChannel<SIZE>, 1, false>>(IPC_CHANNEL, 2)
 }

@@ -307,6 +307,22 @@ pub fn absent(rivals: &[&str]) -> Vec<String> {
     rivals.iter().map(line).collect()
 }
 
+/// A line for each of these rivals, which no build has, and why.
+#[must_use]
+pub fn without_code(rivals: &[(&str, &str)]) -> Vec<String> {
+    let line = |(rival, why): &(&str, &str)| format!("absent: {rival}; no code for it: {why}");
+    rivals.iter().map(line).collect()
+}
+
+/// Why a rival in C++ is for [`without_code`].
+pub const FOREIGN: &str = "it is C++, and these benches are Rust and Python";
+
+/// The mutexes of boost for [`without_code`].
+pub const BOOST: (&str, &str) = (
+    "boost::interprocess, interprocess_mutex and its robust kind",
+    FOREIGN,
+);
+
 /// The mutex of `raw_sync` for [`absent`].
 pub const RAW_SYNC: &str = "raw_sync 0.1 in a shared_memory 0.12 segment";
 

@@ -17,7 +17,10 @@ use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
-use shm_value::{Array, AtomicArray, AtomicArrayReader, AtomicReader, AtomicValue, Value};
+use shm_value::{
+    Array, AtomicArray, AtomicArrayReader, AtomicReader, AtomicValue, SeqValue, ShareableList,
+    Value,
+};
 
 use crate::allocation;
 use crate::backing::Backing;
@@ -143,6 +146,8 @@ enum Target {
     Barrier(Barrier),
     Once(Once),
     OnceValue(OnceValue<[u8; 24]>),
+    SeqValue(SeqValue<[u8; 24]>),
+    List(ShareableList),
 }
 
 impl Target {
@@ -165,6 +170,10 @@ impl Target {
             (Content::Once, true) => Self::Once(Once::open_read_only(place)?),
             (Content::OnceValue, false) => Self::OnceValue(OnceValue::open(place)?),
             (Content::OnceValue, true) => Self::OnceValue(OnceValue::open_read_only(place)?),
+            (Content::SeqValue, false) => Self::SeqValue(SeqValue::open(place)?),
+            (Content::SeqValue, true) => Self::SeqValue(SeqValue::open_read_only(place)?),
+            (Content::ShareableList, false) => Self::List(ShareableList::open(place)?),
+            (Content::ShareableList, true) => Self::List(ShareableList::open_read_only(place)?),
             // The others are not opened to read.
             (Content::Mutex, _) => Self::Mutex(Mutex::open(place)?),
             (Content::ReentrantMutex, _) => Self::Reentrant(ReentrantMutex::open(place)?),
@@ -198,6 +207,8 @@ impl Target {
             Self::Barrier(barrier) => lock::use_barrier(barrier, choice),
             Self::Once(once) => lock::use_once(once),
             Self::OnceValue(once) => lock::use_once_value(once),
+            Self::SeqValue(value) => value::use_seq_value(value, choice),
+            Self::List(list) => value::use_list(list, choice),
         }
     }
 }

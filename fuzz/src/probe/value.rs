@@ -1,9 +1,10 @@
-//! Values, numbers and arrays, used as [`super`] says.
+//! Values, numbers, arrays and lists, used as [`super`] says.
 
 use std::time::{Duration, Instant};
 
 use shm_value::{
-    Array, AtomicArray, AtomicArrayReader, AtomicReader, AtomicValue, Value, ValueError, ValueGuard,
+    Array, AtomicArray, AtomicArrayReader, AtomicReader, AtomicValue, SeqValue, ShareableList,
+    Value, ValueError, ValueGuard,
 };
 
 use super::lock::settle;
@@ -12,14 +13,9 @@ use super::{shown, told};
 pub(super) fn use_value(value: &Value<[u8; 24]>, choice: u8) {
     let _ = (value.inspect(), format!("{value:?}"), value.unlink());
     let read = value.get();
-    let settle = |result: Result<ValueGuard<'_, [u8; 24]>, ValueError>| match result {
-        Ok(guard) if choice.is_multiple_of(2) => guard.discard(),
-        Ok(mut guard) => guard[0] ^= choice,
-        Err(error) => told(&error),
-    };
-    settle(value.try_lock());
-    settle(value.lock_timeout(Duration::ZERO));
-    settle(value.lock_deadline(Instant::now()));
+    write(value.try_lock(), choice);
+    write(value.lock_timeout(Duration::ZERO), choice);
+    write(value.lock_deadline(Instant::now()), choice);
     if value.segment().is_read_only() {
         assert_eq!(value.set([0; 24]), Err(ValueError::ReadOnly));
         assert_eq!(value.get(), read);
@@ -36,6 +32,103 @@ pub(super) fn use_value(value: &Value<[u8; 24]>, choice: u8) {
     assert_eq!(value.get(), Ok(bytes));
     assert_eq!(value.update(|bytes| bytes[3] = 3), Ok(()));
     assert_eq!(value.get().map(|bytes| bytes[3]), Ok(3));
+}
+
+/// Commits or discards, as `choice` says.
+fn write(result: Result<ValueGuard<'_, [u8; 24]>, ValueError>, choice: u8) {
+    match result {
+        Ok(guard) if choice.is_multiple_of(2) => guard.discard(),
+        Ok(mut guard) => guard[0] ^= choice,
+        Err(error) => told(&error),
+    }
+}
+
+pub(super) fn use_seq_value(value: &SeqValue<[u8; 24]>, choice: u8) {
+    let _ = (value.inspect(), format!("{value:?}"), value.unlink());
+    let seen = value.get_with_version();
+    assert_eq!((value.get(), value.version()), seen);
+    let late = value.wait_for_change_deadline(seen.1, Instant::now());
+    assert_eq!(late, Err(ValueError::Timeout));
+    let timeout = Duration::ZERO;
+    assert_eq!(value.wait_for_change_timeout(seen.1, timeout), late);
+    assert_eq!(value.wait_for_change(!seen.1), seen);
+    assert_eq!(value.waiters(), 0);
+    write(value.try_lock(), choice);
+    write(value.lock_timeout(timeout), choice);
+    write(value.lock_deadline(Instant::now()), choice);
+    if value.segment().is_read_only() {
+        assert_eq!(value.set([0; 24]), Err(ValueError::ReadOnly));
+        assert_eq!(value.get_with_version(), seen);
+        return;
+    }
+    if value.try_lock().is_err() {
+        return;
+    }
+    if choice.is_multiple_of(2) {
+        let now = value.get_with_version();
+        assert_eq!(now, seen, "a discarded guard changed the value");
+    }
+    let version = value.version();
+    let bytes = [choice; 24];
+    assert_eq!(value.set(bytes), Ok(()));
+    let (now, next) = value.wait_for_change(version);
+    assert_eq!(now, bytes);
+    // Bytes may say that it is the last one.
+    assert_eq!(next, version.wrapping_add(1) & (u64::MAX >> 1));
+    assert_eq!(value.update(|bytes| bytes[3] = 3), Ok(()));
+    assert_eq!(value.get()[3], 3);
+}
+
+pub(super) fn use_list(list: &ShareableList, choice: u8) {
+    let _ = (list.inspect(), list.unlink(), list.is_empty());
+    shown(list);
+    #[cfg(feature = "planted")]
+    crate::planted::in_list(list);
+    let len = list.len();
+    assert!(list.iter().len() == len && list.is_empty() == (len == 0));
+    let corrupt = list.iter().find_map(Result::err);
+    assert_eq!(list.to_vec().err(), corrupt);
+    for found in [list.count("seven"), list.count(7), list.count(true)] {
+        assert_eq!(found.err(), corrupt);
+    }
+    for found in [list.index_of("seven"), list.index_of(7)] {
+        let Ok(Some(index)) = found else { continue };
+        assert!(list.get(index).is_ok());
+    }
+    match list.lock_timeout(Duration::ZERO) {
+        Ok(guard) => shown(&guard),
+        Err(error) => told(&error),
+    }
+    let guard = match list.try_lock() {
+        Ok(guard) => guard,
+        Err(error) => {
+            told(&error);
+            let read_only = list.segment().is_read_only();
+            assert!(!read_only || list.set(0, 7) == Err(ValueError::ReadOnly));
+            return;
+        }
+    };
+    for index in places(len) {
+        let Some(room) = list.room(index) else {
+            let out_of_range = ValueError::OutOfRange { index, len };
+            assert!(index >= len);
+            assert_eq!(list.get(index), Err(out_of_range));
+            assert_eq!(guard.set(index, 7), Err(out_of_range));
+            continue;
+        };
+        let bytes = vec![choice; room + 1];
+        let need = room + 1;
+        let too_long = Err(ValueError::TooLong { index, need, room });
+        assert_eq!(guard.set(index, &*bytes), too_long);
+        assert_eq!(guard.set(index, &bytes[..room]), Ok(()));
+        assert_eq!(list.get(index), Ok(bytes[..room].into()));
+        assert_eq!(guard.set(index, i64::from(choice)), Ok(()));
+        assert_eq!(guard.get(index), Ok(i64::from(choice).into()));
+    }
+    drop(guard);
+    if len > 0 {
+        assert_eq!(list.set(0, "again"), Ok(()));
+    }
 }
 
 pub(super) fn use_number(number: &AtomicValue<i64>) {
