@@ -43,7 +43,7 @@ impl std::fmt::Debug for Company {
 /// What a slice found.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct Slice {
-    /// From the first peer's begin to the last one's end, in nanoseconds.
+    /// From the first peer's begin to the last one's end, less what the most idle one prepared, in nanoseconds.
     pub wall: u64,
     /// What all peers did: sums, but of the timed operations those of the peer that timed them.
     pub done: Done,
@@ -153,11 +153,12 @@ impl Company {
             all.done.faults += slot.faults.load(Relaxed);
             all.done.median = all.done.median.max(slot.median.load(Relaxed));
             all.done.tail = all.done.tail.max(slot.tail.load(Relaxed));
+            all.done.idle = all.done.idle.max(slot.idle.load(Relaxed));
             all.sleeps += slot.sleeps.load(Relaxed);
             let calls = Some(slot.calls.load(Relaxed)).filter(|calls| *calls != UNKNOWN);
             all.calls = all.calls.zip(calls).map(|(all, one)| all + one);
         }
-        all.wall = ended - began;
+        all.wall = (ended - began).saturating_sub(all.done.idle);
         Ok(all)
     }
 
@@ -247,6 +248,7 @@ fn follow(
         mine.operations.store(done.operations, Relaxed);
         mine.balance.store(done.balance.cast_unsigned(), Relaxed);
         mine.faults.store(done.faults, Relaxed);
+        mine.idle.store(done.idle, Relaxed);
         mine.median.store(done.median, Relaxed);
         mine.tail.store(done.tail, Relaxed);
         control.answer();

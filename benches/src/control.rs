@@ -122,6 +122,8 @@ pub struct Slot {
     pub median: AtomicU64,
     /// The 99th percentile of single operations, in nanoseconds.
     pub tail: AtomicU64,
+    /// Nanoseconds in which it prepared, which do not count.
+    pub idle: AtomicU64,
     /// How often the peer went to sleep: voluntary context switches.
     pub sleeps: AtomicU64,
     /// System calls of the peer, or [`UNKNOWN`].
@@ -212,6 +214,7 @@ impl Control {
                 value,
                 balance,
                 faults,
+                idle,
                 median,
                 tail,
                 sleeps,
@@ -225,6 +228,7 @@ impl Control {
                 value,
                 balance,
                 faults,
+                idle,
                 median,
                 tail,
                 sleeps,

@@ -85,6 +85,16 @@ pub enum Role {
         #[arg(long)]
         contender: usize,
     },
+    /// Locks a shard of a dictionary, and holds it until it is killed.
+    #[command(hide = true)]
+    DictWriter {
+        /// Whose child it is.
+        #[arg(long)]
+        parent: u32,
+        /// The dictionary's name.
+        #[arg(long)]
+        dict: String,
+    },
     /// Waits for the end of its parent and removes the run's names.
     #[command(hide = true)]
     Janitor {
@@ -170,6 +180,11 @@ impl Role {
                 "waiter",
                 ties.arguments(),
                 vec![("--contender", contender.to_string())],
+            ),
+            Self::DictWriter { parent, dict } => (
+                "dict-writer",
+                Vec::new(),
+                vec![("--parent", parent.to_string()), ("--dict", dict.clone())],
             ),
             Self::Janitor { run } => ("janitor", Vec::new(), vec![("--run", run.clone())]),
         };
@@ -415,6 +430,10 @@ mod tests {
                 contender: 7,
             },
             Role::Waiter { ties, contender: 1 },
+            Role::DictWriter {
+                parent: 12,
+                dict: "shm-bench.12.repair".into(),
+            },
             Role::Janitor {
                 run: "shm-bench.12.".into(),
             },

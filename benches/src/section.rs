@@ -53,9 +53,12 @@ pub struct Section {
     pub targets: Vec<Target>,
     /// Lines below the table: what is compared, who is absent.
     pub notes: Vec<String>,
-    /// Further lines, of what is measured apart when the rounds are over.
-    pub after: Option<fn(&Plan) -> Vec<String>>,
+    /// Further lines, of what is measured apart when the rounds are over; it sees the rows of [`Outcome`].
+    pub after: Option<After>,
 }
+
+/// Measures apart.
+pub type After = fn(&Plan, &[Value]) -> io::Result<Vec<String>>;
 
 /// What one row did, round by round.
 type Series = Vec<Slice>;
@@ -115,8 +118,10 @@ pub fn measure(run: &str, suite: Suite, section: Section, plan: &Plan) -> io::Re
     }
     let after = company.section().after;
     drop(company);
-    for line in after.map_or_else(Vec::new, |after| after(plan)) {
-        outcome.table.note(line);
+    if let Some(after) = after {
+        for line in after(plan, &outcome.rows)? {
+            outcome.table.note(line);
+        }
     }
     Ok(outcome)
 }

@@ -1,4 +1,4 @@
-//! The benches `lock_family`, `value` and `queue`: their command line, and their sections one after the other.
+//! The benches `lock_family`, `value`, `queue` and `dict`: their command line, and their sections one after the other.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::machine::{BUSY, Machine};
 use crate::options::Plan;
 use crate::process::{Janitor, Role};
 use crate::section::{Outcome, Section, measure};
-use crate::{family, queues, values, worker};
+use crate::{dicts, family, queues, values, worker};
 
 /// One of the benches that consist of sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -23,11 +23,13 @@ pub enum Suite {
     Value,
     /// Queues.
     Queue,
+    /// Dictionaries.
+    Dict,
 }
 
 impl Suite {
     /// All of them.
-    pub const ALL: [Self; 3] = [Self::LockFamily, Self::Value, Self::Queue];
+    pub const ALL: [Self; 4] = [Self::LockFamily, Self::Value, Self::Queue, Self::Dict];
 
     /// Its sections, in the order of the tables.
     #[must_use]
@@ -36,6 +38,16 @@ impl Suite {
             Self::LockFamily => family::sections(),
             Self::Value => values::sections(),
             Self::Queue => queues::sections(),
+            Self::Dict => dicts::sections(),
+        }
+    }
+
+    /// Sections that are measured only when they are named.
+    #[must_use]
+    pub fn long_sections(self) -> Vec<Section> {
+        match self {
+            Self::Dict => dicts::long_sections(),
+            _ => Vec::new(),
         }
     }
 
@@ -48,6 +60,7 @@ impl Suite {
         let found = self
             .sections()
             .into_iter()
+            .chain(self.long_sections())
             .find(|section| section.key == key);
         found.ok_or_else(|| {
             io::Error::new(
@@ -64,6 +77,7 @@ impl std::fmt::Display for Suite {
             Self::LockFamily => "lock_family",
             Self::Value => "value",
             Self::Queue => "queue",
+            Self::Dict => "dict",
         })
     }
 }
@@ -72,7 +86,7 @@ impl std::fmt::Display for Suite {
 #[derive(Clone, Debug, Parser)]
 #[command(args_conflicts_with_subcommands = true)]
 struct Options {
-    /// Measure only these sections.
+    /// Measure only these sections; some are measured only so.
     #[arg(long, value_delimiter = ',', value_name = "SECTION")]
     only: Vec<String>,
     /// Names the sections, and measures nothing.
@@ -144,6 +158,9 @@ pub fn main(suite: Suite) -> ExitCode {
         None if options.list => {
             for section in suite.sections() {
                 println!("{}: {}", section.key, section.title);
+            }
+            for section in suite.long_sections() {
+                println!("{}: {}, only if named", section.key, section.title);
             }
             Ok(true)
         }

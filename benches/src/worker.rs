@@ -10,6 +10,7 @@ use crate::arena::Arena;
 use crate::clock::now;
 use crate::company;
 use crate::control::{Control, Slot, Task};
+use crate::dicts;
 use crate::process::{Janitor, Role, Ties, die_with, pin};
 use crate::variants::{ALL, Contender, Former, Hold, Site};
 
@@ -85,6 +86,10 @@ pub fn play(role: Role) -> io::Result<()> {
                 arena.control(),
                 open(&arena, &ties.run, contender)?.as_ref(),
             )
+        }
+        Role::DictWriter { parent, dict } => {
+            die_with(parent)?;
+            dicts::hold_for_ever(&dict)
         }
         Role::Janitor { run } => Janitor::work(&run),
     }

@@ -15,6 +15,8 @@ pub struct Done {
     pub balance: i64,
     /// How often it saw something that must not be.
     pub faults: u64,
+    /// Nanoseconds in which it prepared what comes next, or looked at what came out, which do not count.
+    pub idle: u64,
     /// Median of its single operations, in nanoseconds, if it timed them.
     pub median: u64,
     /// Their 99th percentile.

@@ -11,19 +11,27 @@ use std::{env, fs, thread};
 
 use shm_benches::counter;
 use shm_benches::process::SHM;
+use shm_benches::suite::{self, Suite};
 
-/// Set where this program is the bench.
+/// Set where this program is the bench, to which.
 const VICTIM: &str = "SHM_BENCH_VICTIM";
 
 /// Until names and processes are there, and until they are gone.
 const PATIENCE: Duration = Duration::from_secs(20);
 
 fn main() -> ExitCode {
-    if env::var_os(VICTIM).is_some() {
-        return counter::main();
+    match env::var(VICTIM).as_deref() {
+        Ok("dict") => return suite::main(Suite::Dict),
+        Ok(_) => return counter::main(),
+        Err(_) => {}
     }
-    for (part, processes, names) in [("fairness", 6, 0), ("handover", 2, 0), ("segment", 1, 100)] {
-        match killed_bench_leaves_nothing(part, processes, names) {
+    for (bench, part, processes, names) in [
+        ("counter", "fairness", 6, 0),
+        ("counter", "handover", 2, 0),
+        ("counter", "segment", 1, 100),
+        ("dict", "two_insert_64", 6, 2),
+    ] {
+        match killed_bench_leaves_nothing(bench, part, processes, names) {
             Ok(()) => println!("killed_bench_leaves_nothing ({part}) ... ok"),
             Err(error) => {
                 eprintln!("killed_bench_leaves_nothing ({part}) ... FAILED: {error}");
@@ -36,13 +44,14 @@ fn main() -> ExitCode {
 
 /// Kills the bench when it has at least so many children and names.
 fn killed_bench_leaves_nothing(
+    bench: &str,
     part: &str,
     processes: usize,
     names: usize,
 ) -> Result<(), Box<dyn Error>> {
     let mut bench = Command::new(env::current_exe()?)
         .args(["--bench", "--only", part])
-        .env(VICTIM, "1")
+        .env(VICTIM, bench)
         .stdout(Stdio::null())
         .spawn()?;
     let run = format!("shm-bench.{}.", bench.id());

@@ -389,3 +389,20 @@ fn a_reader_without_rights_reads() {
     first.set(&1, &2).unwrap();
     assert_eq!(first.check().unwrap().entries, 1);
 }
+
+/// A long value must not lead what is allocated after it away from the gaps before it.
+#[test]
+fn blocks_go_into_the_gaps_that_runs_have_left() {
+    const CHUNK: usize = 4096;
+    let dict: Dict<u64, Vec<u8>, Bytes> =
+        Dict::create(heap(1 << 20), Options::new().max_bytes(64 << 10).shards(1)).unwrap();
+    let run = |chunks: usize| vec![7; chunks * CHUNK - 64];
+    dict.set(&1, &run(2)).unwrap();
+    dict.set(&2, &vec![1; 100]).unwrap();
+    dict.remove(&1).unwrap();
+    dict.set(&3, &run(3)).unwrap();
+    dict.set(&4, &vec![2; 300]).unwrap();
+    // Of 16 chunks the table has one, 2 another, the gap is of two, 3 has three.
+    dict.set(&5, &run(9)).unwrap();
+    dict.check().unwrap();
+}

@@ -1,7 +1,6 @@
 //! Channels for the threads of one process: what a queue can cost where nothing has to be shared with other processes.
 
 use std::any::Any;
-use std::collections::HashMap;
 use std::io;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -13,16 +12,9 @@ use super::shm::{Message, capacity};
 use crate::variants::Site;
 use crate::workload::nothing_to_keep;
 
-/// What the threads of this process have found under a name; whoever comes first makes it.
+/// What the threads of this process have found in a lane; whoever comes first makes it.
 fn shared<T: Clone + Send + 'static>(site: &Site, lane: usize, make: impl FnOnce() -> T) -> T {
-    static ALL: Mutex<Option<HashMap<String, Box<dyn Any + Send>>>> = Mutex::new(None);
-    let mut all = ALL.lock().unwrap_or_else(PoisonError::into_inner);
-    let entry = all
-        .get_or_insert_default()
-        .entry(format!("{}-{lane}", site.name))
-        .or_insert_with(|| Box::new(make()));
-    let found = entry.downcast_ref::<T>();
-    found.expect("a site belongs to one contender").clone()
+    crate::shared::shared(&format!("{}-{lane}", site.name), make)
 }
 
 /// A message of `SIZE` bytes, by value.

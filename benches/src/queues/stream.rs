@@ -78,7 +78,7 @@ fn section<const SIZE: usize, const SIDE: usize>(
         rows,
         targets,
         notes,
-        after: Some(|plan| python::lines(SIZE, SIDE, plan)),
+        after: Some(|plan, _| Ok(python::lines(SIZE, SIDE, plan))),
     }
 }
 

@@ -188,7 +188,7 @@ impl RawDict {
         let mut from = hint;
         loop {
             let end = self.frontier();
-            if let Some(chunk) = (from..end).find(|&chunk| self.take(chunk, owner)) {
+            if let Some(chunk) = self.take_first(from, end, owner) {
                 return self.backed(chunk, 1, memory).map(|()| chunk);
             }
             from = end.max(from);
@@ -197,10 +197,17 @@ impl RawDict {
             }
         }
         let end = hint.min(self.frontier());
-        match (0..end).find(|&chunk| self.take(chunk, owner)) {
+        match self.take_first(0, end, owner) {
             Some(chunk) => self.backed(chunk, 1, memory).map(|()| chunk),
             None => Err(self.full(1)),
         }
+    }
+
+    fn take_first(&self, from: u32, end: u32, owner: Owner) -> Option<u32> {
+        let chunk = (from..end).find(|&chunk| self.take(chunk, owner))?;
+        // Relaxed: a hint. Not moved by runs, which pass by single free chunks.
+        self.control.hint.store(chunk + 1, Ordering::Relaxed);
+        Some(chunk)
     }
 
     /// Takes `count` free chunks in a row, as one block.
@@ -259,11 +266,7 @@ impl RawDict {
                 Ordering::Acquire,
                 Ordering::Relaxed,
             ) {
-                Ok(_) => {
-                    // Relaxed: a hint.
-                    self.control.hint.store(chunk + 1, Ordering::Relaxed);
-                    return true;
-                }
+                Ok(_) => return true,
                 Err(other) => seen = Owner(other),
             }
         }
