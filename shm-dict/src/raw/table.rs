@@ -5,6 +5,7 @@
 
 use shm_core::sync::{AtomicU64, Ordering};
 
+use super::words::MAX_LOG_BUCKETS;
 use super::{Damaged, Entry, RawDict, Record, Tag};
 
 /// Words of a bucket.
@@ -46,6 +47,12 @@ pub(super) const fn table_bytes(log_buckets: u32) -> usize {
 
 impl RawDict {
     pub(super) fn table(&self, unit: u64, log_buckets: u32) -> Result<Table<'_>, Damaged> {
+        if log_buckets > MAX_LOG_BUCKETS {
+            return Err(Damaged {
+                field: "buckets of a table",
+                value: log_buckets.into(),
+            });
+        }
         let slots = self.block(unit, table_bytes(log_buckets) / 8)?;
         Ok(Table { slots })
     }
