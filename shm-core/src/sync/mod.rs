@@ -10,6 +10,7 @@
 //! | `compiler_fence` | `core::sync::atomic` | nothing: it orders a thread with the kernel that buries it, and the model's kernel acts in program order |
 //! | `UnsafeCell` | `with`, `with_mut` over `core::cell::UnsafeCell` | loom's, which reports concurrent access |
 //! | `spin_loop`, `yield_now` | hint, `sched_yield` | loom's yield |
+//! | `prefetch_to_write` | hint | nothing |
 //! | `thread` | `std::thread` | `loom::thread` |
 //!
 //! No ordering is softened or strengthened on the way. Only the model has `death`, which kills a

@@ -20,6 +20,10 @@ pub fn explore(model: impl Fn() + Sync + Send + 'static) {
 #[inline]
 pub fn compiler_fence(_: Ordering) {}
 
+/// Nothing: a model has no caches.
+#[inline]
+pub fn prefetch_to_write<T>(_: *const T) {}
+
 /// Loom's cell with the closures alone, as on the machine. Not an atomic, hence no point of death.
 #[derive(Debug, Default)]
 pub struct UnsafeCell<T>(loom::cell::UnsafeCell<T>);

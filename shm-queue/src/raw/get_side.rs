@@ -72,14 +72,16 @@ impl<'a> GetSide<'a> {
         let (queue, get) = (self.queue, &self.queue.control.get);
         // Relaxed: written under this lock.
         let head = queue.control.head.load(Ordering::Relaxed);
-        if head == get.tail_seen.load(Ordering::Relaxed) {
+        let mut tail = get.tail_seen.load(Ordering::Relaxed);
+        if head == tail {
             // PAIR queue-tail: Acquire.
-            let tail = queue.control.tail.load(Ordering::Acquire);
+            tail = queue.control.tail.load(Ordering::Acquire);
             get.tail_seen.store(tail, Ordering::Relaxed);
             if head == tail {
                 return Ok(None);
             }
         }
+        queue.prefetch_ready(head, tail);
         // Relaxed: ordered by the tail.
         let index = queue.ring[queue.at(head)].load(Ordering::Relaxed);
         let cell = queue.cell(index)?;
@@ -349,6 +351,7 @@ impl<'a> GetSide<'a> {
         let freed = queue.control.freed.load(Ordering::Relaxed);
         queue.freed[(freed & (queue.freed.len() as u64 - 1)) as usize]
             .store(index, Ordering::Relaxed);
+        queue.prefetch_place(&queue.freed, freed);
         let release = match queue.broken(Fault::FreesRelaxed) {
             true => Ordering::Relaxed,
             // PAIR queue-freed: Release.

@@ -9,6 +9,7 @@
 //! | `arena.rs` | chunks for the messages that do not fit into a cell |
 //! | `rebuild.rs` | everything but the words is a cache, and is made anew after a death |
 //! | `signal.rs` | sleep and wake |
+//! | `prefetch.rs` | lines that are fetched before they are needed |
 //!
 //! # Invariants
 //!
@@ -36,6 +37,7 @@
 mod arena;
 mod control;
 mod get_side;
+mod prefetch;
 mod put_side;
 mod rebuild;
 mod signal;

@@ -279,6 +279,7 @@ impl<'a> PutSide<'a> {
             value: u64::from(top),
         })?;
         let index = index.load(Ordering::Relaxed);
+        queue.prefetch_stacked(top);
         // Somebody may be reading a cell that is not free, in place.
         let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
         if word != Word::FREE {
@@ -323,7 +324,11 @@ impl<'a> PutSide<'a> {
             // Relaxed, all: ordered by `freed`.
             let index = queue.freed[queue.at(taken)].load(Ordering::Relaxed);
             let cell = queue.cell(index)?;
-            let len = cell.len.load(Ordering::Relaxed);
+            // Without an arena there is nothing to see in the cell, whose line is far away.
+            let len = match queue.limits.chunks {
+                0 => 0,
+                _ => cell.len.load(Ordering::Relaxed),
+            };
             if queue.is_large(len) {
                 let chunk = cell.chunk.load(Ordering::Relaxed);
                 queue.set_run(chunk, chunks_for(len), false);
@@ -369,6 +374,7 @@ impl<'a> PutSide<'a> {
             false => Ordering::Release,
         };
         queue.ring[queue.at(tail)].store(index, Ordering::Relaxed);
+        queue.prefetch_place(&queue.ring, tail);
         if queue.broken(Fault::StoresTailBeforeWord) {
             queue.control.tail.store(tail.wrapping_add(1), publish);
         }
