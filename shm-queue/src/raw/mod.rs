@@ -49,6 +49,8 @@ use shm_lock::{Patience, RawLockError};
 pub use arena::CHUNK;
 pub use control::{Cell, Control, Limits};
 pub use get_side::{Front, GetSide, Lease, Returned};
+#[cfg(not(loom))]
+pub(crate) use prefetch::LINE;
 pub use put_side::{Claim, PutSide, Refused};
 pub use rebuild::Census;
 pub use signal::Signal;

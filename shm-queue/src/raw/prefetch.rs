@@ -7,57 +7,72 @@
 //! other side is done with them. Hints: no byte depends on them.
 
 #[cfg(not(loom))]
-use shm_core::sync::Ordering;
-use shm_core::sync::{AtomicU32, prefetch_to_write};
+pub(crate) use machine::LINE;
 
+#[cfg(loom)]
 use super::RawQueue;
 
-/// Cells that are under way at a time: with half as many the next one is not there in time.
 #[cfg(not(loom))]
-const CELLS: u32 = 8;
+mod machine {
+    use shm_core::sync::{AtomicU32, Ordering, prefetch_to_write};
 
-/// Places of a ring, so that its next line is under way.
-const PLACES: u64 = 16;
+    use super::super::{Cell, RawQueue};
 
-impl RawQueue {
-    /// The place behind `position` by a line, in a ring that this side writes.
-    #[inline]
-    pub(super) fn prefetch_place(&self, ring: &[AtomicU32], position: u64) {
-        prefetch_to_write(&raw const ring[self.at(position.wrapping_add(PLACES))]);
-    }
-}
+    /// Bytes of a line.
+    pub(crate) const LINE: usize = 64;
 
-#[cfg(not(loom))]
-impl RawQueue {
-    /// Under the put lock, with `top` cells on the stack: the one that is popped in a while.
-    #[inline]
-    pub(super) fn prefetch_stacked(&self, top: u32) {
-        if let Some(place) = top.checked_sub(CELLS) {
-            self.prefetch_cell(self.stack.get(place as usize));
+    /// Cells that are under way at a time: with half as many the next one is not there in time.
+    const CELLS: u32 = 8;
+
+    /// Places of a ring, so that its next line is under way.
+    const PLACES: u64 = 16;
+
+    impl RawQueue {
+        /// Under the put lock, with `top` cells on the stack: the one that is popped in a while, for a message of
+        /// `len` bytes too.
+        #[inline]
+        pub(crate) fn prefetch_stacked(&self, top: u32, len: u32) {
+            if let Some(place) = top.checked_sub(CELLS) {
+                self.prefetch_cell(self.stack.get(place as usize), len);
+            }
         }
-    }
 
-    /// Under the get lock: the cell that comes to the front in a while, if it is known to be ready.
-    #[inline]
-    pub(super) fn prefetch_ready(&self, head: u64, tail_seen: u64) {
-        if tail_seen.wrapping_sub(head) > u64::from(CELLS) {
-            let place = self.at(head.wrapping_add(CELLS.into()));
-            self.prefetch_cell(self.ring.get(place));
+        /// Under the get lock: the cell that comes to the front in a while, if it is known to be ready, and
+        /// if its message has `len` bytes too.
+        #[inline]
+        pub(crate) fn prefetch_ready(&self, head: u64, tail_seen: u64, len: u32) {
+            if tail_seen.wrapping_sub(head) > u64::from(CELLS) {
+                let place = self.at(head.wrapping_add(CELLS.into()));
+                self.prefetch_cell(self.ring.get(place), len);
+            }
         }
-    }
 
-    /// The first two lines of the cell whose number stands in this place.
-    #[inline]
-    fn prefetch_cell(&self, place: Option<&AtomicU32>) {
-        let (Some(place), cells) = (place, &self.cells) else {
-            return;
-        };
-        // Relaxed: a hint, and wherever a wrong one leads, nothing is read there.
-        let index = place.load(Ordering::Relaxed) as usize;
-        let cell = cells.base.wrapping_add(index.wrapping_mul(cells.stride));
-        prefetch_to_write(cell);
-        if cells.stride > 64 {
-            prefetch_to_write(cell.wrapping_add(64));
+        /// Under the put lock: the place of the ring that is a line behind `tail`.
+        #[inline]
+        pub(crate) fn prefetch_ring(&self, tail: u64) {
+            prefetch_to_write(&raw const self.ring[self.at(tail.wrapping_add(PLACES))]);
+        }
+
+        /// Under the get lock: the place of the freed ring that is a line behind `freed`.
+        #[inline]
+        pub(crate) fn prefetch_freed(&self, freed: u64) {
+            prefetch_to_write(&raw const self.freed[self.at(freed.wrapping_add(PLACES))]);
+        }
+
+        /// The lines of the cell whose number stands in this place that a message of `len` bytes takes.
+        #[inline]
+        fn prefetch_cell(&self, place: Option<&AtomicU32>, len: u32) {
+            let (Some(place), cells) = (place, &self.cells) else {
+                return;
+            };
+            // Relaxed: a hint, and wherever a wrong one leads, nothing is read there.
+            let index = place.load(Ordering::Relaxed) as usize;
+            let cell = cells.base.wrapping_add(index.wrapping_mul(cells.stride));
+            let inside = if self.is_large(len) { 0 } else { len };
+            let taken = size_of::<Cell>() + inside as usize;
+            for at in (0..taken).step_by(LINE) {
+                prefetch_to_write(cell.wrapping_add(at));
+            }
         }
     }
 }
@@ -65,6 +80,8 @@ impl RawQueue {
 /// A model has no caches, and its loads cost.
 #[cfg(loom)]
 impl RawQueue {
-    pub(super) fn prefetch_stacked(&self, _: u32) {}
-    pub(super) fn prefetch_ready(&self, _: u64, _: u64) {}
+    pub(super) fn prefetch_ring(&self, _: u64) {}
+    pub(super) fn prefetch_freed(&self, _: u64) {}
+    pub(super) fn prefetch_stacked(&self, _: u32, _: u32) {}
+    pub(super) fn prefetch_ready(&self, _: u64, _: u64, _: u32) {}
 }
