@@ -15,8 +15,8 @@ use crate::error::{CreateError, QueueError};
 use crate::layout::Layout;
 use crate::options::Shape;
 use crate::raw::{
-    CHUNK, Cells, Census, Claim, Control, Front, GetSide, Lease, MAX_SLOTS, Mapped, NotEntered,
-    Owner, PutSide, RawQueue, Refused,
+    CHUNK, Cells, Census, Claim, Control, Front, GetSide, LINE, Lease, MAX_SLOTS, Mapped,
+    NotEntered, Owner, PutSide, RawQueue, Refused,
 };
 use crate::wait::WaitStrategy;
 
@@ -362,6 +362,21 @@ impl Inner {
         } else {
             // SAFETY: as above; the cell is ours by the put lock or its word.
             unsafe { bytes::store_bytes(to.as_ptr(), from.as_ptr(), from.len()) };
+        }
+    }
+
+    /// Fetches the chunks of the message behind the first one, while the first one is copied: where
+    /// messages lie in the arena, which the side's own prefetching does not reach.
+    #[inline]
+    pub(crate) fn prefetch_second(&self, side: &GetSide<'_>, first: Front) {
+        if self.raw.is_large(first.len)
+            && let Some(Front { chunk, len, .. }) = side.second()
+            && self.raw.is_large(len)
+            && !self.raw.is_long(len)
+        {
+            let start = self.layout.bytes_at(0, chunk, len);
+            let lines = (start..start + len as usize).step_by(LINE);
+            lines.for_each(|at| self.segment.prefetch_to_write(at));
         }
     }
 

@@ -67,25 +67,34 @@ impl Inner {
         let len = self.check_len(bytes.len())?;
         match self.put_once(bytes, len, patience) {
             Ok(()) => {}
-            Err(QueueError::Full) => self.put_slow(bytes, len, patience)?,
-            Err(QueueError::Corrupt { .. }) => {
-                // Perhaps only a cache.
-                self.recover(patience)?;
-                self.put_slow(bytes, len, patience)?;
-            }
-            Err(error) => return Err(error),
+            Err(error) => self.put_slow(error, bytes, len, patience)?,
         }
         self.raw.control.not_empty.notify(1, None);
         Ok(())
     }
 
+    /// Goes on after a first attempt that failed.
     #[cold]
     #[inline(never)]
-    fn put_slow(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+    fn put_slow(
+        &self,
+        first: QueueError,
+        bytes: &[u8],
+        len: u32,
+        patience: Patience,
+    ) -> Result<(), QueueError> {
+        let mut result = Err(first);
+        if let Err(QueueError::Corrupt { .. }) = result {
+            // Perhaps only a cache.
+            self.recover(patience)?;
+            result = self.put_once(bytes, len, patience);
+        }
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
-            match self.put_once(bytes, len, patience) {
-                Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
+            match result {
+                Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {
+                    result = self.put_once(bytes, len, patience);
+                }
                 result => {
                     waiting.done(|| self.raw.has_room());
                     return result;
@@ -230,13 +239,8 @@ impl Inner {
         sure: impl Fn(u32) -> bool,
     ) -> Result<Option<Lease>, QueueError> {
         let lease = match self.get_once(out, patience, &sure) {
-            Err(QueueError::Empty) => self.get_slow(out, patience, &sure)?,
-            Err(QueueError::Corrupt { .. }) => {
-                // Perhaps only a cache.
-                self.recover(patience)?;
-                self.get_slow(out, patience, &sure)?
-            }
-            result => result?,
+            Err(error) => self.get_slow(error, out, patience, &sure)?,
+            Ok(lease) => lease,
         };
         // Room in the queue; of a lease, not yet in the arena.
         self.tell_producers(1);
@@ -246,15 +250,24 @@ impl Inner {
         Ok(lease)
     }
 
+    /// Goes on after a first attempt that failed.
     #[cold]
     #[inline(never)]
     fn get_slow(
         &self,
+        first: QueueError,
         out: &mut Vec<u8>,
         patience: Patience,
         sure: &dyn Fn(u32) -> bool,
     ) -> Result<Option<Lease>, QueueError> {
-        self.wait_for(patience, || self.get_once(out, patience, sure))
+        let mut attempt = || self.get_once(out, patience, sure);
+        let mut first = Err(first);
+        if let Err(QueueError::Corrupt { .. }) = first {
+            // Perhaps only a cache.
+            self.recover(patience)?;
+            first = attempt();
+        }
+        self.wait_on(first, patience, attempt)
     }
 
     /// Tries until there is something, or never will be.
@@ -263,10 +276,22 @@ impl Inner {
         patience: Patience,
         mut attempt: impl FnMut() -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
+        self.wait_on(attempt(), patience, attempt)
+    }
+
+    /// As [`wait_for`](Self::wait_for), after a first attempt.
+    fn wait_on<R>(
+        &self,
+        mut result: Result<R, QueueError>,
+        patience: Patience,
+        mut attempt: impl FnMut() -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
         let mut waiting = Waiting::new(self, &self.raw.control.not_empty, patience);
         loop {
-            match attempt() {
-                Err(QueueError::Empty) if waiting.again(|| self.raw.has_messages())? => {}
+            match result {
+                Err(QueueError::Empty) if waiting.again(|| self.raw.has_messages())? => {
+                    result = attempt();
+                }
                 result => {
                     waiting.done(|| self.raw.has_messages());
                     return result;
@@ -285,6 +310,7 @@ impl Inner {
         let side = self.get_side(patience)?;
         let front = self.front(&side)?;
         if !self.raw.is_long(front.len) && sure(front.len) {
+            self.prefetch_second(&side, front);
             self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
             return Ok(None);
@@ -328,6 +354,7 @@ impl Inner {
                 break;
             }
             let buffer = nth(buffers, count);
+            self.prefetch_second(&side, front);
             self.copy_out(front.index, front.chunk, front.len, buffer)?;
             side.take(front)?;
             count += 1;

@@ -9,6 +9,9 @@ use crate::error::QueueError;
 use crate::inner::{Inner, deadline_of};
 use crate::raw::Signal;
 
+/// Spin hints before the first look, some hundred nanoseconds. Who looked at once would find one message or
+/// room for one, and then none again: in lockstep with the other side, whose line each look takes away.
+const HINTS: u32 = 16;
 /// Looks before a sleep, of the adaptive strategy.
 const LOOKS: u32 = 50;
 /// Of these, the last ones give the processor away.
@@ -21,7 +24,7 @@ const ROUND: u32 = 1 << 16;
 pub enum WaitStrategy {
     /// Sleeps at once: for those who wait long and rarely.
     Sleep,
-    /// Looks some fifty times (about a microsecond), then sleeps. With one processor it sleeps at once.
+    /// Spins for a moment, looks some fifty times (one or two microseconds in all), then sleeps. With one processor it sleeps at once.
     #[default]
     Adaptive,
     /// Looks without pause, for a core of one's own; gives it away only if there is no other.
@@ -51,6 +54,7 @@ pub(crate) struct Waiting<'a> {
     inner: &'a Inner,
     signal: &'a Signal,
     patience: Patience,
+    hints: u32,
     looks: u32,
     spins: bool,
     announced: Option<u32>,
@@ -63,15 +67,17 @@ impl<'a> Waiting<'a> {
         // Relaxed: a setting.
         let strategy = WaitStrategy::from_bits(inner.strategy.load(Ordering::Relaxed));
         let several = futex::processors() > 1;
+        let (hints, looks) = match strategy {
+            WaitStrategy::Adaptive if several => (HINTS, LOOKS),
+            WaitStrategy::Spin if several => (0, LOOKS),
+            _ => (0, 0),
+        };
         Self {
             inner,
             signal,
             patience,
-            looks: if several && strategy != WaitStrategy::Sleep {
-                LOOKS
-            } else {
-                0
-            },
+            hints,
+            looks,
             spins: several && strategy == WaitStrategy::Spin,
             announced: None,
             slept: false,
@@ -93,6 +99,7 @@ impl<'a> Waiting<'a> {
             }
             patience => deadline_of(patience),
         };
+        (0..std::mem::take(&mut self.hints)).for_each(|_| spin_loop());
         while self.looks > 0 {
             self.look(deadline)?;
             if news() {

@@ -52,7 +52,7 @@ use crate::error::Error;
 use crate::layout;
 use crate::mutants::mutant;
 use crate::participant::{ProcessId, Slot, Table};
-use crate::sync::{AtomicU64, AtomicUsize, Ordering};
+use crate::sync::{AtomicU64, AtomicUsize, Ordering, prefetch_to_write};
 use crate::sys::file::{self, FileId};
 use header::{Header, PARTICIPANT_SIZE};
 
@@ -368,6 +368,16 @@ impl Segment {
                 .base
                 .add(self.inner.header.payload_offset as usize + offset)
         })
+    }
+
+    /// Asks for the line at that offset of the payload, to be written soon: a hint
+    /// ([`sync::prefetch_to_write`](crate::sync::prefetch_to_write)), wherever it leads.
+    #[doc(hidden)]
+    #[inline]
+    pub fn prefetch_to_write(&self, offset: usize) {
+        let payload = self.inner.header.payload_offset as usize;
+        let base = self.inner.base.as_ptr();
+        prefetch_to_write(base.wrapping_add(payload.wrapping_add(offset)));
     }
 
     /// Says where a lock word lies: a lock that this process still holds when the last handle goes

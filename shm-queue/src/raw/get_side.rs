@@ -2,7 +2,7 @@
 
 use core::marker::PhantomData;
 
-use shm_core::sync::Ordering;
+use shm_core::sync::{Ordering, prefetch_to_write};
 
 use super::word::{Owner, State, Word};
 use super::{Cell, Control, Damaged, Fault, RawQueue};
@@ -72,31 +72,53 @@ impl<'a> GetSide<'a> {
         let (queue, get) = (self.queue, &self.queue.control.get);
         // Relaxed: written under this lock.
         let head = queue.control.head.load(Ordering::Relaxed);
-        if head == get.tail_seen.load(Ordering::Relaxed) {
+        let mut tail = get.tail_seen.load(Ordering::Relaxed);
+        if head == tail {
             // PAIR queue-tail: Acquire.
-            let tail = queue.control.tail.load(Ordering::Acquire);
+            tail = queue.control.tail.load(Ordering::Acquire);
             get.tail_seen.store(tail, Ordering::Relaxed);
             if head == tail {
                 return Ok(None);
             }
         }
-        // Relaxed: ordered by the tail.
-        let index = queue.ring[queue.at(head)].load(Ordering::Relaxed);
-        let cell = queue.cell(index)?;
-        let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
-        let front = Front {
-            index,
-            chunk: cell.chunk.load(Ordering::Relaxed),
-            len: cell.len.load(Ordering::Relaxed),
-            word,
-        };
-        if word.state() != Some(State::Ready) {
+        let front = self.at_place(head)?;
+        queue.prefetch_ready(head, tail, front.len);
+        if front.word.state() != Some(State::Ready) {
             return Err(Damaged {
                 field: "state of a message",
-                value: word.to_bits(),
+                value: front.word.to_bits(),
             });
         }
         Ok(Some(front))
+    }
+
+    /// The message behind the first one, unchecked: a hint. `None` if there is none that this side knows of.
+    #[inline]
+    pub fn second(&self) -> Option<Front> {
+        let (queue, get) = (self.queue, &self.queue.control.get);
+        // Relaxed, both: written under this lock.
+        let second = queue.control.head.load(Ordering::Relaxed).wrapping_add(1);
+        if second == get.tail_seen.load(Ordering::Relaxed) {
+            return None;
+        }
+        self.at_place(second).ok()
+    }
+
+    /// The message at a position between head and tail.
+    #[inline]
+    fn at_place(&self, position: u64) -> Result<Front, Damaged> {
+        let queue = self.queue;
+        // Relaxed, all: ordered by the tail.
+        let index = queue.ring[queue.at(position)].load(Ordering::Relaxed);
+        let cell = queue.cell(index)?;
+        // Its word is read and then written: the line is to come once.
+        prefetch_to_write(cell);
+        Ok(Front {
+            index,
+            word: Word::from_bits(cell.word.load(Ordering::Relaxed)),
+            chunk: cell.chunk.load(Ordering::Relaxed),
+            len: cell.len.load(Ordering::Relaxed),
+        })
     }
 
     /// Takes the first message out for good, after it was copied.
@@ -349,6 +371,7 @@ impl<'a> GetSide<'a> {
         let freed = queue.control.freed.load(Ordering::Relaxed);
         queue.freed[(freed & (queue.freed.len() as u64 - 1)) as usize]
             .store(index, Ordering::Relaxed);
+        queue.prefetch_freed(freed);
         let release = match queue.broken(Fault::FreesRelaxed) {
             true => Ordering::Relaxed,
             // PAIR queue-freed: Release.

@@ -9,6 +9,7 @@
 //! | `arena.rs` | chunks for the messages that do not fit into a cell |
 //! | `rebuild.rs` | everything but the words is a cache, and is made anew after a death |
 //! | `signal.rs` | sleep and wake |
+//! | `prefetch.rs` | lines that are fetched before they are needed |
 //!
 //! # Invariants
 //!
@@ -36,6 +37,7 @@
 mod arena;
 mod control;
 mod get_side;
+mod prefetch;
 mod put_side;
 mod rebuild;
 mod signal;
@@ -47,6 +49,8 @@ use shm_lock::{Patience, RawLockError};
 pub use arena::CHUNK;
 pub use control::{Cell, Control, Limits};
 pub use get_side::{Front, GetSide, Lease, Returned};
+#[cfg(not(loom))]
+pub(crate) use prefetch::LINE;
 pub use put_side::{Claim, PutSide, Refused};
 pub use rebuild::Census;
 pub use signal::Signal;

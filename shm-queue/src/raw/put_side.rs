@@ -116,7 +116,7 @@ impl<'a> PutSide<'a> {
             true => self.find_chunks(len, grow)?,
             false => 0,
         };
-        let index = self.pop()?;
+        let index = self.pop(len)?;
         let cell = queue.cell(index)?;
         // Relaxed, both: published by the word and the tail, or read under a lock.
         cell.len.store(len, Ordering::Relaxed);
@@ -262,9 +262,9 @@ impl<'a> PutSide<'a> {
         }
     }
 
-    /// A free cell.
+    /// A free cell, for a message of `len` bytes.
     #[inline]
-    fn pop(&self) -> Result<u32, Refused> {
+    fn pop(&self, len: u32) -> Result<u32, Refused> {
         let (queue, stack) = (self.queue, &self.queue.control.put.stack);
         // Relaxed, all: under the lock.
         if stack.load(Ordering::Relaxed) == 0 {
@@ -279,6 +279,7 @@ impl<'a> PutSide<'a> {
             value: u64::from(top),
         })?;
         let index = index.load(Ordering::Relaxed);
+        queue.prefetch_stacked(top, len);
         // Somebody may be reading a cell that is not free, in place.
         let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
         if word != Word::FREE {
@@ -323,7 +324,11 @@ impl<'a> PutSide<'a> {
             // Relaxed, all: ordered by `freed`.
             let index = queue.freed[queue.at(taken)].load(Ordering::Relaxed);
             let cell = queue.cell(index)?;
-            let len = cell.len.load(Ordering::Relaxed);
+            // Without an arena there is nothing to see in the cell, whose line is far away.
+            let len = match queue.limits.chunks {
+                0 => 0,
+                _ => cell.len.load(Ordering::Relaxed),
+            };
             if queue.is_large(len) {
                 let chunk = cell.chunk.load(Ordering::Relaxed);
                 queue.set_run(chunk, chunks_for(len), false);
@@ -369,6 +374,7 @@ impl<'a> PutSide<'a> {
             false => Ordering::Release,
         };
         queue.ring[queue.at(tail)].store(index, Ordering::Relaxed);
+        queue.prefetch_ring(tail);
         if queue.broken(Fault::StoresTailBeforeWord) {
             queue.control.tail.store(tail.wrapping_add(1), publish);
         }
