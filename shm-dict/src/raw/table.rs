@@ -5,6 +5,7 @@
 
 use shm_core::sync::{AtomicU64, Ordering};
 
+use super::words::MAX_LOG_BUCKETS;
 use super::{Damaged, Entry, RawDict, Record};
 
 /// Words of a bucket.
@@ -39,9 +40,12 @@ pub enum Found<'a> {
     Nowhere,
 }
 
-/// The bytes of a table.
+/// The bytes of a table; more than any heap has for what is larger than any table.
 pub(super) const fn table_bytes(log_buckets: u32) -> usize {
-    (WIDTH * 8) << log_buckets
+    match log_buckets {
+        0..=MAX_LOG_BUCKETS => (WIDTH * 8) << log_buckets,
+        _ => usize::MAX,
+    }
 }
 
 impl RawDict {
@@ -115,5 +119,17 @@ impl<'a> Table<'a> {
             .iter()
             .map(|slot| Entry(slot.load(Ordering::Relaxed)));
         entries.filter(|entry| entry.is_live())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_fits_nowhere() {
+        assert_eq!(table_bytes(3), 512);
+        // Shifted by so much, 64 would be 0, or 64 again.
+        assert_eq!([32, 58, 64, 254].map(table_bytes), [usize::MAX; 4]);
     }
 }

@@ -69,7 +69,7 @@ impl fmt::Debug for Entry {
 
 const TABLE_UNIT_MASK: u64 = (1 << 40) - 1;
 /// The largest table: 2^31 buckets of eight.
-const MAX_LOG_BUCKETS: u32 = 31;
+pub(super) const MAX_LOG_BUCKETS: u32 = 31;
 
 /// Where a shard's table is, and of which epoch of the dictionary.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
