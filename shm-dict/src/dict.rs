@@ -492,7 +492,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`remove`](Self::remove).
     pub fn clear(&self) -> Result<(), DictError> {
-        self.inner.clear(&self.inner.writers(self.patience())?)
+        let writers = self.inner.writers(self.patience())?;
+        Ok(self.inner.raw.clear(&writers)?)
     }
 
     /// How many entries there are: the counts of all shards, in which a change that is being made at this moment
@@ -669,7 +670,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let table = TableWord(shard.table.load(Ordering::Relaxed)).table();
             ShardInspection {
                 entries: shard.count.load(Ordering::Relaxed),
-                places: table.map_or(0, |(_, log)| 8 << log),
+                places: table
+                    .and_then(|(_, log)| 8_u64.checked_shl(log))
+                    .unwrap_or(0),
                 owner: lock.owner,
                 waiters: lock.waiters,
                 recoveries: shard.recoveries.load(Ordering::Relaxed),

@@ -182,7 +182,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::pop`](crate::Dict::pop).
     pub fn items(&self) -> Result<Vec<(K, V)>, DictError> {
-        let mut items = Vec::with_capacity(self.len().min(1 << 16));
+        let mut items = Vec::new();
         let mut key = Vec::new();
         for writer in &self.writers {
             for record in writer.records()? {
@@ -199,6 +199,6 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::clear`](crate::Dict::clear).
     pub fn clear(&mut self) -> Result<(), DictError> {
-        self.inner.clear(&self.writers)
+        Ok(self.inner.raw.clear(&self.writers)?)
     }
 }

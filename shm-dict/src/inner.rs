@@ -271,17 +271,6 @@ impl Inner {
             .collect()
     }
 
-    /// Takes everything out, by one store; under all locks.
-    pub(crate) fn clear(&self, writers: &[Writer<'_>]) -> Result<(), DictError> {
-        debug_assert_eq!(writers.len(), self.raw.shards.len());
-        // PAIR dict-epoch: Release. This is the change; what follows frees what it cut off.
-        self.raw.control.epoch.fetch_add(1, Ordering::Release);
-        for writer in writers {
-            writer.begin_epoch()?;
-        }
-        Ok(())
-    }
-
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<(), DictError> {
         let most = u64::from(self.shape.max_value);
         match value.len() as u64 {

@@ -163,8 +163,11 @@ impl Writer<'_> {
     }
 }
 
-/// Whether at least a chunk's worth was given back since somebody looked for empty chunks.
+/// Whether to look for empty chunks: a chunk's worth was given back since somebody looked, or a byte for each entry
+/// that has to be looked at, so that giving back pays for looking.
 fn is_worth_collecting(shard: &Shard, dict: &RawDict) -> bool {
-    // Relaxed: the shard's lock, or a hint.
-    shard.freed.load(Ordering::Relaxed) >= 1 << dict.limits.chunk_shift
+    // Relaxed, both: the shard's lock, or a hint.
+    let freed = shard.freed.load(Ordering::Relaxed);
+    let entries = shard.count.load(Ordering::Relaxed);
+    freed >= entries.clamp(1, 1 << dict.limits.chunk_shift)
 }

@@ -168,7 +168,7 @@ pub struct RawDict {
 impl RawDict {
     #[cfg(loom)]
     pub(crate) fn broken(&self, fault: Fault) -> bool {
-        self.fault == Some(fault)
+        self.fault == Some(fault) || shm_core::mutants::mutant_of("Dict", &fault)
     }
 
     #[cfg(not(loom))]
@@ -216,6 +216,17 @@ impl RawDict {
         }
         let rebuilt = writer.rebuild(acquired.dead_owner)?;
         Ok((writer, Some(rebuilt)))
+    }
+
+    /// Takes everything out, by one store; `writers` are those of all shards.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn clear(&self, writers: &[Writer<'_>]) -> Result<(), Damaged> {
+        debug_assert_eq!(writers.len(), self.shards.len());
+        // PAIR dict-epoch: Release. This is the change; what follows frees what it cut off.
+        self.control.epoch.fetch_add(1, Ordering::Release);
+        writers.iter().try_for_each(Writer::begin_epoch)
     }
 
     /// How often the dictionary was changed. It grows with every change, and by one for each.

@@ -162,16 +162,18 @@ impl RawDict {
         }
     }
 
-    /// Lets the frontier go on by a page of words; `false` if it is at the end.
-    fn advance(&self, memory: &dyn Memory) -> Result<bool, Refused> {
-        let frontier = self.frontier();
-        if frontier == self.limits.chunks {
+    /// Lets the frontier go on by a page of words, from `seen`, where the caller found it; `false` if that is the end.
+    /// Where it is by now tells nothing: another may have been faster, and what is before it was not looked at.
+    fn advance(&self, seen: u32, memory: &dyn Memory) -> Result<bool, Refused> {
+        if seen == self.limits.chunks {
             return Ok(false);
         }
-        let end = frontier.saturating_add(STEP).min(self.limits.chunks);
-        memory.back_owners(frontier, end)?;
-        // PAIR dict-frontier: Release. Another may have been faster, and further.
-        self.control.frontier.fetch_max(end, Ordering::AcqRel);
+        if self.frontier() <= seen {
+            let end = seen.saturating_add(STEP).min(self.limits.chunks);
+            memory.back_owners(seen, end)?;
+            // PAIR dict-frontier: Release. Another may have been faster, and further.
+            self.control.frontier.fetch_max(end, Ordering::AcqRel);
+        }
         Ok(true)
     }
 
@@ -192,7 +194,7 @@ impl RawDict {
                 return self.backed(chunk, 1, memory).map(|()| chunk);
             }
             from = end.max(from);
-            if !self.advance(memory)? {
+            if !self.advance(end, memory)? {
                 break;
             }
         }
@@ -233,7 +235,7 @@ impl RawDict {
                     first = at;
                 }
             }
-            if !self.advance(memory)? {
+            if !self.advance(at, memory)? {
                 return Err(self.full(count));
             }
         }

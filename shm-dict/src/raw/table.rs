@@ -6,7 +6,7 @@
 use shm_core::sync::{AtomicU64, Ordering};
 
 use super::words::MAX_LOG_BUCKETS;
-use super::{Damaged, Entry, RawDict, Record, Tag};
+use super::{Damaged, Entry, RawDict, Record};
 
 /// Words of a bucket.
 pub(super) const WIDTH: usize = 8;
@@ -40,19 +40,16 @@ pub enum Found<'a> {
     Nowhere,
 }
 
-/// The bytes of a table.
+/// The bytes of a table; more than any heap has for what is larger than any table.
 pub(super) const fn table_bytes(log_buckets: u32) -> usize {
-    (WIDTH * 8) << log_buckets
+    match log_buckets {
+        0..=MAX_LOG_BUCKETS => (WIDTH * 8) << log_buckets,
+        _ => usize::MAX,
+    }
 }
 
 impl RawDict {
     pub(super) fn table(&self, unit: u64, log_buckets: u32) -> Result<Table<'_>, Damaged> {
-        if log_buckets > MAX_LOG_BUCKETS {
-            return Err(Damaged {
-                field: "buckets of a table",
-                value: log_buckets.into(),
-            });
-        }
         let slots = self.block(unit, table_bytes(log_buckets) / 8)?;
         Ok(Table { slots })
     }
@@ -68,9 +65,8 @@ impl<'a> Table<'a> {
     }
 
     #[inline]
-    pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64; WIDTH] {
-        // Of a place that `probe` gave: there are as many.
-        self.slots[first..].first_chunk().expect("whole buckets")
+    pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64] {
+        &self.slots[first..first + WIDTH]
     }
 
     /// Searches under the shard's lock.
@@ -81,24 +77,19 @@ impl<'a> Table<'a> {
         hash: u64,
         key: &[u8],
     ) -> Result<Found<'a>, Damaged> {
-        let (tag, mut free) = (Tag::of(hash), Found::Nowhere);
+        let mut free = Found::Nowhere;
         for first in self.probe(hash) {
-            let bucket = self.bucket(first);
-            for (slot, word) in (first..).zip(bucket) {
-                // Relaxed, here and below: the shard's lock.
+            let mut ends = false;
+            for (slot, word) in (first..).zip(self.bucket(first)) {
+                // Relaxed: the shard's lock.
                 let entry = Entry(word.load(Ordering::Relaxed));
-                if entry.has(tag) {
+                if entry.may_be(hash) {
                     let record = dict.record(entry.unit())?;
                     if record.has_key(key) {
                         let unit = entry.unit();
                         return Ok(Found::At { slot, unit, record });
                     }
-                }
-            }
-            let mut ends = false;
-            for (slot, word) in (first..).zip(bucket) {
-                let entry = Entry(word.load(Ordering::Relaxed));
-                if !entry.is_live() {
+                } else if !entry.is_live() {
                     let tombstone = entry == Entry::TOMBSTONE;
                     ends |= !tombstone;
                     if matches!(free, Found::Nowhere) {
@@ -128,5 +119,17 @@ impl<'a> Table<'a> {
             .iter()
             .map(|slot| Entry(slot.load(Ordering::Relaxed)));
         entries.filter(|entry| entry.is_live())
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_table_that_cannot_be_fits_nowhere() {
+        assert_eq!(table_bytes(3), 512);
+        // Shifted by so much, 64 would be 0, or 64 again.
+        assert_eq!([32, 58, 64, 254].map(table_bytes), [usize::MAX; 4]);
     }
 }

@@ -218,7 +218,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// [`Damaged`].
-    pub fn begin_epoch(&self) -> Result<(), Damaged> {
+    pub(super) fn begin_epoch(&self) -> Result<(), Damaged> {
         self.rebuild(None).map(drop)
     }
 
@@ -245,7 +245,7 @@ impl<'a> Writer<'a> {
 
     fn slots(&self) -> u64 {
         let log_buckets = self.table_word().table().map(|(_, log)| log);
-        log_buckets.map_or(0, |log| (WIDTH as u64) << log)
+        log_buckets.map_or(0, |log| table_bytes(log) as u64 / 8)
     }
 
     /// Places that are not empty.

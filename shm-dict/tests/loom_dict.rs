@@ -1,0 +1,590 @@
+//! The dictionary under loom: a reader sees an entry whole, as it was or as it is, whatever writers do to its
+//! block meanwhile; and any writer may die at every step.
+//!
+//! Beside each claim stands a twin, a dictionary broken in one way, that the same model must refuse.
+//! `RUSTFLAGS="--cfg loom" LOOM_MAX_PREEMPTIONS=2 cargo test --release -p shm-dict --test loom_dict`
+
+#![cfg(loom)]
+
+use std::sync::Arc;
+
+use shm_core::sync::death::{self, Outcome};
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering, explore, thread};
+use shm_dict::raw::{
+    Control, Fault, Found, Limits, Looked, Memory, NoMemory, RawDict, Record, Refused, Shard,
+    Writer,
+};
+use shm_lock::Patience;
+
+/// Chunks of 128 bytes: two tables of a bucket, or two records of a value of two words.
+const CHUNK_SHIFT: u32 = 7;
+
+/// A file system with room for all.
+#[derive(Debug)]
+struct Plenty;
+
+impl Memory for Plenty {
+    fn back_owners(&self, _: u32, _: u32) -> Result<(), NoMemory> {
+        Ok(())
+    }
+
+    fn back_chunks(&self, _: u32, _: u32) -> Result<(), NoMemory> {
+        Ok(())
+    }
+}
+
+struct Shared(RawDict);
+
+/// A value of one word.
+fn word(n: u8) -> [u8; 8] {
+    [n; 8]
+}
+
+/// A value of two words, whose record moves when it is replaced.
+fn pair(n: u8) -> [u8; 16] {
+    [n; 16]
+}
+
+/// What a pair says.
+fn number(value: &[u8]) -> u8 {
+    assert!(value.windows(2).all(|two| two[0] == two[1]), "a torn value");
+    value[0]
+}
+
+impl Shared {
+    fn new(shards: usize, chunks: u32, fault: Option<Fault>) -> Arc<Self> {
+        let words = (chunks as usize) << CHUNK_SHIFT >> 3;
+        Arc::new(Self(RawDict {
+            control: Box::new(Control::default()),
+            shards: (0..shards).map(|_| Shard::default()).collect(),
+            owners: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
+            heap: (0..words).map(|_| AtomicU64::new(0)).collect(),
+            limits: Limits {
+                chunk_shift: CHUNK_SHIFT,
+                chunks,
+                max_key: 8,
+                max_value: 64,
+                seed: [1, 2],
+            },
+            fault,
+        }))
+    }
+
+    fn writer(&self, shard: usize) -> Writer<'_> {
+        // SAFETY: the dictionary outlives all threads of the model.
+        let entered = unsafe { self.0.enter(shard, Patience::Endless, &Plenty) };
+        entered
+            .expect("a lock without a deadline, and good words")
+            .0
+    }
+
+    fn writer_for(&self, key: u8) -> (Writer<'_>, u64) {
+        let hash = self.0.hash(&[key]);
+        (self.writer(self.0.shard_of(hash)), hash)
+    }
+
+    fn try_set(&self, key: u8, value: &[u8]) -> Result<(), Refused> {
+        let (writer, hash) = self.writer_for(key);
+        let found = writer.find(hash, &[key]).expect("good words");
+        writer.store(found, hash, &[key], value)
+    }
+
+    fn set(&self, key: u8, value: &[u8]) {
+        self.try_set(key, value).expect("room");
+    }
+
+    fn remove(&self, key: u8) -> bool {
+        let (writer, hash) = self.writer_for(key);
+        let found = writer.find(hash, &[key]).expect("good words");
+        writer.remove(found).expect("good words")
+    }
+
+    fn clear(&self) {
+        let shards = 0..self.0.shards.len();
+        let writers: Vec<_> = shards.map(|shard| self.writer(shard)).collect();
+        self.0.clear(&writers).expect("good words");
+    }
+
+    /// Looks without a lock.
+    fn get(&self, key: u8) -> Option<Vec<u8>> {
+        let hash = self.0.hash(&[key]);
+        loop {
+            let mut value = Vec::new();
+            let take = |record: Record<'_>| record.value().copy_to(&mut value);
+            match self.0.look_up(hash, &[key], take).expect("good words") {
+                Looked::Found(()) => return Some(value),
+                Looked::Absent => return None,
+                Looked::Disturbed => thread::yield_now(),
+            }
+        }
+    }
+
+    fn number(&self, key: u8) -> Option<u8> {
+        self.get(key).map(|value| number(&value))
+    }
+
+    /// The value under the lock.
+    fn settled(&self, key: u8) -> Option<u8> {
+        let (writer, hash) = self.writer_for(key);
+        match writer.find(hash, &[key]).expect("good words") {
+            Found::At { record, .. } => {
+                let mut value = Vec::new();
+                record.value().copy_to(&mut value);
+                Some(number(&value))
+            }
+            _ => None,
+        }
+    }
+
+    /// Every block is used once, or free once; gives how many entries there are.
+    fn check(&self) -> u64 {
+        let shards = 0..self.0.shards.len();
+        let writers: Vec<_> = shards.map(|shard| self.writer(shard)).collect();
+        self.0.check_owners().expect("owners in order");
+        let accounts = writers.iter().map(|writer| writer.check());
+        accounts
+            .map(|account| account.expect("caches in order").entries)
+            .sum()
+    }
+}
+
+/// Keys that all begin their search in the first of two buckets.
+fn neighbours(dict: &RawDict) -> impl Iterator<Item = u8> {
+    (0..=255).filter(|&key| dict.hash(&[key]) & 1 == 0)
+}
+
+/// A key of each of two shards.
+fn one_of_each(dict: &RawDict) -> [u8; 2] {
+    let of = |shard| (0..=255).find(|&key| dict.shard_of(dict.hash(&[key])) == shard);
+    [0, 1].map(|shard| of(shard).expect("there are many keys"))
+}
+
+fn spawn<T: 'static>(
+    shared: &Arc<Shared>,
+    body: impl FnOnce(&Shared) -> T + 'static,
+) -> thread::JoinHandle<T> {
+    let shared = Arc::clone(shared);
+    thread::spawn(move || body(&shared))
+}
+
+/// Spawns a process that is killed at `step`; says whether it came to its end.
+fn spawn_victim(
+    shared: &Arc<Shared>,
+    step: usize,
+    body: impl FnOnce(&Shared) + 'static,
+) -> thread::JoinHandle<bool> {
+    spawn(shared, move |shared| {
+        death::run(step, || body(shared)) == Outcome::Finished(())
+    })
+}
+
+/// Schedules with one preemption, where threads and points of death are many.
+fn explore_less(model: impl Fn() + Sync + Send + 'static) {
+    let mut builder = loom::model::Builder::new();
+    builder.preemption_bound = Some(1);
+    builder.max_branches = 20_000;
+    builder.check(model);
+}
+
+// ---- readers and writers ---------------------------------------------------------------------------
+
+/// A value is replaced twice, the second time in the block of the first, while a reader looks twice.
+fn replacing(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(1, 2, fault);
+        shared.set(1, &pair(1));
+        let writer = spawn(&shared, |shared| {
+            shared.set(1, &pair(2));
+            shared.set(1, &pair(3));
+        });
+        let first = shared.number(1).expect("a key that is there is found");
+        thread::yield_now();
+        let second = shared.number(1).expect("a key that is there is found");
+        assert!((1..=3).contains(&first) && (first..=3).contains(&second));
+        writer.join().expect("no panic");
+        assert_eq!((shared.number(1), shared.check()), (Some(3), 1));
+    });
+}
+
+#[test]
+fn a_reader_sees_a_value_whole_that_is_replaced() {
+    replacing(None);
+}
+
+#[test]
+#[should_panic(expected = "a key that is there is found")]
+fn twin_that_publishes_relaxed() {
+    replacing(Some(Fault::PublishesRelaxed));
+}
+
+#[test]
+#[should_panic(expected = "a key that is there is found")]
+fn twin_that_forgets_the_generation() {
+    replacing(Some(Fault::ForgetsTheGeneration));
+}
+
+#[test]
+#[should_panic(expected = "a key that is there is found")]
+fn twin_that_does_not_validate() {
+    replacing(Some(Fault::DoesNotValidate));
+}
+
+/// One takes a key out, another puts its own where that was, and a reader looks for both.
+fn reusing(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(1, 2, fault);
+        shared.set(1, &pair(1));
+        // The other block of the chunk.
+        shared.set(9, &pair(9));
+        let remover = spawn(&shared, |shared| assert!(shared.remove(1)));
+        let writer = spawn(&shared, |shared| {
+            // In the first block, if it is free by now.
+            if shared.settled(1).is_none() {
+                shared.set(2, &pair(2));
+            }
+        });
+        for _ in 0..2 {
+            assert!(matches!(shared.number(1), None | Some(1)));
+            thread::yield_now();
+        }
+        remover.join().expect("no panic");
+        writer.join().expect("no panic");
+        shared.check();
+    });
+}
+
+#[test]
+fn a_reader_sees_no_others_value() {
+    reusing(None);
+}
+
+#[test]
+#[should_panic(expected = "a torn value")]
+fn twin_that_reuses_without_a_fence() {
+    reusing(Some(Fault::ReusesWithoutFence));
+}
+
+/// The table becomes too small, and its block becomes a record.
+#[test]
+fn a_key_is_found_while_the_table_grows() {
+    explore(|| {
+        let shared = Shared::new(1, 5, None);
+        (1..=6).for_each(|key| shared.set(key, &word(key)));
+        let writer = spawn(&shared, |shared| {
+            shared.set(7, &word(7));
+            shared.set(8, &[8; 40]);
+        });
+        for _ in 0..2 {
+            assert_eq!(shared.number(3), Some(3), "a key that is there is found");
+            assert!(matches!(shared.number(8), None | Some(8)));
+            thread::yield_now();
+        }
+        writer.join().expect("no panic");
+        assert_eq!(shared.check(), 8);
+    });
+}
+
+/// Nine keys want the first bucket, which has eight places; one of these goes, and the ninth is looked for.
+fn in_a_chain(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(1, 5, fault);
+        let keys: Vec<_> = neighbours(&shared.0).take(10).collect();
+        for &key in &keys[..9] {
+            shared.set(key, &word(key));
+        }
+        let (first, last, new) = (keys[0], keys[8], keys[9]);
+        let writer = spawn(&shared, move |shared| {
+            assert!(shared.remove(first));
+            shared.set(new, &word(new));
+        });
+        for _ in 0..2 {
+            assert_eq!(
+                shared.number(last),
+                Some(last),
+                "a key that is there is found"
+            );
+            thread::yield_now();
+        }
+        writer.join().expect("no panic");
+        assert_eq!(shared.settled(new), Some(new));
+        assert_eq!(shared.check(), 9);
+    });
+}
+
+#[test]
+fn a_key_is_found_while_others_of_its_chain_come_and_go() {
+    in_a_chain(None);
+}
+
+#[test]
+#[should_panic(expected = "a key that is there is found")]
+fn twin_that_empties_inside_a_chain() {
+    in_a_chain(Some(Fault::EmptiesInsideAChain));
+}
+
+/// All is taken out in one step, and something new is put in where the old was.
+#[test]
+fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
+    explore(|| {
+        let shared = Shared::new(2, 4, None);
+        let [first, second] = one_of_each(&shared.0);
+        shared.set(first, &pair(1));
+        shared.set(second, &pair(1));
+        let writer = spawn(&shared, move |shared| {
+            shared.clear();
+            shared.set(second, &pair(2));
+        });
+        for _ in 0..2 {
+            let seen = [shared.number(first), shared.number(second)];
+            let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
+            assert!(holds, "half of it is there: {seen:?}");
+            thread::yield_now();
+        }
+        writer.join().expect("no panic");
+        assert_eq!(shared.check(), 1);
+    });
+}
+
+// ---- two writers -----------------------------------------------------------------------------------
+
+/// Two shards take chunks, of which there are enough, or one too few.
+fn taking_chunks(chunks: u32) {
+    explore(move || {
+        let shared = Shared::new(2, chunks, None);
+        let [first, second] = one_of_each(&shared.0);
+        let other = spawn(&shared, move |shared| shared.try_set(first, &word(1)));
+        let mine = shared.try_set(second, &word(2));
+        let other = other.join().expect("no panic");
+        let stored = [&mine, &other].map(Result::is_ok);
+        let refused = |result| matches!(result, Ok(()) | Err(Refused::Full { .. }));
+        assert!(refused(mine) && refused(other));
+        assert!(chunks < 4 || stored == [true, true], "there is room");
+        assert!(stored != [false, false], "there is room for one");
+        let entries = stored.iter().filter(|stored| **stored).count();
+        assert_eq!(shared.check(), entries as u64);
+        assert_eq!(shared.settled(second), stored[0].then_some(2));
+        assert_eq!(shared.settled(first), stored[1].then_some(1));
+    });
+}
+
+#[test]
+fn a_chunk_is_taken_by_one() {
+    taking_chunks(4);
+    taking_chunks(3);
+}
+
+/// A shard gives a chunk back, and another takes it, while somebody still reads there.
+fn passing_chunks_on(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(2, 4, fault);
+        let [first, second] = one_of_each(&shared.0);
+        shared.set(first, &pair(1));
+        shared.set(second, &word(2));
+        let giver = spawn(&shared, move |shared| {
+            assert!(shared.remove(first));
+            let (writer, _) = shared.writer_for(first);
+            writer.collect().expect("good words");
+        });
+        // Of no chunk's class: it needs a whole one.
+        let taker = spawn(&shared, move |shared| {
+            shared.try_set(second, &pair(3)).is_ok()
+        });
+        for _ in 0..2 {
+            assert!(matches!(shared.number(first), None | Some(1)));
+            thread::yield_now();
+        }
+        giver.join().expect("no panic");
+        let stored = taker.join().expect("no panic");
+        assert_eq!(shared.settled(second), Some(if stored { 3 } else { 2 }));
+        assert_eq!(shared.check(), 1);
+    });
+}
+
+#[test]
+fn a_reader_sees_nothing_of_who_has_its_chunk_now() {
+    passing_chunks_on(None);
+}
+
+#[test]
+#[should_panic(expected = "a torn value")]
+fn twin_that_takes_a_chunk_without_a_fence() {
+    passing_chunks_on(Some(Fault::ReusesWithoutFence));
+}
+
+// ---- death -----------------------------------------------------------------------------------------
+
+/// A writer is killed at each step of what it does with key 1, while another stores key 2: the first is as it
+/// was or as it was to be, the second is there, and the caches are in order.
+fn dying(
+    fault: Option<Fault>,
+    (old, new): (Option<u8>, Option<u8>),
+    prepare: fn(&Shared),
+    change: fn(&Shared),
+) {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(1, 6, fault);
+            prepare(&shared);
+            let before = shared.check();
+            let victim = spawn_victim(&shared, step, change);
+            shared.set(2, &pair(2));
+            let finished = victim.join().expect("no panic");
+            let is = shared.settled(1);
+            assert!(is == new || (is == old && !finished), "neither old nor new");
+            assert_eq!(shared.number(1), is, "who reads sees the same");
+            assert_eq!(shared.settled(2), Some(2), "another's change is lost");
+            let (added, taken) = (is.is_some(), old.is_some());
+            assert_eq!(
+                shared.check() + u64::from(taken),
+                before + 1 + u64::from(added)
+            );
+        });
+    });
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_the_first_insertion() {
+    dying(
+        None,
+        (None, Some(1)),
+        |_| (),
+        |shared| shared.set(1, &pair(1)),
+    );
+}
+
+fn has_one(shared: &Shared) {
+    shared.set(1, &pair(1));
+}
+
+fn replaces(shared: &Shared) {
+    shared.set(1, &pair(2));
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_a_replacement() {
+    dying(None, (Some(1), Some(2)), has_one, replaces);
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_a_replacement_in_place() {
+    let prepare: fn(&Shared) = |shared| shared.set(1, &word(1));
+    dying(None, (Some(1), Some(2)), prepare, |shared| {
+        shared.set(1, &word(2))
+    });
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_a_removal() {
+    dying(None, (Some(1), None), has_one, |shared| {
+        assert!(shared.remove(1))
+    });
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_growth() {
+    let prepare: fn(&Shared) = |shared| (3..=8).for_each(|key| shared.set(key, &word(key)));
+    dying(None, (None, Some(1)), prepare, |shared| {
+        shared.set(1, &word(1))
+    });
+}
+
+#[test]
+fn a_writer_dies_at_every_step_of_a_collection() {
+    let prepare: fn(&Shared) = |shared| {
+        shared.set(1, &pair(1));
+        (3..=5).for_each(|key| shared.set(key, &word(key)));
+        (3..=5).for_each(|key| assert!(shared.remove(key)));
+    };
+    let collects: fn(&Shared) = |shared| shared.writer(0).collect().expect("good words");
+    dying(None, (Some(1), Some(1)), prepare, collects);
+}
+
+#[test]
+#[should_panic(expected = "caches in order")]
+fn twin_that_skips_the_rebuild() {
+    dying(
+        Some(Fault::SkipsRebuild),
+        (Some(1), Some(2)),
+        has_one,
+        replaces,
+    );
+}
+
+/// Who clears is killed at each step, while a reader looks: all is there, or nothing is.
+#[test]
+fn a_writer_dies_at_every_step_of_clearing() {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(2, 4, None);
+            let keys @ [first, second] = one_of_each(&shared.0);
+            keys.iter().for_each(|&key| shared.set(key, &pair(1)));
+            let victim = spawn_victim(&shared, step, Shared::clear);
+            let seen = [shared.number(first), shared.number(second)];
+            assert!(
+                matches!(seen, [Some(1), _] | [None, None]),
+                "half of it is there: {seen:?}"
+            );
+            let finished = victim.join().expect("no panic");
+            let entries = shared.check();
+            assert!(
+                entries == 0 || (entries == 2 && !finished),
+                "half of it is there"
+            );
+            let seen = keys.map(|key| shared.number(key));
+            assert_eq!(seen, [(entries == 2).then_some(1); 2]);
+            shared.set(first, &pair(2));
+            assert_eq!(shared.settled(first), Some(2));
+        });
+    });
+}
+
+/// A writer dies, the next one makes the free lists anew, through blocks that a reader may still look at.
+#[test]
+fn a_reader_meets_a_death_and_the_rebuild() {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(1, 2, None);
+            shared.set(1, &pair(1));
+            let victim = spawn_victim(&shared, step, replaces);
+            let next = spawn(&shared, |shared| drop(shared.writer(0)));
+            for _ in 0..2 {
+                let seen = shared.number(1).expect("a key that is there is found");
+                assert!((1..=2).contains(&seen));
+                thread::yield_now();
+            }
+            victim.join().expect("no panic");
+            next.join().expect("no panic");
+            assert_eq!(shared.check(), 1);
+        });
+    });
+}
+
+/// Two come after a death that left all caches in disorder, and the first is killed at each step of the rebuild.
+#[test]
+fn two_recover_and_one_of_them_dies() {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(1, 3, None);
+            shared.set(1, &pair(1));
+            shared.set(3, &word(3));
+            let writer = shared.writer(0);
+            let shard = &shared.0.shards[0];
+            shard.lock.mark_poisoned();
+            shard.count.store(77, Ordering::Relaxed);
+            shard.tombstones.store(7, Ordering::Relaxed);
+            for class in shard.classes.iter().take(3) {
+                class.free.store(1, Ordering::Relaxed);
+                class.bump.store(u64::MAX, Ordering::Relaxed);
+            }
+            drop(writer);
+            let victim = spawn_victim(&shared, step, |shared| drop(shared.writer(0)));
+            shared.set(2, &pair(2));
+            victim.join().expect("no panic");
+            assert_eq!(shared.check(), 3);
+            assert_eq!(
+                [1, 2, 3].map(|key| shared.settled(key)),
+                [1, 2, 3].map(Some)
+            );
+        });
+    });
+}
