@@ -60,8 +60,8 @@ impl Inner {
         shape: Shape,
         type_name: &str,
     ) -> Result<Arc<Self>, CreateError> {
-        let (layout, spec) = Self::prepare(&shape, type_name)?;
-        let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
+        let spec = Self::prepare(&shape, type_name)?;
+        let init = |segment: &Segment| Self::initialise(segment, &shape);
         Ok(Self::attach(Segment::create_with(place, spec, init)?)?)
     }
 
@@ -70,8 +70,8 @@ impl Inner {
         shape: Shape,
         type_name: &str,
     ) -> Result<Arc<Self>, CreateError> {
-        let (layout, spec) = Self::prepare(&shape, type_name)?;
-        let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
+        let spec = Self::prepare(&shape, type_name)?;
+        let init = |segment: &Segment| Self::initialise(segment, &shape);
         let segment = Segment::open_or_create_with(place, spec, init)?;
         Ok(Self::attach(segment)?)
     }
@@ -84,7 +84,7 @@ impl Inner {
         }
     }
 
-    fn prepare(shape: &Shape, type_name: &str) -> Result<(Layout, Spec), CreateError> {
+    fn prepare(shape: &Shape, type_name: &str) -> Result<Spec, CreateError> {
         shape.check()?;
         let layout = Layout::new(shape).ok_or(CreateError::Option {
             option: "max_bytes",
@@ -92,12 +92,11 @@ impl Inner {
             least: crate::MIN_BYTES,
             most: crate::MAX_BYTES,
         })?;
-        let spec = Self::spec(type_name, Some(&layout));
-        Ok((layout, spec))
+        Ok(Self::spec(type_name, Some(&layout)))
     }
 
     /// All zero but for the options: no shard has a table, no chunk an owner.
-    fn initialise(segment: &Segment, shape: &Shape, _: &Layout) -> Result<(), Error> {
+    fn initialise(segment: &Segment, shape: &Shape) -> Result<(), Error> {
         let control = segment.view::<Control>(0)?;
         for (word, value) in control.config.iter().zip(shape.to_words()) {
             // Relaxed: the segment's publication orders it.
@@ -243,6 +242,7 @@ impl Inner {
             Ok((writer, None)) => Ok(writer),
             Ok((writer, Some(rebuilt))) => {
                 self.report(&rebuilt);
+                writer.ensure_held()?;
                 Ok(writer)
             }
             Err(NotEntered::Damaged(damaged)) => Err(damaged.into()),

@@ -23,6 +23,7 @@
 //! | `shareable_list.rs` | `ShareableList` |
 //! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
+//! | `dict.rs` | `Dict`, `DictGuard` |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod atomic;
@@ -31,6 +32,7 @@ mod blocking;
 mod condvar;
 mod control;
 mod creation;
+mod dict;
 mod event;
 mod faults;
 mod mutex;
@@ -80,6 +82,7 @@ fn main() -> ExitCode {
             .and(value::commands())
             .and(atomic::commands())
             .and(queue::commands())
+            .and(dict::commands())
             .and(seq_value::commands())
             .and(shareable_list::commands())
             .and(faults::commands())
@@ -104,6 +107,7 @@ fn main() -> ExitCode {
         value::cases(),
         atomic::cases(),
         queue::cases(),
+        dict::cases(),
         seq_value::cases(),
         shareable_list::cases(),
         control::cases(),

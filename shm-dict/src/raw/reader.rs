@@ -178,6 +178,9 @@ impl<'a> View<'a> {
                 self.dict.prefetch_second_line(entry.unit());
                 match self.dict.record(entry.unit()) {
                     Ok(record) if record.has_key(key) => {
+                        if record.is_long() && !self.is_valid() {
+                            return None;
+                        }
                         let taken = take(record);
                         return self.judged(Ok(Some(taken)));
                     }
@@ -210,6 +213,7 @@ impl<'a> View<'a> {
                 return None;
             }
             match self.dict.record(entry.unit()) {
+                Ok(record) if record.is_long() && !self.is_valid() => return None,
                 Ok(record) => take(record),
                 Err(damaged) => return self.judged(Err(damaged)),
             }

@@ -114,6 +114,11 @@ impl RawDict {
 }
 
 impl<'a> Record<'a> {
+    /// Whether it is so long that a reader had better look again before it believes its length.
+    pub(super) const fn is_long(&self) -> bool {
+        self.words.len() > 512
+    }
+
     /// Bytes of the whole.
     pub(super) fn bytes(&self) -> usize {
         self.words.len() * 8

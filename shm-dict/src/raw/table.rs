@@ -6,7 +6,7 @@
 use shm_core::sync::{AtomicU64, Ordering};
 
 use super::words::MAX_LOG_BUCKETS;
-use super::{Damaged, Entry, RawDict, Record};
+use super::{Damaged, Entry, RawDict, Record, Tag};
 
 /// Words of a bucket.
 pub(super) const WIDTH: usize = 8;
@@ -65,8 +65,9 @@ impl<'a> Table<'a> {
     }
 
     #[inline]
-    pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64] {
-        &self.slots[first..first + WIDTH]
+    pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64; WIDTH] {
+        // Of a place that `probe` gave: there are as many.
+        self.slots[first..].first_chunk().expect("whole buckets")
     }
 
     /// Searches under the shard's lock.
@@ -77,19 +78,24 @@ impl<'a> Table<'a> {
         hash: u64,
         key: &[u8],
     ) -> Result<Found<'a>, Damaged> {
-        let mut free = Found::Nowhere;
+        let (tag, mut free) = (Tag::of(hash), Found::Nowhere);
         for first in self.probe(hash) {
-            let mut ends = false;
-            for (slot, word) in (first..).zip(self.bucket(first)) {
-                // Relaxed: the shard's lock.
+            let bucket = self.bucket(first);
+            for (slot, word) in (first..).zip(bucket) {
+                // Relaxed, here and below: the shard's lock.
                 let entry = Entry(word.load(Ordering::Relaxed));
-                if entry.may_be(hash) {
+                if entry.has(tag) {
                     let record = dict.record(entry.unit())?;
                     if record.has_key(key) {
                         let unit = entry.unit();
                         return Ok(Found::At { slot, unit, record });
                     }
-                } else if !entry.is_live() {
+                }
+            }
+            let mut ends = false;
+            for (slot, word) in (first..).zip(bucket) {
+                let entry = Entry(word.load(Ordering::Relaxed));
+                if !entry.is_live() {
                     let tombstone = entry == Entry::TOMBSTONE;
                     ends |= !tombstone;
                     if matches!(free, Found::Nowhere) {
