@@ -3,6 +3,7 @@
 use std::fmt;
 
 use shm_core::Error;
+use shm_core::codec::CodecError;
 use shm_lock::RawLockError;
 
 use crate::raw::{Damaged, NotEntered, Refused};
@@ -127,6 +128,16 @@ impl QueueError {
 impl From<Damaged> for QueueError {
     fn from(Damaged { field, value }: Damaged) -> Self {
         Self::Corrupt { field, value }
+    }
+}
+
+impl From<CodecError> for QueueError {
+    fn from(error: CodecError) -> Self {
+        match error {
+            CodecError::Encode(reason) => Self::Encode(reason),
+            CodecError::Decode(reason) => Self::Decode(reason),
+            other => Self::Decode(other.to_string()),
+        }
     }
 }
 

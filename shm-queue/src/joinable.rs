@@ -6,16 +6,16 @@ use std::ops::Deref;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_core::codec::{Codec, Postcard};
 use shm_core::{Deadline, Error, Kind, Place, Segment, fork};
 use shm_lock::Patience;
 
-use crate::codec::{Codec, Postcard};
 use crate::error::{CreateError, PutError, QueueError};
 use crate::inner::{Inner, deadline_of};
 use crate::inspect::{DeadLetter, Inspection, Recovered};
 use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
 use crate::options::{OnDrop, Options};
-use crate::queue::{put_value, put_values, type_name, with_buffer};
+use crate::queue::{decode, put_value, put_values, type_name, with_buffer};
 use crate::raw::Lease;
 use crate::readiness::Readiness;
 use crate::transfer::Leased;
@@ -205,7 +205,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
         let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
-        let (value, lease) = with_buffer(|buffer| leased.decode(buffer, C::decode))?;
+        let (value, lease) = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
         Ok(TaskGuard {
             inner: Arc::clone(&self.inner),
             lease,

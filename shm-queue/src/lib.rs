@@ -27,8 +27,6 @@
 #[cfg(not(loom))]
 mod bytes;
 #[cfg(not(loom))]
-mod codec;
-#[cfg(not(loom))]
 mod error;
 #[cfg(not(loom))]
 mod halves;
@@ -58,8 +56,6 @@ mod wait;
 #[cfg(not(loom))]
 pub use bytes::{ByteQueue, Received, Reservation};
 #[cfg(not(loom))]
-pub use codec::{Codec, Postcard, Raw};
-#[cfg(not(loom))]
 pub use error::{CreateError, PutError, QueueError};
 #[cfg(not(loom))]
 pub use inspect::{DeadLetter, DeadReason, Inspection, LeaseInspection, Recovered};
@@ -71,6 +67,8 @@ pub use options::{MAX_ARENA, MAX_CAPACITY, MAX_MESSAGE, OnDrop, Options};
 pub use queue::{Iter, Queue, Receiver, Sender};
 #[cfg(not(loom))]
 pub use readiness::Readiness;
+#[cfg(not(loom))]
+pub use shm_core::codec::{Bytes, Codec, CodecError, Postcard, Raw};
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
 #[cfg(not(loom))]

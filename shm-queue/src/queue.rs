@@ -6,11 +6,11 @@ use std::marker::PhantomData;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_core::codec::{Codec, Postcard};
 use shm_core::{Error, Place, Segment};
 use shm_lock::Patience;
 
 use crate::bytes::KIND;
-use crate::codec::{Codec, Postcard};
 use crate::error::{CreateError, PutError, QueueError};
 use crate::halves::{Counted, Half};
 use crate::inner::Inner;
@@ -169,7 +169,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
         let (mut values, mut decoded, mut failed) = (Vec::new(), Vec::new(), None);
         with_buffer(|buffer| {
             for leased in leases {
-                match leased.decode(buffer, C::decode) {
+                match leased.decode(buffer, decode::<T, C>) {
                     Ok((value, lease)) => {
                         values.push(value);
                         decoded.push(lease);
@@ -306,13 +306,22 @@ pub(crate) fn type_name<T, C: Codec<T>>() -> String {
     format!("{} as {}", std::any::type_name::<T>(), C::NAME)
 }
 
+pub(crate) fn encode<T, C: Codec<T>>(value: &T, out: &mut Vec<u8>) -> Result<(), QueueError> {
+    Ok(C::encode(value, out)?)
+}
+
+#[inline]
+pub(crate) fn decode<T, C: Codec<T>>(bytes: &[u8]) -> Result<T, QueueError> {
+    Ok(C::decode(bytes)?)
+}
+
 pub(crate) fn put_value<T, C: Codec<T>>(
     inner: &Inner,
     value: T,
     patience: Patience,
 ) -> Result<(), PutError<T>> {
     with_buffer(|buffer| {
-        let put = C::encode(&value, buffer).and_then(|()| inner.put(buffer, patience));
+        let put = encode::<T, C>(&value, buffer).and_then(|()| inner.put(buffer, patience));
         put.map_err(|error| PutError { value, error })
     })
 }
@@ -337,7 +346,7 @@ pub(crate) fn put_values<T, C: Codec<T>>(
         for value in &batch {
             let start = bytes.len();
             let encoded = with_buffer(|buffer| {
-                C::encode(value, buffer)?;
+                encode::<T, C>(value, buffer)?;
                 bytes.extend_from_slice(buffer);
                 Ok(())
             });
@@ -362,9 +371,9 @@ fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, Que
     with_buffer(|buffer| {
         let sure = |len| C::is_always_a_value(len as usize);
         let Some(lease) = inner.get_or_lease(buffer, patience, sure)? else {
-            return C::decode(buffer);
+            return decode::<T, C>(buffer);
         };
-        let (value, lease) = Leased::new(inner, lease).decode(buffer, C::decode)?;
+        let (value, lease) = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
         inner.finish(lease)?;
         Ok(value)
     })
