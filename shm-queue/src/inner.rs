@@ -366,11 +366,11 @@ impl Inner {
     }
 
     /// Fetches the chunks of the message behind the first one, while the first one is copied: where
-    /// messages lie in the arena, which the side's own prefetching does not reach.
-    #[inline]
-    pub(crate) fn prefetch_second(&self, side: &GetSide<'_>, first: Front) {
-        if self.raw.is_large(first.len)
-            && let Some(Front { chunk, len, .. }) = side.second()
+    /// messages lie in the arena, which the side's own prefetching does not reach. A function apart, so that the
+    /// path of short messages stays short.
+    #[inline(never)]
+    pub(crate) fn prefetch_second(&self, side: &GetSide<'_>) {
+        if let Some(Front { chunk, len, .. }) = side.second()
             && self.raw.is_large(len)
             && !self.raw.is_long(len)
         {

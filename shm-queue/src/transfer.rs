@@ -310,7 +310,9 @@ impl Inner {
         let side = self.get_side(patience)?;
         let front = self.front(&side)?;
         if !self.raw.is_long(front.len) && sure(front.len) {
-            self.prefetch_second(&side, front);
+            if self.raw.is_large(front.len) {
+                self.prefetch_second(&side);
+            }
             self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
             return Ok(None);
@@ -354,7 +356,9 @@ impl Inner {
                 break;
             }
             let buffer = nth(buffers, count);
-            self.prefetch_second(&side, front);
+            if self.raw.is_large(front.len) {
+                self.prefetch_second(&side);
+            }
             self.copy_out(front.index, front.chunk, front.len, buffer)?;
             side.take(front)?;
             count += 1;

@@ -69,7 +69,7 @@ impl<'a> Waiting<'a> {
         let several = futex::processors() > 1;
         let (hints, looks) = match strategy {
             WaitStrategy::Adaptive if several => (HINTS, LOOKS),
-            WaitStrategy::Spin if several => (0, LOOKS),
+            WaitStrategy::Spin if several => (0, ROUND),
             _ => (0, 0),
         };
         Self {
