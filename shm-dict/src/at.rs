@@ -60,6 +60,7 @@ impl<'w> At<'_, 'w> {
             let _inside = self.inner.inside();
             f(before)
         };
+        self.writer.ensure_held()?;
         match &after {
             Some(value) => self.encode::<V, C>(value)?,
             None => {

@@ -575,6 +575,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 if !f(&key, &value) {
                     out.push(bytes);
                 }
+                writer.ensure_held()?;
             }
             for key in out {
                 writer.remove(writer.find(self.inner.raw.hash(&key), &key)?)?;

@@ -78,7 +78,7 @@ pub enum DictError {
     #[error("this thread holds too many locks")]
     TooManyLocks,
     /// The C library's robust list cannot be used in this process, or the call came from a signal handler
-    /// that interrupted one.
+    /// that interrupted one, or from a child that was forked while its parent held the lock.
     #[error("the dictionary's lock cannot be used here")]
     Unsupported,
     /// Bytes in the dictionary that no process of this family writes.
@@ -126,6 +126,7 @@ impl From<Refused> for DictError {
 impl From<NotEntered> for DictError {
     fn from(error: NotEntered) -> Self {
         match error {
+            NotEntered::NotMine => Self::Unsupported,
             NotEntered::Lock(RawLockError::WouldBlock | RawLockError::Timeout) => Self::Timeout,
             NotEntered::Lock(RawLockError::Deadlock) => Self::Reentered,
             NotEntered::Lock(RawLockError::TooManyLocks) => Self::TooManyLocks,

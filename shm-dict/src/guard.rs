@@ -66,6 +66,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         key.with_key_bytes(|key| {
             let hash = self.inner.hash(key)?;
             let writer = &self.writers[self.inner.raw.shard_of(hash)];
+            writer.ensure_held()?;
             f(At {
                 inner: self.inner,
                 writer,
@@ -185,6 +186,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         let mut items = Vec::with_capacity(self.len().min(1 << 16));
         let mut key = Vec::new();
         for writer in &self.writers {
+            writer.ensure_held()?;
             for record in writer.records()? {
                 let record = record?;
                 record.key().copy_to(&mut key);
@@ -199,6 +201,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::clear`](crate::Dict::clear).
     pub fn clear(&mut self) -> Result<(), DictError> {
+        self.writers.iter().try_for_each(Writer::ensure_held)?;
         self.inner.clear(&self.writers)
     }
 }

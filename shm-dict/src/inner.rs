@@ -243,6 +243,7 @@ impl Inner {
             Ok((writer, None)) => Ok(writer),
             Ok((writer, Some(rebuilt))) => {
                 self.report(&rebuilt);
+                writer.ensure_held()?;
                 Ok(writer)
             }
             Err(NotEntered::Damaged(damaged)) => Err(damaged.into()),

@@ -105,6 +105,8 @@ pub enum NotEntered {
     Lock(RawLockError),
     /// The words do not fit together.
     Damaged(Damaged),
+    /// It is the lock of this process's parent, which held it when it forked.
+    NotMine,
 }
 
 impl From<Damaged> for Refused {

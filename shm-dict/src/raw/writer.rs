@@ -8,8 +8,8 @@ use shm_core::sync::{AtomicU64, Ordering, fence};
 
 use super::table::{Table, WIDTH, table_bytes};
 use super::{
-    Damaged, Entry, Fault, Found, Hint, Memory, RawDict, Record, Refused, Shard, TableWord,
-    record_bytes,
+    Damaged, Entry, Fault, Found, Hint, Memory, NotEntered, RawDict, Record, Refused, Shard,
+    TableWord, record_bytes,
 };
 
 /// A shard's lock, held.
@@ -19,6 +19,8 @@ pub struct Writer<'a> {
     pub(super) index: usize,
     pub(super) shard: &'a Shard,
     pub(super) memory: &'a dyn Memory,
+    /// The shard's, when it was locked.
+    version: u64,
     /// Whether the thread was panicking already when it locked.
     panicking: bool,
     not_send: PhantomData<*const ()>,
@@ -26,11 +28,13 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     pub(super) fn new(dict: &'a RawDict, index: usize, memory: &'a dyn Memory) -> Self {
+        let shard = &dict.shards[index];
         Self {
             dict,
             index,
-            shard: &dict.shards[index],
+            shard,
             memory,
+            version: shard.version.load(Ordering::Relaxed),
             panicking: std::thread::panicking(),
             not_send: PhantomData,
         }
@@ -47,6 +51,18 @@ impl<'a> Writer<'a> {
     pub fn count(&self) -> u64 {
         // Relaxed: the shard's lock, as everywhere in this file where nothing else is said.
         self.shard.count.load(Ordering::Relaxed)
+    }
+
+    /// Refuses a child that was forked since the lock was taken: it is its parent's. For after the caller's
+    /// functions.
+    ///
+    /// # Errors
+    /// [`NotEntered::NotMine`].
+    pub fn ensure_held(&self) -> Result<(), NotEntered> {
+        match self.shard.lock.is_held_by_me() {
+            true => Ok(()),
+            false => Err(NotEntered::NotMine),
+        }
     }
 
     pub(super) fn epoch(&self) -> u64 {
@@ -368,7 +384,10 @@ impl Drop for Writer<'_> {
             return;
         }
         // User code runs before anything is changed; so a panic leaves nothing half done.
-        let watched = self.shard.watched.load(Ordering::Relaxed) != 0;
+        let changed = self.shard.version.load(Ordering::Relaxed) != self.version;
+        let watched = changed && self.shard.watched.load(Ordering::Relaxed) != 0;
+        // In a forked child it is the parent who tells.
+        let watched = watched && self.ensure_held().is_ok();
         if watched {
             self.shard.watched.store(0, Ordering::Relaxed);
             // PAIR dict-bell: who waits compares the bell as it was before it asked to be told.
