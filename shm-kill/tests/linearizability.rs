@@ -8,10 +8,11 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
+use shm_dict::{Dict, Options, Raw};
 use shm_lock::{Guarded, LockError, LockResult, Mutex, RwLock};
 use shm_testing::linearizability::{
-    Budget, LockedCounter, LockedCounterOp, LockedCounterRet, Model, Recorder, Register,
-    RegisterOp, RegisterRet, Verdict, Words, check, collect,
+    Budget, LockedCounter, LockedCounterOp, LockedCounterRet, Map, MapAction, MapOp, MapRet, Model,
+    Recorder, Register, RegisterOp, RegisterRet, Verdict, Words, check, collect,
 };
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main};
 use shm_value::{AtomicArray, AtomicValue, Value};
@@ -35,6 +36,8 @@ fn peer() {
         ("uses a number", uses_a_number),
         ("reads before it is asked", reads_before_it_is_asked),
         ("uses a reader-writer lock", uses_a_rwlock),
+        ("uses a dictionary", uses_a_dict),
+        ("adds to entries in two steps", adds_to_entries_in_two_steps),
     ]);
 }
 
@@ -270,6 +273,80 @@ fn uses_a_rwlock(peer: &mut Peer) {
     });
 }
 
+type Entries = Dict<u64, u64, Raw>;
+
+fn on_entries(random: u64) -> MapOp {
+    let new = random >> 16 | 1;
+    let action = match random % 8 {
+        0 | 1 => MapAction::Get,
+        2 => MapAction::Insert(new),
+        3 => MapAction::Insert(1),
+        4 => MapAction::Remove,
+        5 => MapAction::CompareAndSwap {
+            expected: Some(1),
+            new: Some(new),
+        },
+        6 => MapAction::CompareAndSwap {
+            expected: None,
+            new: Some(new),
+        },
+        _ => MapAction::FetchAdd(random >> 48),
+    };
+    let key = random >> 8 & 3;
+    MapOp { key, action }
+}
+
+fn on_dict(dict: &Entries, op: &MapOp, middle: &dyn Fn()) -> MapRet {
+    let key = &op.key;
+    match op.action {
+        MapAction::Get => MapRet::Value(dict.get(key).unwrap()),
+        MapAction::Insert(value) => MapRet::Value(dict.insert(key, &value).unwrap()),
+        MapAction::Remove => MapRet::Value(dict.pop(key).unwrap()),
+        MapAction::FetchAdd(n) => {
+            let mut before = None;
+            let added = dict.modify(key, |value| {
+                before = value;
+                middle();
+                Some(value.unwrap_or(0).wrapping_add(n))
+            });
+            added.unwrap();
+            MapRet::Value(before)
+        }
+        MapAction::CompareAndSwap { expected, new } => {
+            let swapped = dict.compare_and_swap(key, expected.as_ref(), new.as_ref());
+            match swapped.unwrap() {
+                Ok(()) => MapRet::Done,
+                Err(seen) => MapRet::Mismatch(seen),
+            }
+        }
+    }
+}
+
+/// Look-ups without a lock among them; one shard, so that tables are shared.
+fn uses_a_dict(peer: &mut Peer) {
+    let dict = Entries::open(&peer.args()[0]).unwrap();
+    take_part(peer, on_entries, |op, middle| on_dict(&dict, op, middle));
+}
+
+/// The twin that takes two steps for one.
+fn adds_to_entries_in_two_steps(peer: &mut Peer) {
+    let dict = Entries::open(&peer.args()[0]).unwrap();
+    take_part(peer, on_entries, |op, middle| match op.action {
+        MapAction::FetchAdd(n) => {
+            let before = dict.get(&op.key).unwrap();
+            std::thread::yield_now();
+            let after = before.unwrap_or(0).wrapping_add(n);
+            dict.set(&op.key, &after).unwrap();
+            MapRet::Value(before)
+        }
+        _ => on_dict(&dict, op, middle),
+    });
+}
+
+fn create_entries(name: &str) -> Entries {
+    Entries::create(name, Options::new().max_bytes(64 << 10).shards(1)).unwrap()
+}
+
 // ---- the rounds ---------------------------------------------------------------------------------
 
 /// Lets four processes work on `name`; each third round one of them dies in an operation of its choice,
@@ -400,6 +477,16 @@ fn words_under_a_rwlock() {
     is_linearizable("uses a reader-writer lock", &Register::default(), |name| {
         RwLock::create(name, [0_u64; 2]).unwrap()
     });
+}
+
+#[test]
+fn a_dictionary() {
+    is_linearizable("uses a dictionary", &Map, create_entries);
+}
+
+#[test]
+fn control_additions_to_entries_in_two_steps_are_found_out() {
+    is_found_out("adds to entries in two steps", &Map, create_entries);
 }
 
 #[test]

@@ -181,6 +181,8 @@ impl Writer<'_> {
         let version = self.shard.version.load(Ordering::Relaxed);
         self.set_version(version.max(census.version).wrapping_add(1));
         let chunks = self.renew_caches(&census)?;
+        // Relaxed: a hint; the dead may have given a chunk back and left it behind that.
+        self.dict.control.hint.store(0, Ordering::Relaxed);
         if dead.is_some() {
             // Relaxed: a number for people.
             self.shard.recoveries.fetch_add(1, Ordering::Relaxed);
