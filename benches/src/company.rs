@@ -24,7 +24,7 @@ use crate::workload::{Done, Player};
 pub const STRENGTH: usize = 4;
 
 /// Nanoseconds until peers that do not answer are given up.
-const PATIENCE: u64 = 20_000_000_000;
+const PATIENCE: u64 = 120_000_000_000;
 
 /// Peers, and what the parent made for them.
 pub struct Company {

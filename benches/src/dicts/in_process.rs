@@ -21,17 +21,18 @@ fn plus_one(value: &[u8]) -> [u8; 8] {
     number(value).wrapping_add(1).to_le_bytes()
 }
 
-/// `Mutex<HashMap<Vec<u8>, Vec<u8>>>` of std.
-pub(super) struct Std(Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>);
+/// `Mutex<HashMap<Vec<u8>, Vec<u8>>>` of std. With `TRIM`, what is freed when it is emptied goes back to the system, as
+/// if the process had never used that memory.
+pub(super) struct Std<const TRIM: bool = false>(Arc<Mutex<HashMap<Vec<u8>, Vec<u8>>>>);
 
-impl Std {
+impl<const TRIM: bool> Std<TRIM> {
     #[inline]
     fn lock(&self) -> MutexGuard<'_, HashMap<Vec<u8>, Vec<u8>>> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
-impl Map for Std {
+impl<const TRIM: bool> Map for Std<TRIM> {
     fn create(_: &Site) -> io::Result<Box<dyn Any>> {
         Ok(nothing_to_keep())
     }
@@ -55,11 +56,14 @@ impl Map for Std {
 
     fn empty(&mut self) -> io::Result<()> {
         *self.lock() = HashMap::new();
+        if TRIM {
+            give_back();
+        }
         Ok(())
     }
 }
 
-impl Count for Std {
+impl<const TRIM: bool> Count for Std<TRIM> {
     #[inline]
     fn increment(&mut self, key: &Key) {
         let mut map = self.lock();
@@ -67,6 +71,13 @@ impl Count for Std {
         let next = plus_one(value);
         value.copy_from_slice(&next);
     }
+}
+
+/// Gives the memory that the allocator holds and nobody uses back to the system.
+fn give_back() {
+    // SAFETY: may be called at any time; no pointer to memory in use becomes invalid.
+    #[cfg(target_env = "gnu")]
+    let _ = unsafe { libc::malloc_trim(0) };
 }
 
 /// `dashmap::DashMap`.

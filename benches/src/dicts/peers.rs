@@ -326,6 +326,6 @@ mod tests {
     #[test]
     fn good_mapping_has_no_faults() {
         use super::super::in_process::Std;
-        assert_eq!(done::<Access<Std, 64, 5>>().faults, 0);
+        assert_eq!(done::<Access<Std<false>, 64, 5>>().faults, 0);
     }
 }

@@ -127,6 +127,12 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<Control>() == 512 && size_of::<Shard>() == 1152);
     assert!(offset_of!(Control, epoch) == 128 && offset_of!(Control, frontier) == 192);
-    assert!(offset_of!(Shard, front) == 64 && offset_of!(Shard, count) == 128);
-    assert!(offset_of!(Shard, classes) == 192);
+    assert!(offset_of!(Control, hint) == 256 && offset_of!(Control, bell) == 260);
+    assert!(offset_of!(Shard, lock) == 0 && offset_of!(Shard, front) == 64);
+    assert!(offset_of!(Front, generation) == 0 && offset_of!(Front, table) == 8);
+    assert!(offset_of!(Shard, count) == 128 && offset_of!(Shard, version) == 136);
+    assert!(offset_of!(Shard, tombstones) == 144 && offset_of!(Shard, freed) == 152);
+    assert!(offset_of!(Shard, recoveries) == 160 && offset_of!(Shard, intent) == 168);
+    assert!(offset_of!(Shard, watched) == 176 && offset_of!(Shard, classes) == 192);
+    assert!(size_of::<Class>() == 16 && offset_of!(Class, bump) == 8);
 };
