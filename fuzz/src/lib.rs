@@ -7,6 +7,9 @@
 //! | `value_ops` | a [`Script`] of operations through two handles | a model in ordinary memory says what each gives |
 //! | `queue_ops` | a [`QueueScript`] of operations on a byte queue and a queue of tasks, through two handles each | a model in ordinary memory says what each gives |
 //! | `queue_image` | a [`QueueAttack`]: a queue that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
+//! | `dict_ops` | a [`DictScript`] of operations through two handles | a model in ordinary memory says what each gives |
+//! | `dict_image` | a [`DictAttack`]: a dictionary that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
+//! | `codec_decode` | any bytes as keys and values ([`Encoded`]) | what decodes is encoded to what decodes to the same; keys are equal if and only if their bytes are; no allocation out of proportion |
 //!
 //! What is hostile here are bytes, not a process: nothing changes while a call is under way, and a
 //! lock's list links are left alone while this thread holds it, since processes that share a lock
@@ -14,6 +17,9 @@
 
 mod allocation;
 mod backing;
+mod codec;
+mod dict;
+mod dict_image;
 mod image;
 mod pokes;
 mod probe;
@@ -24,6 +30,9 @@ mod script;
 #[cfg(feature = "planted")]
 mod planted;
 
+pub use codec::{Encoded, codec_decode};
+pub use dict::{DictScript, dict_ops};
+pub use dict_image::{DictAttack, dict_image};
 pub use image::segment_image;
 pub use pokes::{Attack, segment_pokes};
 pub use queue::{QueueScript, queue_ops};

@@ -3,6 +3,7 @@
 use std::sync::LazyLock;
 
 use shm_core::sync::{AtomicU64, Ordering};
+use shm_dict::{Codec, Dict, ShmKey};
 use shm_lock::{LockError, Mutex, Semaphore};
 use shm_queue::{ByteQueue, QueueError};
 use shm_value::{Array, Item, ShareableList, Value};
@@ -99,5 +100,23 @@ pub(crate) fn in_queue(queue: &ByteQueue) {
     if active("waiting") {
         // "A queue never has more than its capacity."
         assert!(queue.len().is_ok_and(|len| len <= queue.capacity()));
+    }
+}
+
+/// What a pop is expected to give.
+pub(crate) fn in_pop(expected: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    // "A value of more than a block is gone once it was replaced."
+    expected.filter(|value| !active("removal") || value.len() < 256)
+}
+
+pub(crate) fn in_dict<K: ShmKey, V, C: Codec<V>>(dict: &Dict<K, V, C>) {
+    if active("entries") {
+        // "There are never more entries than places for them."
+        let seen = dict.inspect();
+        assert!(
+            seen.shards
+                .iter()
+                .all(|shard| shard.entries <= shard.places)
+        );
     }
 }
