@@ -150,7 +150,7 @@ fn seen_or_not(old: &str, new: &str, end: &str) -> Outcomes {
     Outcomes::rising(&[&first, &second])
 }
 
-const FULL: &str = "1=20, 109 more";
+const FULL: &str = "1=20, 164 more";
 
 fn replacements() -> Vec<Case> {
     vec![
