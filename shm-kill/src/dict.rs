@@ -127,6 +127,10 @@ fn sets() -> Vec<Case> {
                 "dict set five patiently",
                 Outcomes::rising(&["set; 1=10 5=10", "set; 1=10 4=10 5=10"]),
             ),
+        // Whoever was not told is by the next change.
+        set("dict of one")
+            .with_sleeper("dict wait")
+            .dies(Outcomes::switch("1=10; woken", "1=10 4=10; woken")),
         set("three in a bucket").dies(Outcomes::switch(THREE, &three_and_four)),
         set("tombstone in a chain").dies_at_every_step(Outcomes::switch(HOLE, CHAIN)),
         set("growth due")
@@ -150,7 +154,7 @@ fn seen_or_not(old: &str, new: &str, end: &str) -> Outcomes {
     Outcomes::rising(&[&first, &second])
 }
 
-const FULL: &str = "1=20, 109 more";
+const FULL: &str = "1=20, 164 more";
 
 fn replacements() -> Vec<Case> {
     vec![
@@ -583,6 +587,12 @@ fn acts(commands: Commands) -> Commands {
         .act("dict set five", move |name| set_five(name, SHORT))
         .act("dict set five patiently", move |name| {
             set_five(name, 500 * SHORT)
+        })
+        .act("dict wait", |name| {
+            let dict = open(name);
+            let changed = dict.wait_for_change(dict.version());
+            changed.expect("nothing stands in the way");
+            "woken"
         })
         .act("dict modify", |name| {
             let dict = open(name).within(SHORT);
