@@ -57,7 +57,7 @@ impl Random {
 /// Some number below `end`, by the upper bits of a random one.
 #[inline]
 pub(super) fn below(random: u64, end: u64) -> u64 {
-    (u128::from(random) * u128::from(end) >> 64) as u64
+    ((u128::from(random) * u128::from(end)) >> 64) as u64
 }
 
 /// Stamps a value: its first and its last bytes are the stamp.
@@ -86,6 +86,7 @@ pub(super) trait Map: Sized + 'static {
     fn get(&mut self, key: &Key, out: &mut Vec<u8>) -> bool;
 
     /// Stores a value.
+    #[allow(clippy::ptr_arg, reason = "what a typed dictionary takes")]
     fn set(&mut self, key: &Key, value: &Vec<u8>);
 
     /// Takes everything out. Nobody else uses it meanwhile.

@@ -17,7 +17,8 @@ use crate::workload::{Act, Done};
 /// Operations between two looks at the stop sign.
 const BATCH: u64 = 16;
 
-/// Whoever comes first fills a mapping with [`KEYS`] values; the others wait for it.
+/// Whoever comes first fills a mapping with [`KEYS`] values; the others wait for it. Each looks at all of them, so that
+/// its pages are mapped.
 fn fill<M: Map>(site: &Site, map: &mut M, value: &mut Vec<u8>) {
     let (state, filled) = (site.page.aside(), 2);
     if state.compare_exchange(0, 1, Acquire, Acquire).is_ok() {
@@ -29,6 +30,10 @@ fn fill<M: Map>(site: &Site, map: &mut M, value: &mut Vec<u8>) {
     }
     while state.load(Acquire) != filled {
         thread::sleep(Duration::from_millis(1));
+    }
+    let mut got = Vec::new();
+    for number in 0..KEYS {
+        map.get(&key(number), &mut got);
     }
 }
 

@@ -93,7 +93,7 @@ impl<const GIB: u64> Map for New<GIB> {
     }
 
     fn was_emptied(&mut self) -> io::Result<()> {
-        let dict = ByteDict::open(&self.next_name()).map_err(io::Error::other)?;
+        let dict = ByteDict::open(self.next_name()).map_err(io::Error::other)?;
         self.shm = Some(Shm(dict));
         Ok(())
     }
