@@ -8,7 +8,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
-use shm_testing::storm::{Outcome, Storm, Worker};
+use shm_testing::storm::{Record, Storm, Worker};
 use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
 
 type Texts = Dict<u64, Vec<u8>, Bytes>;
@@ -148,8 +148,10 @@ fn storm(role: &str) -> Result<(), String> {
     );
     numbers.check().unwrap();
     texts.check().unwrap();
-    sums(&outcome, &numbers)?;
-    last_ones(&outcome, &texts)?;
+    let records = outcome.ledger.records();
+    sums(&records, &numbers)
+        .and_then(|()| last_ones(&records, &texts))
+        .map_err(|wrong| format!("{wrong}, {outcome}"))?;
     // All memory is there.
     texts.clear().unwrap();
     assert_eq!(texts.check().unwrap().used_bytes, 0);
@@ -157,25 +159,24 @@ fn storm(role: &str) -> Result<(), String> {
 }
 
 /// Each number is as many as were added; those that a kill interrupted may count.
-fn sums(outcome: &Outcome, numbers: &Numbers) -> Result<(), String> {
+fn sums(records: &[Record], numbers: &Numbers) -> Result<(), String> {
     for key in 0..SHARED {
-        let mut added = outcome.ledger.records();
-        added.retain(|record| record.begun == ADDED | key);
-        let ended = added.iter().filter(|record| record.result.is_some());
-        let (least, most) = (ended.count() as u64, added.len() as u64);
+        let added = || records.iter().filter(|record| record.begun == ADDED | key);
+        let ended = added().filter(|record| record.result.is_some());
+        let (least, most) = (ended.count() as u64, added().count() as u64);
         let sum = numbers.get(&key).unwrap().unwrap_or(0);
         if !(least..=most).contains(&sum) {
-            return Err(format!("{key}: {sum}, not in {least}..={most}, {outcome}"));
+            return Err(format!("{key}: {sum}, not in {least}..={most}"));
         }
     }
     Ok(())
 }
 
 /// Each worker's key has what was stored last, or what the killed were about to store.
-fn last_ones(outcome: &Outcome, texts: &Texts) -> Result<(), String> {
+fn last_ones(records: &[Record], texts: &Texts) -> Result<(), String> {
     for key in 1..=WORKERS as u64 {
         let mut possible = BTreeSet::from([None]);
-        for record in outcome.ledger.records() {
+        for record in records {
             let is_own = record.begun & ADDED == 0 && seat(record.begun & NUMBER) == key;
             if !is_own || record.result == Some(REFUSED) {
                 continue;
@@ -187,7 +188,7 @@ fn last_ones(outcome: &Outcome, texts: &Texts) -> Result<(), String> {
         }
         let found = texts.get(&key).unwrap().map(|text| number_of(&text));
         if !possible.contains(&found) {
-            return Err(format!("{key}: {found:?}, not in {possible:?}, {outcome}"));
+            return Err(format!("{key}: {found:?}, not in {possible:?}"));
         }
     }
     Ok(())
