@@ -142,7 +142,7 @@ impl Poke {
             Part::Owners => (payload + OWNERS_AT + at % CHUNKS * 4, 4),
             Part::Blocks => {
                 // Most blocks are of 32 or 64 bytes.
-                let (chunk, block) = (at % CHUNKS << 12, at / CHUNKS * 32);
+                let (chunk, block) = ((at % CHUNKS) << 12, at / CHUNKS * 32);
                 (payload + HEAP_AT + chunk + block, 8)
             }
             Part::Heap => (payload + HEAP_AT + at * 8, 8),
@@ -289,7 +289,7 @@ where
         told(all.items().map(|items| items.len()));
         told(all.pop(&keys[0]));
     }
-    if dict.version() % 4 == 0 {
+    if dict.version().is_multiple_of(4) {
         told(dict.drain());
         told(dict.clear());
     }
