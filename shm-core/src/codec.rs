@@ -29,6 +29,13 @@ pub trait Codec<T> {
     /// [`CodecError::Encode`].
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
+    /// The encoded value where it is such bytes already, so that they need not be copied.
+    #[inline]
+    #[must_use]
+    fn as_encoded(_value: &T) -> Option<&[u8]> {
+        None
+    }
+
     /// Whether every string of so many bytes is a value.
     #[inline]
     #[must_use]
@@ -80,6 +87,11 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout> Codec<T> for Raw {
     }
 
     #[inline]
+    fn as_encoded(value: &T) -> Option<&[u8]> {
+        Some(value.as_bytes())
+    }
+
+    #[inline]
     fn is_always_a_value(len: usize) -> bool {
         len == size_of::<T>()
     }
@@ -107,6 +119,11 @@ impl Codec<Vec<u8>> for Bytes {
     }
 
     #[inline]
+    fn as_encoded(value: &Vec<u8>) -> Option<&[u8]> {
+        Some(value)
+    }
+
+    #[inline]
     fn is_always_a_value(_len: usize) -> bool {
         true
     }
@@ -128,6 +145,7 @@ mod tests {
     fn round<C: Codec<T>, T: PartialEq + fmt::Debug>(value: T) {
         let mut bytes = Vec::new();
         C::encode(&value, &mut bytes).unwrap();
+        assert!(C::as_encoded(&value).is_none_or(|encoded| encoded == bytes));
         assert_eq!(C::decode(&bytes), Ok(value));
         bytes.push(0);
         assert!(
@@ -151,6 +169,7 @@ mod tests {
     fn bytes_are_what_they_are() {
         let mut bytes = Vec::new();
         Bytes::encode(&vec![1, 2, 3], &mut bytes).unwrap();
+        assert_eq!(Bytes::as_encoded(&vec![1, 2, 3]), Some(&bytes[..]));
         assert_eq!(Bytes::decode(&bytes), Ok(vec![1, 2, 3]));
     }
 

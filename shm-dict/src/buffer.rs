@@ -83,8 +83,12 @@ impl Drop for Landing {
 /// The value of a record that nobody changes.
 #[inline]
 pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
+    let value = record.value();
+    if let Some(word) = value.word() {
+        return Ok(C::decode(&word[..value.len()])?);
+    }
     let mut landing = Landing::new();
-    landing.copy(record.value());
+    landing.copy(value);
     Ok(C::decode(landing.bytes())?)
 }
 
@@ -95,6 +99,10 @@ pub(crate) fn with_encoded<V, C: Codec<V>, R>(
     value: &V,
     f: impl FnOnce(&[u8]) -> Result<R, DictError>,
 ) -> Result<R, DictError> {
+    if let Some(encoded) = C::as_encoded(value) {
+        inner.check_value(encoded)?;
+        return f(encoded);
+    }
     with_buffer(|buffer| {
         C::encode(value, buffer)?;
         inner.check_value(buffer)?;

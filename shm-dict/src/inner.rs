@@ -142,6 +142,7 @@ impl Inner {
     // ---- looking up --------------------------------------------------------------------------
 
     /// Refuses keys that cannot be.
+    #[inline(always)]
     pub(crate) fn hash(&self, key: &[u8]) -> Result<u64, DictError> {
         if key.len() > MAX_KEY as usize {
             return Err(DictError::KeyTooLong {
@@ -231,6 +232,7 @@ impl Inner {
     // ---- under the lock ----------------------------------------------------------------------
 
     /// A shard's lock.
+    #[inline(always)]
     pub(crate) fn writer(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
         if self.segment.is_read_only() {
             return Err(DictError::ReadOnly);
@@ -251,7 +253,7 @@ impl Inner {
     }
 
     /// The lock of the shard that has a key, the key's hash, and the key or the place for it.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn writer_for(
         &self,
         key: &[u8],

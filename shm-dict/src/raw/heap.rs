@@ -10,8 +10,21 @@ use super::{Damaged, Fault, RawDict, Refused, Shard, Use, Writer, class_of, size
 pub(super) const UNIT: usize = 16;
 
 impl Writer<'_> {
-    fn units_of_chunk(&self) -> u64 {
-        (1 << self.dict.limits.chunk_shift) / UNIT as u64
+    /// Binary logarithm of the units of a chunk.
+    #[inline]
+    fn units_shift(&self) -> u32 {
+        self.dict.limits.chunk_shift - UNIT.ilog2()
+    }
+
+    /// The chunk of a unit; `u32::MAX` for one beyond all chunks.
+    #[inline]
+    fn chunk_of(&self, unit: u64) -> u32 {
+        u32::try_from(unit >> self.units_shift()).unwrap_or(u32::MAX)
+    }
+
+    #[inline]
+    fn first_unit(&self, chunk: u32) -> u64 {
+        u64::from(chunk) << self.units_shift()
     }
 
     fn chunks_for(&self, bytes: usize) -> u64 {
@@ -39,7 +52,7 @@ impl Writer<'_> {
             None => {
                 let count = u32::try_from(self.chunks_for(bytes)).unwrap_or(u32::MAX);
                 let first = self.dict.take_run(self.index, count, self.memory)?;
-                Ok(u64::from(first) * self.units_of_chunk())
+                Ok(self.first_unit(first))
             }
         }
     }
@@ -60,12 +73,12 @@ impl Writer<'_> {
             }
             None => {
                 let chunk = self.dict.take_chunk(self.index, class, self.memory)?;
-                u64::from(chunk) * self.units_of_chunk()
+                self.first_unit(chunk)
             }
         };
         let units = (size_of_class(class) / UNIT) as u64;
-        let (next, chunk) = (unit + units, self.units_of_chunk());
-        let has_room = (next + units - 1) / chunk == unit / chunk;
+        let next = unit + units;
+        let has_room = self.chunk_of(next + units - 1) == self.chunk_of(unit);
         lists
             .bump
             .store(if has_room { next + 1 } else { 0 }, Ordering::Relaxed);
@@ -75,11 +88,12 @@ impl Writer<'_> {
     /// What is given out must be a block of this shard: a list that was damaged leads anywhere.
     #[inline]
     fn check_block(&self, unit: u64, class: usize) -> Result<(), Damaged> {
-        let chunk = unit / self.units_of_chunk();
-        let owner = self.dict.owner(u32::try_from(chunk).unwrap_or(u32::MAX));
-        let inside = unit % self.units_of_chunk() * UNIT as u64;
-        let fits = inside.is_multiple_of(size_of_class(class) as u64)
-            && inside + size_of_class(class) as u64 <= 1 << self.dict.limits.chunk_shift;
+        let chunk = self.chunk_of(unit);
+        let owner = self.dict.owner(chunk);
+        // Units of a chunk are few enough for 32 bits, which are divided faster.
+        let inside = unit.wrapping_sub(self.first_unit(chunk)) as u32;
+        let units = (size_of_class(class) / UNIT) as u32;
+        let fits = inside.is_multiple_of(units) && inside + units <= 1 << self.units_shift();
         if owner.is_of(self.index) && owner.used() == Some(Use::Blocks(class)) && fits {
             return Ok(());
         }
@@ -113,7 +127,7 @@ impl Writer<'_> {
             field: "run of chunks",
             value: unit,
         };
-        let first = u32::try_from(unit / self.units_of_chunk()).map_err(|_| damaged)?;
+        let first = self.chunk_of(unit);
         let count = u32::try_from(self.chunks_for(bytes)).map_err(|_| damaged)?;
         let end = first.checked_add(count).ok_or(damaged)?;
         let is_ours = |chunk| {
@@ -121,7 +135,7 @@ impl Writer<'_> {
             let used = if chunk == first { Use::Head } else { Use::Rest };
             owner.is_of(self.index) && owner.used() == Some(used)
         };
-        if !unit.is_multiple_of(self.units_of_chunk()) || !(first..end).all(is_ours) {
+        if unit != self.first_unit(first) || !(first..end).all(is_ours) {
             return Err(damaged);
         }
         // The head last: what is killed on the way leaves a head, which the rebuild knows to be unused.

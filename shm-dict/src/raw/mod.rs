@@ -203,7 +203,7 @@ impl RawDict {
     ///
     /// # Safety
     /// As [`shm_lock::RawMutex::lock`], for the locks of all shards.
-    #[inline]
+    #[inline(always)]
     pub unsafe fn enter<'a>(
         &'a self,
         shard: usize,

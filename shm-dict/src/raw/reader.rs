@@ -64,7 +64,7 @@ impl RawDict {
 
     /// For a writer, before it takes the lock: asks for the lines that it will need, which then come while it locks,
     /// and says where the key seems to be.
-    #[inline]
+    #[inline(always)]
     pub fn approach(&self, hash: u64) -> Option<Hint> {
         let shard = &self.shards[self.shard_of(hash)];
         let table = View::at(self, shard).table().ok()??;

@@ -40,7 +40,7 @@ pub struct Value<'a> {
 
 impl RawDict {
     /// The first word of a block.
-    #[inline]
+    #[inline(always)]
     pub(super) fn word(&self, unit: u64) -> Result<&AtomicU64, Damaged> {
         let damaged = Damaged {
             field: "block",
@@ -51,7 +51,7 @@ impl RawDict {
     }
 
     /// So many words of a block.
-    #[inline]
+    #[inline(always)]
     pub(super) fn block(&self, unit: u64, words: usize) -> Result<&[AtomicU64], Damaged> {
         let damaged = Damaged {
             field: "block",
@@ -77,7 +77,7 @@ impl RawDict {
     }
 
     /// The record in a block; its lengths are read once, and checked.
-    #[inline]
+    #[inline(always)]
     pub(super) fn record(&self, unit: u64) -> Result<Record<'_>, Damaged> {
         // Relaxed: behind the Acquire of PAIR dict-entry, or under the shard's lock.
         let lengths = self.word(unit)?.load(Ordering::Relaxed);
@@ -124,12 +124,13 @@ impl<'a> Record<'a> {
         self.words.len() * 8
     }
 
+    #[inline(always)]
     fn key_words(&self) -> &'a [AtomicU64] {
         &self.words[2..2 + (self.key as usize).div_ceil(8)]
     }
 
     /// Whether it is the record of this key.
-    #[inline]
+    #[inline(always)]
     pub(super) fn has_key(&self, key: &[u8]) -> bool {
         self.key as usize == key.len() && are(self.key_words(), key)
     }
@@ -143,7 +144,7 @@ impl<'a> Record<'a> {
     }
 
     /// The value.
-    #[inline]
+    #[inline(always)]
     pub fn value(&self) -> Value<'a> {
         Value {
             words: &self.words[2 + (self.key as usize).div_ceil(8)..],
@@ -158,7 +159,7 @@ impl<'a> Record<'a> {
     }
 
     /// Puts another value of one word in the place of this one; under the shard's lock.
-    #[inline]
+    #[inline(always)]
     pub(super) fn replace_word(&self, value: &[u8], version: u64) {
         // Relaxed: only read under the lock. Before the value: a value has never a number that it had before.
         self.words[1].store(version, Ordering::Relaxed);
@@ -179,6 +180,18 @@ impl Value<'_> {
     #[must_use]
     pub const fn is_empty(&self) -> bool {
         self.len == 0
+    }
+
+    /// The bytes of a value of at most one word, with zeros behind.
+    #[inline(always)]
+    #[must_use]
+    pub fn word(&self) -> Option<[u8; 8]> {
+        match self.words {
+            [] => Some([0; 8]),
+            // Relaxed: see `Record`.
+            [word] => Some(word.load(Ordering::Relaxed).to_ne_bytes()),
+            _ => None,
+        }
     }
 
     /// Copies it to `out`, which has as many bytes.

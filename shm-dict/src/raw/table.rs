@@ -49,6 +49,7 @@ pub(super) const fn table_bytes(log_buckets: u32) -> usize {
 }
 
 impl RawDict {
+    #[inline(always)]
     pub(super) fn table(&self, unit: u64, log_buckets: u32) -> Result<Table<'_>, Damaged> {
         let slots = self.block(unit, table_bytes(log_buckets) / 8)?;
         Ok(Table { slots })
@@ -57,14 +58,14 @@ impl RawDict {
 
 impl<'a> Table<'a> {
     /// The first places of the buckets to search, in order; each bucket once.
-    #[inline]
+    #[inline(always)]
     pub(super) fn probe(self, hash: u64) -> impl Iterator<Item = usize> {
         let mask = self.slots.len() / WIDTH - 1;
         let first = hash as usize & mask;
         (0..=mask).map(move |step| ((first + step) & mask) * WIDTH)
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn bucket(self, first: usize) -> &'a [AtomicU64; WIDTH] {
         // Of a place that `probe` gave: there are as many.
         self.slots[first..].first_chunk().expect("whole buckets")

@@ -4,13 +4,16 @@
 use core::marker::PhantomData;
 
 use shm_core::futex;
-use shm_core::sync::{AtomicU64, Ordering, fence};
+use shm_core::sync::{AtomicU64, Ordering, fence, prefetch_to_read};
 
 use super::table::{Table, WIDTH, table_bytes};
 use super::{
     Damaged, Entry, Fault, Found, Hint, Memory, NotEntered, RawDict, Record, Refused, Shard,
     TableWord, record_bytes,
 };
+
+/// Records whose lines are under way while a table is copied.
+const AHEAD: usize = 16;
 
 /// A shard's lock, held.
 #[derive(Debug)]
@@ -27,6 +30,7 @@ pub struct Writer<'a> {
 }
 
 impl<'a> Writer<'a> {
+    #[inline(always)]
     pub(super) fn new(dict: &'a RawDict, index: usize, memory: &'a dyn Memory) -> Self {
         let shard = &dict.shards[index];
         Self {
@@ -58,6 +62,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// [`NotEntered::NotMine`].
+    #[inline(always)]
     pub fn ensure_held(&self) -> Result<(), NotEntered> {
         match self.shard.lock.is_held_by_me() {
             true => Ok(()),
@@ -71,7 +76,7 @@ impl<'a> Writer<'a> {
     }
 
     /// The table of the present epoch.
-    #[inline]
+    #[inline(always)]
     pub(super) fn table_word(&self) -> TableWord {
         let word = TableWord(self.shard.table.load(Ordering::Relaxed));
         match word.is_of(self.epoch()) {
@@ -80,7 +85,7 @@ impl<'a> Writer<'a> {
         }
     }
 
-    #[inline]
+    #[inline(always)]
     pub(super) fn table(&self) -> Result<Option<Table<'a>>, Damaged> {
         match self.table_word().table() {
             Some((unit, log)) => self.dict.table(unit, log).map(Some),
@@ -104,7 +109,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// [`Damaged`].
-    #[inline]
+    #[inline(always)]
     pub fn find_at(&self, hint: Option<Hint>, hash: u64, key: &[u8]) -> Result<Found<'a>, Damaged> {
         let (Some(Hint { slot, entry }), Some(table)) = (hint, self.table()?) else {
             return self.find(hash, key);
@@ -134,7 +139,7 @@ impl<'a> Writer<'a> {
     ///
     /// # Errors
     /// [`Refused`].
-    #[inline]
+    #[inline(always)]
     pub fn store(
         &self,
         found: Found<'a>,
@@ -307,7 +312,13 @@ impl<'a> Writer<'a> {
 
     fn copy_entries(&self, to: Table<'a>) -> Result<(), Damaged> {
         let mut key = Vec::new();
-        for entry in self.table()?.into_iter().flat_map(Table::live) {
+        let Some(from) = self.table()? else {
+            return Ok(());
+        };
+        let mut ahead = from.live();
+        (0..AHEAD).for_each(|_| self.prefetch(ahead.next()));
+        for entry in from.live() {
+            self.prefetch(ahead.next());
             self.dict.record(entry.unit())?.key().copy_to(&mut key);
             let slot = to.place(self.dict.hash(&key)).ok_or(Damaged {
                 field: "entries of a shard",
@@ -316,6 +327,12 @@ impl<'a> Writer<'a> {
             slot.store(entry.0, Ordering::Relaxed);
         }
         Ok(())
+    }
+
+    fn prefetch(&self, entry: Option<Entry>) {
+        if let Some(word) = entry.and_then(|entry| self.dict.word(entry.unit()).ok()) {
+            prefetch_to_read(word);
+        }
     }
 
     // ---- what readers see --------------------------------------------------------------------
@@ -346,13 +363,13 @@ impl<'a> Writer<'a> {
     }
 
     /// The number of the change that is about to be made.
-    #[inline]
+    #[inline(always)]
     fn next_version(&self) -> u64 {
         self.shard.version.load(Ordering::Relaxed).wrapping_add(1)
     }
 
     /// Tells that a change was made.
-    #[inline]
+    #[inline(always)]
     fn has_changed(&self, version: u64) {
         // PAIR dict-version: Release; who sees it sees the change.
         self.shard.version.store(version, Ordering::Release);
