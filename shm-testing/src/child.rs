@@ -65,6 +65,11 @@ pub struct Child {
     tid: Option<u32>,
 }
 
+/// Whether a process with that status runs no more.
+fn is_end(status: WaitStatus) -> bool {
+    matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..))
+}
+
 impl Child {
     /// Starts a peer in `role`, by the test `peer` at the root of this test binary.
     ///
@@ -253,6 +258,12 @@ impl Child {
         self.wait_for(WaitPidFlag::WCONTINUED);
     }
 
+    /// As [`stop`](Self::stop), for one that may end by itself: `false` if it did.
+    pub(crate) fn try_stop(&mut self) -> bool {
+        self.signal(Signal::SIGSTOP);
+        !is_end(self.next_status(WaitPidFlag::WSTOPPED))
+    }
+
     /// As [`cont`](Self::cont), for one that may end as soon as it runs; does not wait until it does.
     pub(crate) fn let_run(&mut self) {
         self.signal(Signal::SIGCONT);
@@ -268,19 +279,23 @@ impl Child {
         kill(self.raw_pid(), signal).expect("an unreaped child can be signalled");
     }
 
-    /// Waits for the event, and for the end in any case; the end is left to be reaped.
+    /// Waits for the event; panics when the peer ended meanwhile.
     #[track_caller]
     fn wait_for(&self, event: WaitPidFlag) {
+        let status = self.next_status(event);
+        if is_end(status) && event != WaitPidFlag::WEXITED {
+            panic!("{}", self.error(&format!("ended: {status:?}")));
+        }
+    }
+
+    /// Waits for the event, and for the end in any case; the end is left to be reaped.
+    fn next_status(&self, event: WaitPidFlag) -> WaitStatus {
         let flags = event | WaitPidFlag::WEXITED | WaitPidFlag::WNOWAIT;
-        let status = loop {
+        loop {
             match waitid(Id::Pid(self.raw_pid()), flags) {
                 Err(Errno::EINTR) => {}
                 status => break status.expect("an unreaped child can be waited for"),
             }
-        };
-        let ended = matches!(status, WaitStatus::Exited(..) | WaitStatus::Signaled(..));
-        if ended && event != WaitPidFlag::WEXITED {
-            panic!("{}", self.error(&format!("ended: {status:?}")));
         }
     }
 

@@ -261,7 +261,9 @@ impl Weather<'_> {
                 // Squared: short ones are more frequent.
                 let part = self.chance.below(1000);
                 let stop = Duration::from_micros(1000 + range * part * part / 1_000_000);
-                self.seats[seat].child.stop();
+                if !self.seats[seat].child.try_stop() {
+                    return Err(self.failure(seat));
+                }
                 self.seats[seat].stopped_until = Some(Instant::now() + stop);
                 outcome.stops += 1;
             }
