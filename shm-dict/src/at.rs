@@ -5,7 +5,7 @@ use shm_core::codec::Codec;
 use crate::buffer::{decode, with_encoded};
 use crate::error::DictError;
 use crate::inner::Inner;
-use crate::raw::{Found, Record, Writer};
+use crate::raw::{Found, Record, Value, Writer};
 
 /// A key, and where it is or would go.
 #[derive(Debug)]
@@ -30,7 +30,30 @@ impl<'w> At<'_, 'w> {
     /// The key's value, if it is there.
     #[inline]
     pub(crate) fn value<V, C: Codec<V>>(&self) -> Result<Option<V>, DictError> {
-        self.record().map(decode::<V, C>).transpose()
+        let Some(record) = self.record() else {
+            return Ok(None);
+        };
+        if C::is_always_a_value(record.value().len()) {
+            return decode::<V, C>(record).map(Some);
+        }
+        // It may run code of the caller's.
+        let value = {
+            let _inside = self.inner.inside();
+            decode::<V, C>(record)
+        };
+        self.writer.ensure_held()?;
+        value.map(Some)
+    }
+
+    /// The value of the key's record, which lies in chunks of the shard whose lock is held.
+    pub(crate) fn owned(&self, record: Record<'w>) -> Result<Value<'w>, DictError> {
+        match self.found {
+            Found::At { unit, .. } if self.writer.owns(unit, record.bytes()) => Ok(record.value()),
+            _ => Err(DictError::Corrupt {
+                field: "block of a record",
+                value: self.hash,
+            }),
+        }
     }
 
     /// Stores an encoded value.
@@ -42,7 +65,17 @@ impl<'w> At<'_, 'w> {
     /// Stores a value.
     #[inline]
     pub(crate) fn encode<V, C: Codec<V>>(&self, value: &V) -> Result<(), DictError> {
-        with_encoded::<V, C, _>(self.inner, value, |value| self.store(value))
+        if let Some(value) = C::as_encoded(value) {
+            self.inner.check_value(value)?;
+            return self.store(value);
+        }
+        // It may run code of the caller's.
+        let inside = self.inner.inside();
+        with_encoded::<V, C, _>(self.inner, value, |value| {
+            drop(inside);
+            self.writer.ensure_held()?;
+            self.store(value)
+        })
     }
 
     /// Takes the key out; `false` if it is not there.

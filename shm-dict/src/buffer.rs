@@ -18,11 +18,12 @@ const KEPT: usize = 1 << 20;
 /// Calls `f` with a buffer that is used again.
 pub(crate) fn with_buffer<R>(f: impl FnOnce(&mut Vec<u8>) -> R) -> R {
     // Taken: `f` may come here again.
-    let mut buffer = BUFFER.take();
+    let mut buffer = BUFFER.try_with(Cell::take).unwrap_or_default();
     buffer.clear();
     let result = f(&mut buffer);
     if buffer.capacity() <= KEPT {
-        BUFFER.set(buffer);
+        // When the thread ends there may be no place for it.
+        let _ = BUFFER.try_with(|place| place.set(buffer));
     }
     result
 }
@@ -57,7 +58,7 @@ impl Landing {
             return;
         }
         if self.large.capacity() == 0 {
-            self.large = BUFFER.take();
+            self.large = BUFFER.try_with(Cell::take).unwrap_or_default();
         }
         value.copy_to(&mut self.large);
     }

@@ -22,7 +22,7 @@ use crate::iter::{Items, Keys, Values};
 use crate::key::{KeyBytes, ShmKey};
 use crate::number::Number;
 use crate::options::Options;
-use crate::raw::{Account, Record, TableWord};
+use crate::raw::{Account, Record, TableWord, Writer};
 
 /// The types of a dictionary, which it has no values of.
 pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
@@ -44,7 +44,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 /// # Peer death
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
 /// writer in that shard finds the lock orphaned, makes the shard's free lists and counts anew, and reports it
-/// ([`on_recovery`](Self::on_recovery)); readers notice nothing. Until then `len` may be one too many or too few.
+/// ([`on_recovery`](Self::on_recovery)); readers notice nothing. Until then a read-only attachment may count an entry too many or too
+/// few, or after a `clear` all that were there.
 ///
 /// # Waiting
 /// A writer waits for as long as another holds the shard's lock: for moments, unless that process is stopped.
@@ -209,8 +210,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 return Ok(None);
             };
             let _inside = self.inner.inside();
-            let value = record.value();
-            // SAFETY: the lock is held by the writer of `at` until after `f`.
+            let value = at.owned(record)?;
+            // SAFETY: the lock is held by the writer of `at` until after `f`, and the record is its shard's.
             Ok(Some(f(unsafe { value.as_bytes() })))
         })
     }
@@ -292,10 +293,12 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let Some(record) = writer.records()?.next().transpose()? else {
                 continue;
             };
-            let (key, bytes) = self.key_of(record)?;
-            let value = decode::<V, C>(record)?;
-            let hash = self.inner.raw.hash(&bytes);
-            writer.remove(writer.find(hash, &bytes)?)?;
+            let ((key, bytes), value) = {
+                let _inside = self.inner.inside();
+                (self.key_of(record)?, decode::<V, C>(record)?)
+            };
+            writer.ensure_held()?;
+            self.take_out(&writer, &bytes)?;
             return Ok(Some((key, value)));
         }
         Ok(None)
@@ -516,8 +519,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         Ok(self.len()? == 0)
     }
 
-    /// The entries, in no order. Each shard's are as they were at one instant; no lock is held while the caller's
-    /// code runs.
+    /// The entries, in no order: each that is there all the time comes once, with a value that it had during the call.
+    /// No lock is held while the caller's code runs. For all as they are at one instant:
+    /// [`snapshot`](Self::snapshot).
     #[must_use]
     pub fn items(&self) -> Items<K, V, C> {
         Items::new(Arc::clone(&self.inner))
@@ -571,18 +575,30 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let mut out = Vec::new();
             for record in writer.records()? {
                 let record = record?;
-                let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
                 let _inside = self.inner.inside();
+                let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
                 if !f(&key, &value) {
                     out.push(bytes);
                 }
                 writer.ensure_held()?;
             }
             for key in out {
-                writer.remove(writer.find(self.inner.raw.hash(&key), &key)?)?;
+                self.take_out(&writer, &key)?;
             }
         }
         Ok(())
+    }
+
+    /// Takes out a key that was seen in the shard.
+    fn take_out(&self, writer: &Writer<'_>, key: &[u8]) -> Result<(), DictError> {
+        let hash = self.inner.raw.hash(key);
+        match writer.remove(writer.find(hash, key)?)? {
+            true => Ok(()),
+            false => Err(DictError::Corrupt {
+                field: "place of a key",
+                value: hash,
+            }),
+        }
     }
 
     /// Locks the whole mapping: other writers wait, readers do not. Its holder works through the guard.

@@ -68,8 +68,9 @@ pub enum DictError {
     /// works through what it was given.
     #[error("the dictionary is in use further up in this thread")]
     Reentered,
-    /// Others are attached, or other handles of this process.
-    #[error("others are attached")]
+    /// For [`trim`](crate::Dict::trim): others are attached, or other handles of this process. For
+    /// [`items`](crate::Dict::items): writers replaced or removed entries of a shard each time that it was looked through.
+    #[error("others are at work")]
     Busy,
     /// The dictionary is attached read-only.
     #[error("the dictionary is attached read-only")]

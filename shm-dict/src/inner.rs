@@ -20,6 +20,10 @@ use crate::raw::{
 
 const KIND: Kind = Kind(*b"DICT");
 
+/// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
+/// comes so far.
+const PATIENCE: usize = 1000;
+
 type OnRecovery = Arc<dyn Fn(&Recovery) + Send + Sync>;
 
 /// An attachment to a dictionary.
@@ -197,8 +201,7 @@ impl Inner {
         })
     }
 
-    /// Takes something of each record of a shard as they are at one instant, without a lock; `restart` throws
-    /// away what was taken.
+    /// Takes something of each record of a shard, without a lock unless writers disturb it many times.
     pub(crate) fn read_shard<T>(
         &self,
         shard: usize,
@@ -206,7 +209,7 @@ impl Inner {
         take: impl Fn(Record<'_>) -> T,
     ) -> Result<(), DictError> {
         inside::check(self.segment.generation())?;
-        loop {
+        for _ in 0..PATIENCE {
             let out = std::cell::RefCell::new(&mut *taken);
             let restart = || out.borrow_mut().clear();
             if self
@@ -223,10 +226,11 @@ impl Inner {
                     }
                     return Ok(());
                 }
-                Err(DictError::Timeout | DictError::ReadOnly) => {}
+                Err(DictError::Timeout | DictError::ReadOnly) => std::thread::yield_now(),
                 Err(error) => return Err(error),
             }
         }
+        Err(DictError::Busy)
     }
 
     // ---- under the lock ----------------------------------------------------------------------
@@ -313,6 +317,7 @@ impl Inner {
     /// Gives the memory of free chunks back to the file system; says how many bytes. Nobody else is attached.
     pub(crate) fn trim(&self, patience: Patience) -> Result<u64, DictError> {
         let writers = self.writers(patience)?;
+        writers.iter().for_each(Writer::drop_empty_table);
         writers.iter().try_for_each(Writer::collect)?;
         let shift = self.layout.limits.chunk_shift;
         let mut bytes = 0;
@@ -355,6 +360,10 @@ impl Inner {
 }
 
 impl Memory for Inner {
+    fn repaired(&self, rebuilt: &Rebuilt) {
+        self.report(rebuilt);
+    }
+
     fn back_owners(&self, first: u32, end: u32) -> Result<(), NoMemory> {
         let offset = self.layout.owners_at + 4 * first as usize;
         self.allocate(offset, 4 * (end - first) as usize)

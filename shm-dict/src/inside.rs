@@ -21,8 +21,13 @@ pub(crate) struct Inside {
 
 impl Inside {
     pub(crate) fn enter(dict: u64) -> Self {
-        INSIDE.with_borrow_mut(|inside| inside.push(dict));
-        DEPTH.set(DEPTH.get() + 1);
+        // In a destructor of the thread's there may be no place for it: then nobody is warned.
+        if INSIDE
+            .try_with(|inside| inside.borrow_mut().push(dict))
+            .is_ok()
+        {
+            DEPTH.set(DEPTH.get() + 1);
+        }
         Self {
             dict,
             not_send: std::marker::PhantomData,
@@ -37,9 +42,9 @@ impl Drop for Inside {
             let mut inside = inside.borrow_mut();
             if let Some(at) = inside.iter().rposition(|dict| *dict == self.dict) {
                 inside.remove(at);
+                DEPTH.set(DEPTH.get() - 1);
             }
         });
-        let _ = DEPTH.try_with(|depth| depth.set(depth.get() - 1));
     }
 }
 
@@ -49,8 +54,11 @@ impl Drop for Inside {
 /// [`DictError::Reentered`].
 #[inline]
 pub(crate) fn check(dict: u64) -> Result<(), DictError> {
-    if DEPTH.get() != 0 && INSIDE.with_borrow(|inside| inside.contains(&dict)) {
-        return Err(DictError::Reentered);
+    if DEPTH.get() == 0 {
+        return Ok(());
     }
-    Ok(())
+    match INSIDE.try_with(|inside| inside.borrow().contains(&dict)) {
+        Ok(true) => Err(DictError::Reentered),
+        _ => Ok(()),
+    }
 }

@@ -406,3 +406,139 @@ fn blocks_go_into_the_gaps_that_runs_have_left() {
     dict.set(&5, &run(9)).unwrap();
     dict.check().unwrap();
 }
+
+/// A value of up to eight bytes is replaced where it is: a reader takes it in one load, whatever its length.
+#[test]
+fn short_values_are_whole() {
+    for len in 1..=9 {
+        let dict: Dict<u8, Vec<u8>, Bytes> = Dict::create(heap(2 << 20), small()).unwrap();
+        let values = [vec![0xAA; len], vec![0x55; len]];
+        dict.set(&1, &values[0]).unwrap();
+        std::thread::scope(|scope| {
+            let writer = scope.spawn(|| {
+                for n in 0..100_000 {
+                    dict.set(&1, &values[n % 2]).unwrap();
+                }
+            });
+            let mut buffer = Vec::new();
+            while !writer.is_finished() {
+                let value = dict.get(&1).unwrap().unwrap();
+                assert!(values.contains(&value), "{value:?}");
+                assert!(dict.get_into(&1, &mut buffer).unwrap());
+                assert!(values.contains(&buffer), "{buffer:?}");
+            }
+        });
+    }
+}
+
+#[test]
+fn encoded_numbers_are_whole() {
+    let dict: Dict<u8, u64> = Dict::create(heap(2 << 20), small()).unwrap();
+    let numbers = [32_767, 32_768];
+    dict.set(&1, &numbers[0]).unwrap();
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for n in 0..200_000 {
+                dict.set(&1, &numbers[n % 2]).unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            let number = dict.get(&1).unwrap().unwrap();
+            assert!(numbers.contains(&number), "{number}");
+        }
+    });
+}
+
+/// A list of free blocks that leads anywhere is damage, also behind all chunks.
+#[test]
+fn a_damaged_free_list_is_noticed() {
+    let name = shm_testing::UniqueName::new("dict-list");
+    let options = Options::new().max_bytes(1 << 20).shards(1);
+    let place = Place::named(&*name).unlink_on_drop(true);
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(place, options).unwrap();
+    dict.set(&1, &vec![9; 20]).unwrap();
+    // The free list of blocks of 32 bytes: class 1 of the first shard, behind its lines and the control block.
+    let list = dict
+        .segment()
+        .view::<shm_core::sync::AtomicU64>(512 + 192 + 16);
+    list.unwrap()
+        .store((1 << 44 | 0xFFFF_FEFE) + 1, Ordering::Relaxed);
+    let set = dict.set(&2, &vec![]);
+    assert!(matches!(set, Err(DictError::Corrupt { .. })), "{set:?}");
+}
+
+/// Calls the dictionary while one of its values is decoded.
+enum Nested {}
+
+thread_local! {
+    static CALLED: std::cell::RefCell<Option<Dict<u32, u32, Nested>>> =
+        const { std::cell::RefCell::new(None) };
+}
+
+impl shm_dict::Codec<u32> for Nested {
+    const NAME: &'static str = "nested";
+
+    fn encode(value: &u32, out: &mut Vec<u8>) -> Result<(), shm_dict::CodecError> {
+        out.extend_from_slice(&value.to_le_bytes());
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<u32, shm_dict::CodecError> {
+        CALLED.with_borrow(|dict| {
+            for key in 10..40 {
+                let set = dict.as_ref().map(|dict| dict.set(&key, &1));
+                assert!(matches!(set, None | Some(Err(DictError::Reentered))));
+            }
+        });
+        Ok(u32::from_le_bytes(bytes.try_into().unwrap()))
+    }
+}
+
+#[test]
+fn a_codec_that_comes_back_under_the_lock_is_refused() {
+    let dict: Dict<u32, u32, Nested> = Dict::create(heap(2 << 20), small()).unwrap();
+    dict.set(&1, &5).unwrap();
+    CALLED.with_borrow_mut(|called| *called = Some(dict.clone()));
+    assert_eq!(dict.pop(&1).unwrap(), Some(5));
+    CALLED.with_borrow_mut(|called| *called = None);
+    assert_eq!(dict.check().unwrap().entries, 0);
+}
+
+/// What a dead writer emptied is room for others, before anybody has come to its shard.
+#[test]
+fn room_of_an_orphaned_shard_is_found() {
+    let options = Options::new().max_bytes(256 << 10).shards(2);
+    let dict: Dict<u32, Vec<u8>, Bytes> = Dict::create(heap(2 << 20), options).unwrap();
+    let keys_of = |shard: usize, count: usize| -> Vec<u32> {
+        let is_there = |key: &u32| {
+            dict.clear().unwrap();
+            dict.set(key, &vec![]).unwrap();
+            dict.inspect().shards[shard].entries == 1
+        };
+        (0..).filter(is_there).take(count).collect()
+    };
+    let (first, second) = (keys_of(0, 400), keys_of(1, 40));
+    dict.clear().unwrap();
+    let stored = first
+        .iter()
+        .take_while(|key| dict.set(*key, &vec![1; 900]).is_ok());
+    assert!(stored.count() > 200);
+    let (dead, keys) = (dict.clone(), first.clone());
+    let died = std::thread::spawn(move || {
+        let mut all = dead.lock().unwrap();
+        keys.iter().for_each(|key| drop(all.pop(key).unwrap()));
+        // The thread ends, and its locks are orphaned.
+        std::mem::forget(all);
+    });
+    died.join().unwrap();
+    let told = Arc::new(AtomicUsize::new(0));
+    let tell = Arc::clone(&told);
+    dict.on_recovery(move |_| {
+        tell.fetch_add(1, Ordering::Relaxed);
+    });
+    for key in &second {
+        dict.set(key, &vec![2; 3000]).unwrap();
+    }
+    assert_eq!(told.load(Ordering::Relaxed), 2, "both shards' repairs");
+    dict.check().unwrap();
+}

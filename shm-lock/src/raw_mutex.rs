@@ -806,9 +806,10 @@ impl RawMutex {
     /// repair it.
     #[must_use]
     pub fn is_orphaned(&self) -> bool {
-        // Relaxed, both: hints.
-        let died = self.word.load(Ordering::Relaxed) & OWNER_DIED != 0;
-        died || self.state.load(Ordering::Relaxed) & INCONSISTENT != 0
+        // Relaxed, both: hints. While anybody holds it, the dead are that one's concern.
+        let word = self.word.load(Ordering::Relaxed);
+        let died = word & OWNER_DIED != 0;
+        word & TID_MASK == 0 && (died || self.state.load(Ordering::Relaxed) & INCONSISTENT != 0)
     }
 
     /// The thread id of the owner at this moment; 0 if there is none. One load.

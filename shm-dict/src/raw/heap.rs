@@ -91,7 +91,7 @@ impl Writer<'_> {
         let chunk = self.chunk_of(unit);
         let owner = self.dict.owner(chunk);
         // Units of a chunk are few enough for 32 bits, which are divided faster.
-        let inside = unit.wrapping_sub(self.first_unit(chunk)) as u32;
+        let inside = (unit & ((1 << self.units_shift()) - 1)) as u32;
         let units = (size_of_class(class) / UNIT) as u32;
         let fits = inside.is_multiple_of(units) && inside + units <= 1 << self.units_shift();
         if owner.is_of(self.index) && owner.used() == Some(Use::Blocks(class)) && fits {
@@ -155,21 +155,41 @@ impl Writer<'_> {
         }
         for index in 0..self.dict.shards.len() {
             let other = &self.dict.shards[index];
-            if index == self.index || !is_worth_collecting(other, self.dict) {
-                continue;
-            }
-            // One that is orphaned is for its next writer to repair, and to report.
-            if other.lock.is_orphaned() {
+            // What an orphaned one has is known after the repair.
+            let worth = is_worth_collecting(other, self.dict) || other.lock.is_orphaned();
+            if index == self.index || !worth {
                 continue;
             }
             // SAFETY: as for this writer: the same memory, the same thread, and the guard does not outlive it.
             let entered = unsafe { self.dict.enter(index, Patience::None, self.memory) };
-            if let Ok((writer, _)) = entered {
+            if let Ok((writer, rebuilt)) = entered {
+                if let Some(rebuilt) = rebuilt {
+                    self.memory.repaired(&rebuilt);
+                    self.still_held()?;
+                    writer.still_held()?;
+                }
+                writer.drop_empty_table();
                 writer.collect()?;
                 looked = true;
             }
         }
         Ok(looked)
+    }
+
+    /// After a function of the caller's, which may have forked.
+    fn still_held(&self) -> Result<(), Damaged> {
+        self.ensure_held().map_err(|_| Damaged {
+            field: "lock of a forked child",
+            value: self.index as u64,
+        })
+    }
+
+    /// Whether a block's chunks are all this shard's.
+    #[must_use]
+    pub fn owns(&self, unit: u64, bytes: usize) -> bool {
+        let last = unit + (bytes.max(1) as u64 - 1) / UNIT as u64;
+        let mut chunks = self.chunk_of(unit)..=self.chunk_of(last);
+        chunks.all(|chunk| self.dict.owner(chunk).is_of(self.index))
     }
 
     fn is_worth_collecting(&self) -> bool {

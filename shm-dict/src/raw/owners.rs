@@ -15,7 +15,7 @@ use core::fmt;
 
 use shm_core::sync::Ordering;
 
-use super::{CLASSES, RawDict, Refused};
+use super::{CLASSES, RawDict, Rebuilt, Refused};
 
 const BACKED: u32 = 1 << 31;
 const SHARD_MASK: u32 = 0xFFFF;
@@ -117,13 +117,16 @@ impl From<NoMemory> for Refused {
     }
 }
 
-/// Gives memory to parts of the segment before they are touched.
+/// What a writer asks of its attachment: above all, memory for parts of the segment before they are touched.
 pub trait Memory: fmt::Debug {
     /// For the words of the chunks from `first` to before `end`.
     ///
     /// # Errors
     /// [`NoMemory`].
     fn back_owners(&self, first: u32, end: u32) -> Result<(), NoMemory>;
+
+    /// Is told that another shard was repaired on the way, under its lock.
+    fn repaired(&self, _rebuilt: &Rebuilt) {}
 
     /// For these chunks, some of which may have memory already.
     ///
@@ -187,7 +190,26 @@ impl RawDict {
         let owner = Owner::new(shard, Use::Blocks(class));
         // Relaxed: a hint.
         let hint = self.control.hint.load(Ordering::Relaxed);
-        let mut from = hint;
+        self.take_behind(hint, owner, memory).or_else(|refused| {
+            // Before the hint there may be one too; where no memory is to be had, one that has it.
+            let end = self.frontier();
+            let has_memory = |chunk: &u32| self.owner(*chunk).is_backed();
+            let mut chunks = (0..end).filter(has_memory);
+            let chunk = chunks.find(|&chunk| self.take(chunk, owner));
+            match chunk.or_else(|| self.take_first(0, hint.min(end), owner)) {
+                Some(chunk) => self.backed(chunk, 1, memory).map(|()| chunk),
+                None => Err(refused),
+            }
+        })
+    }
+
+    /// Takes a free chunk that is not before `from`.
+    fn take_behind(
+        &self,
+        mut from: u32,
+        owner: Owner,
+        memory: &dyn Memory,
+    ) -> Result<u32, Refused> {
         loop {
             let end = self.frontier();
             if let Some(chunk) = self.take_first(from, end, owner) {
@@ -195,13 +217,8 @@ impl RawDict {
             }
             from = end.max(from);
             if !self.advance(end, memory)? {
-                break;
+                return Err(self.full(1));
             }
-        }
-        let end = hint.min(self.frontier());
-        match self.take_first(0, end, owner) {
-            Some(chunk) => self.backed(chunk, 1, memory).map(|()| chunk),
-            None => Err(self.full(1)),
         }
     }
 

@@ -203,6 +203,7 @@ impl<'a> View<'a> {
             Ok(None) => return self.judged(Ok(())),
             Err(damaged) => return self.judged(Err(damaged)),
         };
+        let mut left = self.dict.heap.len();
         for word in table.slots {
             // PAIR dict-entry: Acquire sees the record.
             let entry = Entry(word.load(Ordering::Acquire));
@@ -212,7 +213,7 @@ impl<'a> View<'a> {
             if !self.is_valid() {
                 return None;
             }
-            match self.dict.record(entry.unit()) {
+            match self.dict.next_record(entry, &mut left) {
                 Ok(record) if record.is_long() && !self.is_valid() => return None,
                 Ok(record) => take(record),
                 Err(damaged) => return self.judged(Err(damaged)),

@@ -4,7 +4,7 @@
 //! Killed here, the lock stays inconsistent and the next one begins anew: nothing is read that is written.
 
 use shm_core::ProcessId;
-use shm_core::sync::Ordering;
+use shm_core::sync::{Ordering, fence};
 
 use super::heap::UNIT;
 use super::table::{Table, table_bytes};
@@ -28,7 +28,9 @@ pub struct Rebuilt {
 pub(super) struct Held {
     pub(super) chunk: u32,
     pub(super) used: Use,
-    /// A bit for each block; the lowest bit alone for a run's chunks.
+    /// How many blocks it has; 1 for a run's chunks.
+    blocks: usize,
+    /// A bit for each block, once one is used.
     live: Vec<u64>,
 }
 
@@ -53,12 +55,19 @@ impl Held {
             Use::Blocks(class) => (1 << chunk_shift) / size_of_class(class),
             Use::Head | Use::Rest => 1,
         };
-        let live = vec![0; blocks.div_ceil(64)];
-        Self { chunk, used, live }
+        Self {
+            chunk,
+            used,
+            blocks,
+            live: Vec::new(),
+        }
     }
 
     /// Notes a block as used; `false` if it was.
     fn mark(&mut self, block: usize) -> bool {
+        if self.live.is_empty() {
+            self.live = vec![0; self.blocks.div_ceil(64)];
+        }
         let (word, bit) = (&mut self.live[block / 64], 1 << (block % 64));
         let is_new = *word & bit == 0;
         *word |= bit;
@@ -66,7 +75,8 @@ impl Held {
     }
 
     pub(super) fn is_live(&self, block: usize) -> bool {
-        self.live[block / 64] & 1 << (block % 64) != 0
+        let word = self.live.get(block / 64);
+        word.is_some_and(|word| word & 1 << (block % 64) != 0)
     }
 
     pub(super) fn is_unused(&self) -> bool {
@@ -207,6 +217,8 @@ impl Writer<'_> {
 
     /// Makes the free lists and counts anew; says how many chunks became free.
     fn renew_caches(&self, census: &Census) -> Result<u64, Damaged> {
+        // PAIR dict-generation: blocks that another cut off are written here too.
+        fence(Ordering::Release);
         let mut free = [0_u64; CLASSES];
         let mut chunks = 0;
         // From the end, so that the lists begin with the lowest block.

@@ -9,7 +9,7 @@
 use shm_core::sync::{AtomicU64, Ordering};
 
 use super::heap::UNIT;
-use super::{Damaged, RawDict};
+use super::{Damaged, Entry, RawDict};
 
 /// Bytes before the key.
 pub const HEADER: usize = 16;
@@ -92,6 +92,21 @@ impl RawDict {
         Ok(Record { words, key, value })
     }
 
+    /// The record that an entry leads to, of as many words as there are `left` at most: all records together fit
+    /// into the heap.
+    pub(super) fn next_record(
+        &self,
+        entry: Entry,
+        left: &mut usize,
+    ) -> Result<Record<'_>, Damaged> {
+        let record = self.record(entry.unit())?;
+        *left = left.checked_sub(record.words.len()).ok_or(Damaged {
+            field: "records of a shard",
+            value: entry.unit(),
+        })?;
+        Ok(record)
+    }
+
     /// Writes a record into a block that nothing leads to.
     #[inline]
     pub(super) fn write_record(
@@ -120,7 +135,8 @@ impl<'a> Record<'a> {
     }
 
     /// Bytes of the whole.
-    pub(super) fn bytes(&self) -> usize {
+    #[must_use]
+    pub const fn bytes(&self) -> usize {
         self.words.len() * 8
     }
 
@@ -214,11 +230,16 @@ impl Value<'_> {
         out.reserve(len);
         #[cfg(not(loom))]
         {
-            let to = out.spare_capacity_mut().as_mut_ptr().cast();
+            let (whole, to) = (len & !7, out.spare_capacity_mut().as_mut_ptr().cast());
             // SAFETY: as in `load`; `out` has room for `len` more.
-            unsafe { shm_core::layout::load_words(self.words.as_ptr().cast(), to, len) };
+            unsafe { shm_core::layout::load_words(self.words.as_ptr().cast(), to, whole) };
             // SAFETY: so many bytes were just written behind those that were there.
-            unsafe { out.set_len(start + len) };
+            unsafe { out.set_len(start + whole) };
+            if let Some(word) = self.words.get(whole / 8) {
+                // Relaxed: as in `load`.
+                let word = word.load(Ordering::Relaxed).to_ne_bytes();
+                out.extend_from_slice(&word[..len - whole]);
+            }
         }
         #[cfg(loom)]
         {
@@ -301,11 +322,16 @@ fn store(words: &[AtomicU64], from: &[u8]) {
 #[inline]
 fn load(words: &[AtomicU64], out: &mut [u8]) {
     debug_assert_eq!(words.len(), out.len().div_ceil(8));
+    let whole = out.len() & !7;
     // SAFETY:
     // - in bounds: the words are as many as the length needs; mapped as long as the dictionary; aligned;
     // - writers, in any process, store whole words atomically; any bytes are `u8`s.
-    unsafe {
-        shm_core::layout::load_words(words.as_ptr().cast(), out.as_mut_ptr(), out.len());
+    unsafe { shm_core::layout::load_words(words.as_ptr().cast(), out.as_mut_ptr(), whole) };
+    if let Some(word) = words.get(whole / 8) {
+        // Relaxed: see `Record`. The whole word at once: a value of one word is replaced where it is.
+        let word = word.load(Ordering::Relaxed).to_ne_bytes();
+        let rest = &mut out[whole..];
+        rest.copy_from_slice(&word[..rest.len()]);
     }
 }
 

@@ -132,7 +132,8 @@ impl<'a> Writer<'a> {
     pub fn records(&self) -> Result<impl Iterator<Item = Result<Record<'a>, Damaged>>, Damaged> {
         let (dict, table) = (self.dict, self.table()?);
         let entries = table.into_iter().flat_map(Table::live);
-        Ok(entries.map(|entry| dict.record(entry.unit())))
+        let mut left = dict.heap.len();
+        Ok(entries.map(move |entry| dict.next_record(entry, &mut left)))
     }
 
     /// Stores a value where [`find`](Self::find) found its key, or a place for it, a moment ago.
@@ -249,6 +250,17 @@ impl<'a> Writer<'a> {
             field: "place of a table",
             value: slot as u64,
         })
+    }
+
+    /// Lets the table of a shard without entries go. Nobody else looks at it meanwhile but readers.
+    pub fn drop_empty_table(&self) {
+        if self.count() == 0 && self.table_word().table().is_some() {
+            let none = TableWord::none(self.epoch());
+            // PAIR dict-entry: Release, as for any table.
+            self.shard.table.store(none.0, Ordering::Release);
+            self.shard.tombstones.store(0, Ordering::Relaxed);
+            self.cut_off();
+        }
     }
 
     // ---- tables ------------------------------------------------------------------------------
