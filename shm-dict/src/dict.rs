@@ -522,6 +522,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// The entries, in no order: each that is there all the time comes once, with a value that it had during the call.
     /// No lock is held while the caller's code runs. For all as they are at one instant:
     /// [`snapshot`](Self::snapshot).
+    ///
+    /// An item is [`Busy`](DictError::Busy) if writers replaced or removed entries of a shard during each of 1000 looks at it, and its
+    /// lock was not to be had: the shard is left out then.
     #[must_use]
     pub fn items(&self) -> Items<K, V, C> {
         Items::new(Arc::clone(&self.inner))

@@ -18,6 +18,9 @@ use crate::raw::Writer;
 
 /// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
 ///
+/// Memory that entries of other shards gave back is not looked for here, so [`Full`](DictError::Full) may come where the
+/// same call on the dictionary finds room.
+///
 /// # Examples
 /// ```
 /// use shm_core::Place;
