@@ -625,7 +625,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
 
     // ---- changes -----------------------------------------------------------------------------
 
-    /// A number that grows with every change of the mapping.
+    /// A number that grows with every change of the mapping, and with every repair.
     #[must_use]
     pub fn version(&self) -> u64 {
         self.inner.raw.version()

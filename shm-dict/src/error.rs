@@ -120,6 +120,7 @@ impl From<Refused> for DictError {
         match refused {
             Refused::Full { needed, free } => Self::Full { needed, free },
             Refused::Damaged(damaged) => damaged.into(),
+            Refused::NotMine => Self::Unsupported,
         }
     }
 }

@@ -148,7 +148,7 @@ impl Writer<'_> {
     /// Finds whole chunks among the blocks that this shard was given back, and the other shards, as far as nobody
     /// is at work there; says whether it looked.
     #[cold]
-    fn collect_all(&self) -> Result<bool, Damaged> {
+    fn collect_all(&self) -> Result<bool, Refused> {
         let mut looked = self.is_worth_collecting();
         if looked {
             self.collect()?;
@@ -165,8 +165,8 @@ impl Writer<'_> {
             if let Ok((writer, rebuilt)) = entered {
                 if let Some(rebuilt) = rebuilt {
                     self.memory.repaired(&rebuilt);
-                    self.still_held()?;
-                    writer.still_held()?;
+                    // What is told of it may have forked.
+                    writer.ensure_held().map_err(|_| Refused::NotMine)?;
                 }
                 writer.drop_empty_table();
                 writer.collect()?;
@@ -174,14 +174,6 @@ impl Writer<'_> {
             }
         }
         Ok(looked)
-    }
-
-    /// After a function of the caller's, which may have forked.
-    fn still_held(&self) -> Result<(), Damaged> {
-        self.ensure_held().map_err(|_| Damaged {
-            field: "lock of a forked child",
-            value: self.index as u64,
-        })
     }
 
     /// Whether a block's chunks are all this shard's.

@@ -96,6 +96,8 @@ pub enum Refused {
     },
     /// The words do not fit together.
     Damaged(Damaged),
+    /// As [`NotEntered::NotMine`], after a function of the caller's forked.
+    NotMine,
 }
 
 /// Why a shard was not entered.
@@ -231,7 +233,7 @@ impl RawDict {
         writers.iter().try_for_each(Writer::begin_epoch)
     }
 
-    /// How often the dictionary was changed. It grows with every change, and by one for each.
+    /// A number that grows with every change, and with every repair.
     #[must_use]
     pub fn version(&self) -> u64 {
         let versions = self.shards.iter().map(|shard| {
