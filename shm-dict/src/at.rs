@@ -2,22 +2,28 @@
 
 use shm_core::codec::Codec;
 
-use crate::buffer::{decode, with_encoded};
+use crate::buffer::{decode, value_of, with_encoded};
 use crate::error::DictError;
 use crate::inner::Inner;
-use crate::raw::{Found, Record, Value, Writer};
+use crate::raw::{Found, Home, Map, Record, Value, Writer};
 
 /// A key, and where it is or would go.
 #[derive(Debug)]
 pub(crate) struct At<'a, 'w> {
     pub(crate) inner: &'a Inner,
     pub(crate) writer: &'a Writer<'w>,
+    pub(crate) home: Home<'w>,
     pub(crate) hash: u64,
     pub(crate) key: &'a [u8],
     pub(crate) found: Found<'w>,
 }
 
 impl<'w> At<'_, 'w> {
+    #[inline(always)]
+    pub(crate) fn map(&self) -> Map<'_, 'w> {
+        self.writer.map(self.home)
+    }
+
     /// What the key has, if it is there.
     #[inline]
     pub(crate) fn record(&self) -> Option<Record<'w>> {
@@ -33,7 +39,7 @@ impl<'w> At<'_, 'w> {
         let Some(record) = self.record() else {
             return Ok(None);
         };
-        if C::is_always_a_value(record.value().len()) {
+        if C::is_always_a_value(value_of(record)?.len()) {
             return decode::<V, C>(record).map(Some);
         }
         // It may run code of the caller's.
@@ -48,7 +54,7 @@ impl<'w> At<'_, 'w> {
     /// The value of the key's record, which lies in chunks of the shard whose lock is held.
     pub(crate) fn owned(&self, record: Record<'w>) -> Result<Value<'w>, DictError> {
         match self.found {
-            Found::At { unit, .. } if self.writer.owns(unit, record.bytes()) => Ok(record.value()),
+            Found::At { unit, .. } if self.writer.owns(unit, record.bytes()) => value_of(record),
             _ => Err(DictError::Corrupt {
                 field: "block of a record",
                 value: self.hash,
@@ -59,7 +65,7 @@ impl<'w> At<'_, 'w> {
     /// Stores an encoded value.
     #[inline]
     pub(crate) fn store(&self, value: &[u8]) -> Result<(), DictError> {
-        Ok(self.writer.store(self.found, self.hash, self.key, value)?)
+        Ok(self.map().store(self.found, self.hash, self.key, value)?)
     }
 
     /// Stores a value.
@@ -80,7 +86,7 @@ impl<'w> At<'_, 'w> {
 
     /// Takes the key out; `false` if it is not there.
     pub(crate) fn remove(&self) -> Result<bool, DictError> {
-        Ok(self.writer.remove(self.found)?)
+        Ok(self.map().remove(self.found)?)
     }
 
     /// Stores what `f` makes of the value, and gives it.

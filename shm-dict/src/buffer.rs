@@ -63,6 +63,18 @@ impl Landing {
         value.copy_to(&mut self.large);
     }
 
+    /// Copies the value of a record; `false` if that has a container.
+    #[inline]
+    pub(crate) fn copy_of(&mut self, record: Record<'_>) -> bool {
+        match record.value() {
+            Some(value) => {
+                self.copy(value);
+                true
+            }
+            None => false,
+        }
+    }
+
     /// The value that was copied last.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -84,13 +96,20 @@ impl Drop for Landing {
 /// The value of a record that nobody changes.
 #[inline]
 pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
-    let value = record.value();
+    let value = value_of(record)?;
     if let Some(word) = value.word() {
         return Ok(C::decode(&word[..value.len()])?);
     }
     let mut landing = Landing::new();
     landing.copy(value);
     Ok(C::decode(landing.bytes())?)
+}
+
+/// The value of a record, if it is none of a container.
+#[inline]
+pub(crate) fn value_of(record: Record<'_>) -> Result<Value<'_>, DictError> {
+    let value = record.value();
+    value.ok_or_else(|| DictError::no_value(record.container()))
 }
 
 /// Calls `f` with the encoded value.

@@ -12,7 +12,7 @@ use shm_core::{Error, Place, Segment};
 use shm_lock::Patience;
 
 use crate::at::At;
-use crate::buffer::{Landing, decode, with_encoded};
+use crate::buffer::{Landing, decode, value_of, with_encoded};
 use crate::entry::Entry;
 use crate::error::{CreateError, DictError};
 use crate::guard::DictGuard;
@@ -22,7 +22,7 @@ use crate::iter::{Items, Keys, Values};
 use crate::key::{KeyBytes, ShmKey};
 use crate::number::Number;
 use crate::options::Options;
-use crate::raw::{Account, Record, TableWord, Writer};
+use crate::raw::{Account, Kind, Map, Path, Record, TableWord};
 
 /// The types of a dictionary, which it has no values of.
 pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
@@ -67,6 +67,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 /// ```
 pub struct Dict<K, V, C = Postcard> {
     pub(crate) inner: Arc<Inner>,
+    /// Where it is in another container.
+    pub(crate) path: Option<Arc<Path>>,
     timeout: Option<Duration>,
     types: Types<K, V, C>,
 }
@@ -75,6 +77,7 @@ impl<K, V, C> Clone for Dict<K, V, C> {
     fn clone(&self) -> Self {
         Self {
             inner: Arc::clone(&self.inner),
+            path: self.path.clone(),
             timeout: self.timeout,
             types: PhantomData,
         }
@@ -85,23 +88,39 @@ impl<K, V, C> fmt::Debug for Dict<K, V, C> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Dict")
             .field("name", &self.inner.segment.name())
-            .field("entries", &self.inner.raw.entries())
+            .field("entries", &self.inner.entries(self.path()).ok())
             .finish_non_exhaustive()
     }
 }
 
-fn type_name<K, V, C: Codec<V>>() -> String {
+impl<K, V, C> Dict<K, V, C> {
+    pub(crate) fn at(
+        inner: Arc<Inner>,
+        path: Option<Arc<Path>>,
+        timeout: Option<Duration>,
+    ) -> Self {
+        Self {
+            inner,
+            path,
+            timeout,
+            types: PhantomData,
+        }
+    }
+
+    #[inline]
+    pub(crate) fn path(&self) -> Option<&Path> {
+        self.path.as_deref()
+    }
+}
+
+pub(crate) fn type_name<K, V, C: Codec<V>>() -> String {
     let (key, value) = (std::any::type_name::<K>(), std::any::type_name::<V>());
     format!("{key} to {value} as {}", C::NAME)
 }
 
 impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     fn new(inner: Arc<Inner>) -> Self {
-        Self {
-            inner,
-            timeout: None,
-            types: PhantomData,
-        }
+        Self::at(inner, None, None)
     }
 
     /// Creates a dictionary.
@@ -117,7 +136,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// As [`Segment::open`].
     pub fn open(place: impl Into<Place>) -> Result<Self, Error> {
-        Inner::open(place.into(), &type_name::<K, V, C>(), false).map(Self::new)
+        Inner::open(place.into(), Kind::Map, &type_name::<K, V, C>(), false).map(Self::new)
     }
 
     /// As [`open`](Self::open), for reading only: the memory is mapped so, and what would write gives
@@ -126,7 +145,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// As [`Segment::open_read_only`].
     pub fn open_read_only(place: impl Into<Place>) -> Result<Self, Error> {
-        Inner::open(place.into(), &type_name::<K, V, C>(), true).map(Self::new)
+        Inner::open(place.into(), Kind::Map, &type_name::<K, V, C>(), true).map(Self::new)
     }
 
     /// Opens a dictionary, or creates it; whoever is first creates it.
@@ -165,12 +184,15 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
     {
         let mut landing = Landing::new();
-        let found =
-            key.with_key_bytes(|key| self.inner.read(key, |record| landing.copy(record.value())))?;
-        Ok(match found {
-            Some(()) => Some(C::decode(landing.bytes())?),
-            None => None,
-        })
+        let found = key.with_key_bytes(|key| {
+            self.inner
+                .read(self.path(), key, |record| landing.copy_of(record))
+        })?;
+        match found {
+            Some(true) => Ok(Some(C::decode(landing.bytes())?)),
+            Some(false) => Err(DictError::no_value(None)),
+            None => Ok(None),
+        }
     }
 
     /// Copies the encoded value of a key into a buffer, in place of what that had; `false` if the key is not there.
@@ -187,10 +209,15 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
     {
         let found = key.with_key_bytes(|key| {
-            self.inner
-                .read(key, |record| record.value().copy_to(buffer))
+            self.inner.read(self.path(), key, |record| {
+                record.value().map(|value| value.copy_to(buffer))
+            })
         })?;
-        Ok(found.is_some())
+        match found {
+            Some(Some(())) => Ok(true),
+            Some(None) => Err(DictError::no_value(None)),
+            None => Ok(false),
+        }
     }
 
     /// Calls `f` with the encoded value of a key where it is, under the lock of its shard.
@@ -224,7 +251,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        key.with_key_bytes(|key| Ok(self.inner.read(key, |_| ())?.is_some()))
+        key.with_key_bytes(|key| Ok(self.inner.read(self.path(), key, |_| ())?.is_some()))
     }
 
     /// Stores a value; gives the one that the key had.
@@ -288,9 +315,10 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`pop`](Self::pop).
     pub fn popitem(&self) -> Result<Option<(K, V)>, DictError> {
-        for shard in 0..self.inner.raw.shards.len() {
+        for shard in self.inner.shards(self.path()) {
             let writer = self.inner.writer(shard, self.patience())?;
-            let Some(record) = writer.records()?.next().transpose()? else {
+            let map = writer.map(self.inner.home(&writer, self.path())?);
+            let Some(record) = map.records()?.next().transpose()? else {
                 continue;
             };
             let ((key, bytes), value) = {
@@ -298,7 +326,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 (self.key_of(record)?, decode::<V, C>(record)?)
             };
             writer.ensure_held()?;
-            self.take_out(&writer, &bytes)?;
+            self.take_out(&map, &bytes)?;
             return Ok(Some((key, value)));
         }
         Ok(None)
@@ -377,7 +405,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         self.locked(key, |at| {
             let is_it = match (at.record(), expected) {
                 (Some(record), Some(value)) => {
-                    let is = |value: &[u8]| Ok(record.value().is(value));
+                    let stored = value_of(record)?;
+                    let is = |value: &[u8]| Ok(stored.is(value));
                     with_encoded::<V, C, _>(&self.inner, value, is)?
                 }
                 (record, expected) => record.is_none() && expected.is_none(),
@@ -440,16 +469,18 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
 
     /// Calls `f` with the key under the lock of its shard.
     #[inline]
-    fn locked<Q: KeyBytes + ?Sized, R>(
+    pub(crate) fn locked<Q: KeyBytes + ?Sized, R>(
         &self,
         key: &Q,
         f: impl FnOnce(At<'_, '_>) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
         key.with_key_bytes(|key| {
-            let (writer, hash, found) = self.inner.writer_for(key, self.patience())?;
+            let (writer, home, hash, found) =
+                self.inner.writer_for(self.path(), key, self.patience())?;
             f(At {
                 inner: &self.inner,
                 writer: &writer,
+                home,
                 hash,
                 key,
                 found,
@@ -495,8 +526,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`remove`](Self::remove).
     pub fn clear(&self) -> Result<(), DictError> {
-        let writers = self.inner.writers(self.patience())?;
-        Ok(self.inner.raw.clear(&writers)?)
+        self.lock()?.clear()
     }
 
     /// How many entries there are: the counts of all shards, in which a change that is being made at this moment
@@ -508,7 +538,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         if !self.inner.segment.is_read_only() {
             self.repair()?;
         }
-        Ok(self.inner.raw.entries() as usize)
+        Ok(self.inner.entries(self.path())? as usize)
     }
 
     /// Whether there are no entries.
@@ -527,7 +557,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// lock was not to be had: the shard is left out then.
     #[must_use]
     pub fn items(&self) -> Items<K, V, C> {
-        Items::new(Arc::clone(&self.inner))
+        Items::new(Arc::clone(&self.inner), self.path.clone())
     }
 
     /// As [`items`](Self::items).
@@ -573,10 +603,11 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`pop`](Self::pop).
     pub fn retain(&self, mut f: impl FnMut(&K, &V) -> bool) -> Result<(), DictError> {
-        for shard in 0..self.inner.raw.shards.len() {
+        for shard in self.inner.shards(self.path()) {
             let writer = self.inner.writer(shard, self.patience())?;
+            let map = writer.map(self.inner.home(&writer, self.path())?);
             let mut out = Vec::new();
-            for record in writer.records()? {
+            for record in map.records()? {
                 let record = record?;
                 let _inside = self.inner.inside();
                 let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
@@ -586,16 +617,16 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 writer.ensure_held()?;
             }
             for key in out {
-                self.take_out(&writer, &key)?;
+                self.take_out(&map, &key)?;
             }
         }
         Ok(())
     }
 
     /// Takes out a key that was seen in the shard.
-    fn take_out(&self, writer: &Writer<'_>, key: &[u8]) -> Result<(), DictError> {
+    fn take_out(&self, map: &Map<'_, '_>, key: &[u8]) -> Result<(), DictError> {
         let hash = self.inner.raw.hash(key);
-        match writer.remove(writer.find(hash, key)?)? {
+        match map.remove(map.find(hash, key)?)? {
             true => Ok(()),
             false => Err(DictError::Corrupt {
                 field: "place of a key",
@@ -612,7 +643,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Peer death
     /// Killed with the guard, each operation through it that was finished stays; others go on at once.
     pub fn lock(&self) -> Result<DictGuard<'_, K, V, C>, DictError> {
-        DictGuard::new(&self.inner, self.patience())
+        DictGuard::new(&self.inner, self.path(), self.patience())
     }
 
     /// As [`lock`](Self::lock); waits for at most `timeout` (CLOCK_MONOTONIC).
@@ -620,7 +651,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// [`Timeout`](DictError::Timeout), and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<DictGuard<'_, K, V, C>, DictError> {
-        DictGuard::new(&self.inner, timeout.into())
+        DictGuard::new(&self.inner, self.path(), timeout.into())
     }
 
     // ---- changes -----------------------------------------------------------------------------

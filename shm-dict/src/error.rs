@@ -4,7 +4,7 @@ use shm_core::Error;
 use shm_core::codec::CodecError;
 use shm_lock::RawLockError;
 
-use crate::raw::{Damaged, NotEntered, Refused};
+use crate::raw::{Container, Damaged, Kind, MAX_DEPTH, NotEntered, Refused};
 
 /// A dictionary that was not created.
 #[derive(Debug, thiserror::Error)]
@@ -61,6 +61,40 @@ pub enum DictError {
     /// The value was not encoded, or what is stored was not decoded. It stays where it is.
     #[error(transparent)]
     Codec(#[from] CodecError),
+    /// There is something else under the key, or in the list.
+    #[error("{found} is there, not {expected}")]
+    WrongKind {
+        /// What was asked for.
+        expected: &'static str,
+        /// What is there.
+        found: &'static str,
+    },
+    /// The container that the handle leads to was taken out of the one that it was in.
+    #[error("the container was removed")]
+    Stale,
+    /// Containers cannot be inside of each other so deep.
+    #[error("containers can be inside of each other {most} deep at most")]
+    TooDeep {
+        /// The most that is possible.
+        most: u32,
+    },
+    /// The list has no such element.
+    #[error("there is no element {index} in a list of {len}")]
+    IndexOutOfRange {
+        /// The element that was asked for.
+        index: u64,
+        /// How many there are.
+        len: u64,
+    },
+    /// The list would have more elements than can be counted.
+    #[error("the list cannot have so many elements")]
+    TooLong,
+    /// Elements that cannot be compared were to be sorted.
+    #[error("the elements cannot be compared with each other")]
+    Unordered,
+    /// The key was not named when the transaction began.
+    #[error("the key is not one of the transaction's")]
+    NotInTransaction,
     /// The time was over.
     #[error("the time was over")]
     Timeout,
@@ -102,6 +136,23 @@ impl DictError {
         matches!(self, Self::Full { .. })
     }
 
+    /// A container where a value was expected.
+    #[cold]
+    pub(crate) fn no_value(container: Option<Container<'_>>) -> Self {
+        let shape = container.map(|container| container.shape());
+        match shape.transpose() {
+            Ok(shape) => Self::WrongKind {
+                expected: "a value",
+                found: match shape.map(|shape| shape.kind) {
+                    Some(Kind::Map) => "a dictionary",
+                    Some(Kind::List) => "a list",
+                    None => "a container",
+                },
+            },
+            Err(damaged) => damaged.into(),
+        }
+    }
+
     /// Whether it is [`Timeout`](Self::Timeout).
     #[must_use]
     pub fn is_timeout(&self) -> bool {
@@ -121,6 +172,8 @@ impl From<Refused> for DictError {
             Refused::Full { needed, free } => Self::Full { needed, free },
             Refused::Damaged(damaged) => damaged.into(),
             Refused::NotMine => Self::Unsupported,
+            Refused::TooDeep => Self::TooDeep { most: MAX_DEPTH },
+            Refused::TooLong => Self::TooLong,
         }
     }
 }
@@ -129,6 +182,7 @@ impl From<NotEntered> for DictError {
     fn from(error: NotEntered) -> Self {
         match error {
             NotEntered::NotMine => Self::Unsupported,
+            NotEntered::Unfinished => Self::Busy,
             NotEntered::Lock(RawLockError::WouldBlock | RawLockError::Timeout) => Self::Timeout,
             NotEntered::Lock(RawLockError::Deadlock) => Self::Reentered,
             NotEntered::Lock(RawLockError::TooManyLocks) => Self::TooManyLocks,

@@ -14,7 +14,7 @@ use crate::error::DictError;
 use crate::inner::Inner;
 use crate::inside::Inside;
 use crate::key::{KeyBytes, ShmKey};
-use crate::raw::Writer;
+use crate::raw::{Path, Writer};
 
 /// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
 ///
@@ -38,6 +38,7 @@ use crate::raw::Writer;
 pub struct DictGuard<'a, K, V, C> {
     writers: Vec<Writer<'a>>,
     inner: &'a Inner,
+    path: Option<&'a Path>,
     _inside: Inside,
     types: Types<K, V, C>,
 }
@@ -51,10 +52,22 @@ impl<K, V, C> fmt::Debug for DictGuard<'_, K, V, C> {
 }
 
 impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
-    pub(crate) fn new(inner: &'a Inner, patience: Patience) -> Result<Self, DictError> {
+    pub(crate) fn new(
+        inner: &'a Inner,
+        path: Option<&'a Path>,
+        patience: Patience,
+    ) -> Result<Self, DictError> {
+        let writers = match path {
+            None => inner.writers(patience)?,
+            Some(path) => vec![inner.writer(path.shard, patience)?],
+        };
+        for writer in &writers {
+            inner.home(writer, path)?;
+        }
         Ok(Self {
-            writers: inner.writers(patience)?,
+            writers,
             inner,
+            path,
             _inside: inner.inside(),
             types: PhantomData,
         })
@@ -68,14 +81,18 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     ) -> Result<R, DictError> {
         key.with_key_bytes(|key| {
             let hash = self.inner.hash(key)?;
-            let writer = &self.writers[self.inner.raw.shard_of(hash)];
+            // The only one, of a container.
+            let shard = self.inner.raw.shard_of(hash) & (self.writers.len() - 1);
+            let writer = &self.writers[shard];
             writer.ensure_held()?;
+            let home = self.inner.home(writer, self.path)?;
             f(At {
                 inner: self.inner,
                 writer,
+                home,
                 hash,
                 key,
-                found: writer.find(hash, key)?,
+                found: writer.map(home).find(hash, key)?,
             })
         })
     }
@@ -171,7 +188,9 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// How many entries there are: exact.
     #[must_use]
     pub fn len(&self) -> usize {
-        let counts = self.writers.iter().map(Writer::count);
+        let homes = self.writers.iter().map(|writer| self.inner.home(writer, self.path));
+        // What was there when it was locked is there.
+        let counts = homes.map(|home| home.map_or(0, |home| home.entries()));
         counts.fold(0, u64::wrapping_add) as usize
     }
 
@@ -190,7 +209,8 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         let mut key = Vec::new();
         for writer in &self.writers {
             writer.ensure_held()?;
-            for record in writer.records()? {
+            let map = writer.map(self.inner.home(writer, self.path)?);
+            for record in map.records()? {
                 let record = record?;
                 record.key().copy_to(&mut key);
                 items.push((K::from_key_bytes(&key)?, decode::<V, C>(record)?));
@@ -205,6 +225,6 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// As [`Dict::clear`](crate::Dict::clear).
     pub fn clear(&mut self) -> Result<(), DictError> {
         self.writers.iter().try_for_each(Writer::ensure_held)?;
-        Ok(self.inner.raw.clear(&self.writers)?)
+        self.inner.clear(&self.writers, self.path)
     }
 }

@@ -1,7 +1,9 @@
 //! A dictionary's segment, opened: what all handles of one attachment share.
 
+use std::cell::RefCell;
 use std::fmt;
 use std::mem::offset_of;
+use std::ops::Range;
 use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -15,10 +17,9 @@ use crate::inspect::Recovery;
 use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
-    Control, Found, Looked, Memory, NoMemory, NotEntered, RawDict, Rebuilt, Record, Shard, Writer,
+    self, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict, Rebuilt, Record, Shard,
+    Writer,
 };
-
-const KIND: Kind = Kind(*b"DICT");
 
 /// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
 /// comes so far.
@@ -46,9 +47,13 @@ impl fmt::Debug for Inner {
 }
 
 impl Inner {
-    fn spec(type_name: &str, layout: Option<&Layout>) -> Spec {
+    fn spec(root: raw::Kind, type_name: &str, layout: Option<&Layout>) -> Spec {
         let least = size_of::<Control>() as u64;
-        let spec = Spec::new(KIND, 1, layout.map_or(least, |layout| layout.size))
+        let kind = match root {
+            raw::Kind::Map => Kind(*b"DICT"),
+            raw::Kind::List => Kind(*b"LIST"),
+        };
+        let spec = Spec::new(kind, 1, layout.map_or(least, |layout| layout.size))
             .of_type_named(type_name)
             .align(4096)
             .participants(64)
@@ -66,7 +71,7 @@ impl Inner {
     ) -> Result<Arc<Self>, CreateError> {
         let spec = Self::prepare(&shape, type_name)?;
         let init = |segment: &Segment| Self::initialise(segment, &shape);
-        Ok(Self::attach(Segment::create_with(place, spec, init)?)?)
+        Ok(Self::attach(Segment::create_with(place, spec, init)?, shape.root)?)
     }
 
     pub(crate) fn open_or_create(
@@ -77,15 +82,21 @@ impl Inner {
         let spec = Self::prepare(&shape, type_name)?;
         let init = |segment: &Segment| Self::initialise(segment, &shape);
         let segment = Segment::open_or_create_with(place, spec, init)?;
-        Ok(Self::attach(segment)?)
+        Ok(Self::attach(segment, shape.root)?)
     }
 
-    pub(crate) fn open(place: Place, type_name: &str, read_only: bool) -> Result<Arc<Self>, Error> {
-        let spec = Self::spec(type_name, None);
-        match read_only {
-            true => Self::attach(Segment::open_read_only(place, spec)?),
-            false => Self::attach(Segment::open(place, spec)?),
-        }
+    pub(crate) fn open(
+        place: Place,
+        root: raw::Kind,
+        type_name: &str,
+        read_only: bool,
+    ) -> Result<Arc<Self>, Error> {
+        let spec = Self::spec(root, type_name, None);
+        let segment = match read_only {
+            true => Segment::open_read_only(place, spec)?,
+            false => Segment::open(place, spec)?,
+        };
+        Self::attach(segment, root)
     }
 
     fn prepare(shape: &Shape, type_name: &str) -> Result<Spec, CreateError> {
@@ -96,7 +107,7 @@ impl Inner {
             least: crate::MIN_BYTES,
             most: crate::MAX_BYTES,
         })?;
-        Ok(Self::spec(type_name, Some(&layout)))
+        Ok(Self::spec(shape.root, type_name, Some(&layout)))
     }
 
     /// All zero but for the options: no shard has a table, no chunk an owner.
@@ -109,7 +120,7 @@ impl Inner {
         Ok(())
     }
 
-    fn attach(segment: Segment) -> Result<Arc<Self>, Error> {
+    fn attach(segment: Segment, root: raw::Kind) -> Result<Arc<Self>, Error> {
         let control = segment.view::<Control>(0)?;
         // Read once, and checked, before anything is believed.
         let words = std::array::from_fn(|i| control.config[i].load(Ordering::Relaxed));
@@ -118,7 +129,7 @@ impl Inner {
             field,
             value,
         };
-        let shape = Shape::from_words(words).ok_or_else(|| corrupt("options", words[3]))?;
+        let shape = Shape::from_words(words, root).ok_or_else(|| corrupt("options", words[3]))?;
         let layout = Layout::new(&shape).ok_or_else(|| corrupt("options", words[0]))?;
         if layout.size > segment.size() as u64 {
             return Err(corrupt("size of the parts", layout.size));
@@ -162,17 +173,19 @@ impl Inner {
     #[inline]
     pub(crate) fn read<R>(
         &self,
+        path: Option<&Path>,
         key: &[u8],
         mut take: impl FnMut(Record<'_>) -> R,
     ) -> Result<Option<R>, DictError> {
         inside::check(self.segment.generation())?;
         let hash = self.hash(key)?;
         loop {
-            match self.raw.look_up(hash, key, &mut take)? {
+            match self.raw.look_up(path, hash, key, &mut take)? {
                 Looked::Found(taken) => return Ok(Some(taken)),
                 Looked::Absent => return Ok(None),
+                Looked::Gone => return Err(DictError::Stale),
                 Looked::Disturbed => {
-                    if let Some(result) = self.read_locked(hash, key, &mut take) {
+                    if let Some(result) = self.read_locked(path, hash, key, &mut take) {
                         return result;
                     }
                 }
@@ -184,53 +197,113 @@ impl Inner {
     #[cold]
     fn read_locked<R>(
         &self,
+        path: Option<&Path>,
         hash: u64,
         key: &[u8],
         take: &mut impl FnMut(Record<'_>) -> R,
     ) -> Option<Result<Option<R>, DictError>> {
-        let writer = match self.writer(self.raw.shard_of(hash), Patience::None) {
-            Ok(writer) => writer,
-            // Somebody is at work, or we may not: so we look on.
-            Err(DictError::Timeout | DictError::ReadOnly) => return None,
-            Err(error) => return Some(Err(error)),
-        };
-        Some(match writer.find(hash, key) {
-            Ok(Found::At { record, .. }) => Ok(Some(take(record))),
-            Ok(_) => Ok(None),
-            Err(damaged) => Err(damaged.into()),
+        let shard = path.map_or_else(|| self.raw.shard_of(hash), |path| path.shard);
+        self.with_lock_if_free(shard, |writer| {
+            match writer.map(self.home(writer, path)?).find(hash, key)? {
+                Found::At { record, .. } => Ok(Some(take(record))),
+                _ => Ok(None),
+            }
         })
     }
 
-    /// Takes something of each record of a shard, without a lock unless writers disturb it many times.
+    /// Calls `f` under a shard's lock; `None` if somebody has it at the moment, or we may not.
+    #[cold]
+    pub(crate) fn with_lock_if_free<R>(
+        &self,
+        shard: usize,
+        f: impl FnOnce(&Writer<'_>) -> Result<R, DictError>,
+    ) -> Option<Result<R, DictError>> {
+        match self.writer(shard, Patience::None) {
+            Ok(writer) => Some(f(&writer)),
+            Err(DictError::Timeout | DictError::ReadOnly) => None,
+            Err(error) => Some(Err(error)),
+        }
+    }
+
+    /// Tries `look`, which takes no lock, and then `f` under the lock, until one of them gives something; `Busy` after
+    /// many times.
+    pub(crate) fn look_or_lock<R>(
+        &self,
+        shard: usize,
+        mut look: impl FnMut() -> Result<Looked<R>, DictError>,
+        mut f: impl FnMut(&Writer<'_>) -> Result<R, DictError>,
+    ) -> Result<Option<R>, DictError> {
+        inside::check(self.segment.generation())?;
+        for _ in 0..PATIENCE {
+            match look()? {
+                Looked::Found(found) => return Ok(Some(found)),
+                Looked::Absent => return Ok(None),
+                Looked::Gone => return Err(DictError::Stale),
+                Looked::Disturbed => {}
+            }
+            if let Some(result) = self.with_lock_if_free(shard, &mut f) {
+                return result.map(Some);
+            }
+            std::thread::yield_now();
+        }
+        Err(DictError::Busy)
+    }
+
+    /// Takes something of each record of a mapping in a shard, without a lock unless writers disturb it many times.
     pub(crate) fn read_shard<T>(
         &self,
+        path: Option<&Path>,
         shard: usize,
         taken: &mut Vec<T>,
         take: impl Fn(Record<'_>) -> T,
     ) -> Result<(), DictError> {
-        inside::check(self.segment.generation())?;
-        for _ in 0..PATIENCE {
-            let out = std::cell::RefCell::new(&mut *taken);
+        let out = RefCell::new(taken);
+        let look = || {
             let restart = || out.borrow_mut().clear();
-            if self
-                .raw
-                .look_at_all(shard, restart, |record| out.borrow_mut().push(take(record)))?
-            {
-                return Ok(());
+            let take = |record: Record<'_>| out.borrow_mut().push(take(record));
+            Ok(self.raw.look_at_all(path, shard, restart, take)?)
+        };
+        let locked = |writer: &Writer<'_>| {
+            let mut out = out.borrow_mut();
+            out.clear();
+            for record in writer.map(self.home(writer, path)?).records()? {
+                out.push(take(record?));
             }
-            match self.writer(shard, Patience::None) {
-                Ok(writer) => {
-                    taken.clear();
-                    for record in writer.records()? {
-                        taken.push(take(record?));
-                    }
-                    return Ok(());
-                }
-                Err(DictError::Timeout | DictError::ReadOnly) => std::thread::yield_now(),
-                Err(error) => return Err(error),
-            }
+            Ok(())
+        };
+        self.look_or_lock(shard, look, locked).map(drop)
+    }
+
+    /// How many entries a mapping has, by its own counts.
+    pub(crate) fn entries(&self, path: Option<&Path>) -> Result<u64, DictError> {
+        let Some(path) = path else {
+            return Ok(self.raw.entries());
+        };
+        let look = || Ok(self.raw.look_at_count(path)?);
+        let locked = |writer: &Writer<'_>| Ok(self.home(writer, Some(path))?.entries());
+        let entries = self.look_or_lock(path.shard, look, locked)?;
+        Ok(entries.unwrap_or(0))
+    }
+
+    /// The shards that a mapping is in.
+    pub(crate) fn shards(&self, path: Option<&Path>) -> Range<usize> {
+        match path {
+            None => 0..self.raw.shards.len(),
+            Some(path) => path.shard..path.shard + 1,
         }
-        Err(DictError::Busy)
+    }
+
+    /// The root at the end of a way.
+    #[inline(always)]
+    pub(crate) fn home<'a>(
+        &self,
+        writer: &Writer<'a>,
+        path: Option<&Path>,
+    ) -> Result<Home<'a>, DictError> {
+        match path {
+            None => Ok(writer.home()),
+            Some(path) => writer.home_at(path)?.ok_or(DictError::Stale),
+        }
     }
 
     // ---- under the lock ----------------------------------------------------------------------
@@ -246,6 +319,10 @@ impl Inner {
         // memory if a writer is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
         match unsafe { self.raw.enter(shard, patience, self) } {
             Ok((writer, None)) => Ok(writer),
+            Err(NotEntered::Unfinished) => {
+                drop(self.writers(patience)?);
+                self.writer(shard, patience)
+            }
             Ok((writer, Some(rebuilt))) => {
                 self.report(&rebuilt);
                 writer.ensure_held()?;
@@ -260,21 +337,83 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn writer_for(
         &self,
+        path: Option<&Path>,
         key: &[u8],
         patience: Patience,
-    ) -> Result<(Writer<'_>, u64, Found<'_>), DictError> {
+    ) -> Result<(Writer<'_>, Home<'_>, u64, Found<'_>), DictError> {
         let hash = self.hash(key)?;
-        let hint = self.raw.approach(hash);
-        let writer = self.writer(self.raw.shard_of(hash), patience)?;
-        let found = writer.find_at(hint, hash, key)?;
-        Ok((writer, hash, found))
+        let Some(path) = path else {
+            let hint = self.raw.approach(hash);
+            let writer = self.writer(self.raw.shard_of(hash), patience)?;
+            let (home, found) = (writer.home(), writer.top().find_at(hint, hash, key)?);
+            return Ok((writer, home, hash, found));
+        };
+        let writer = self.writer(path.shard, patience)?;
+        let home = self.home(&writer, Some(path))?;
+        let found = writer.map(home).find(hash, key)?;
+        Ok((writer, home, hash, found))
     }
 
-    /// All locks, in ascending order.
+    /// All locks, in ascending order; what the dead have left is finished.
     pub(crate) fn writers(&self, patience: Patience) -> Result<Vec<Writer<'_>>, DictError> {
-        (0..self.raw.shards.len())
-            .map(|shard| self.writer(shard, patience))
-            .collect()
+        if self.segment.is_read_only() {
+            return Err(DictError::ReadOnly);
+        }
+        inside::check(self.segment.generation())?;
+        // SAFETY: as in `writer`.
+        let (writers, rebuilt) = unsafe { self.raw.enter_all(patience, self) }?;
+        rebuilt.iter().for_each(|rebuilt| self.report(rebuilt));
+        if !rebuilt.is_empty() {
+            writers.iter().try_for_each(Writer::ensure_held)?;
+        }
+        Ok(writers)
+    }
+
+    /// Some of the locks, in ascending order.
+    pub(crate) fn writers_of(
+        &self,
+        shards: &[usize],
+        patience: Patience,
+    ) -> Result<Vec<Writer<'_>>, DictError> {
+        if self.segment.is_read_only() {
+            return Err(DictError::ReadOnly);
+        }
+        inside::check(self.segment.generation())?;
+        let enter = |shard: &usize| {
+            // SAFETY: as in `writer`.
+            let (writer, rebuilt) = unsafe { self.raw.enter(*shard, patience, self) }?;
+            if let Some(rebuilt) = rebuilt {
+                self.report(&rebuilt);
+                writer.ensure_held()?;
+            }
+            Ok(writer)
+        };
+        loop {
+            match shards.iter().map(enter).collect() {
+                Ok(writers) => return Ok(writers),
+                // The locks are given back first.
+                Err(NotEntered::Unfinished) => drop(self.writers(patience)?),
+                Err(error) => return Err(error.into()),
+            }
+        }
+    }
+
+    /// Takes everything out of a mapping, by one store; `writers` are those of its shards.
+    pub(crate) fn clear(
+        &self,
+        writers: &[Writer<'_>],
+        path: Option<&Path>,
+    ) -> Result<(), DictError> {
+        match path {
+            None => Ok(self.raw.clear(writers)?),
+            Some(_) => {
+                let homes = writers.iter().map(|writer| (writer, self.home(writer, path)));
+                for (writer, home) in homes {
+                    writer.map(home?).clear()?;
+                }
+                Ok(())
+            }
+        }
     }
 
     pub(crate) fn check_value(&self, value: &[u8]) -> Result<(), DictError> {

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::ops::Range;
 use std::sync::Arc;
 
 use shm_core::codec::Codec;
@@ -10,16 +11,18 @@ use crate::dict::Types;
 use crate::error::DictError;
 use crate::inner::Inner;
 use crate::key::ShmKey;
-use crate::raw::Record;
+use crate::raw::{Path, Record};
 
-/// A key and its value.
-type Encoded = (Vec<u8>, Vec<u8>);
+/// A key and its value, if it has one and no container.
+type Encoded = (Vec<u8>, Option<Vec<u8>>);
 
 /// The entries of a dictionary, from [`Dict::items`](crate::Dict::items). An item is an error if its value cannot be
-/// decoded; the others follow.
+/// decoded, or if it is a container; the others follow.
 pub struct Items<K, V, C> {
     inner: Arc<Inner>,
-    shard: usize,
+    path: Option<Arc<Path>>,
+    /// Those to be looked at yet.
+    shards: Range<usize>,
     /// What is left of the shard before.
     taken: Vec<Encoded>,
     types: Types<K, V, C>,
@@ -32,10 +35,11 @@ pub struct Keys<K, V, C>(pub(crate) Items<K, V, C>);
 pub struct Values<K, V, C>(pub(crate) Items<K, V, C>);
 
 impl<K, V, C> Items<K, V, C> {
-    pub(crate) fn new(inner: Arc<Inner>) -> Self {
+    pub(crate) fn new(inner: Arc<Inner>, path: Option<Arc<Path>>) -> Self {
         Self {
+            shards: inner.shards(path.as_deref()),
             inner,
-            shard: 0,
+            path,
             taken: Vec::new(),
             types: PhantomData,
         }
@@ -43,16 +47,20 @@ impl<K, V, C> Items<K, V, C> {
 
     /// The encoded key and value of the next entry.
     fn next_bytes(&mut self) -> Option<Result<Encoded, DictError>> {
-        while self.taken.is_empty() && self.shard < self.inner.raw.shards.len() {
+        while self.taken.is_empty() {
+            let shard = self.shards.next()?;
             let both = |record: Record<'_>| {
-                let (mut key, mut value) = (Vec::new(), Vec::new());
+                let mut key = Vec::new();
                 record.key().copy_to(&mut key);
-                record.value().copy_to(&mut value);
+                let value = record.value().map(|value| {
+                    let mut bytes = Vec::new();
+                    value.copy_to(&mut bytes);
+                    bytes
+                });
                 (key, value)
             };
-            let shard = self.shard;
-            self.shard += 1;
-            if let Err(error) = self.inner.read_shard(shard, &mut self.taken, both) {
+            let path = self.path.as_deref();
+            if let Err(error) = self.inner.read_shard(path, shard, &mut self.taken, both) {
                 self.taken.clear();
                 return Some(Err(error));
             }
@@ -66,7 +74,7 @@ impl<K: ShmKey, V, C: Codec<V>> Iterator for Items<K, V, C> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.next_bytes()?;
-        Some(entry.and_then(|(key, value)| Ok((K::from_key_bytes(&key)?, C::decode(&value)?))))
+        Some(entry.and_then(|(key, value)| Ok((K::from_key_bytes(&key)?, decode::<V, C>(value)?))))
     }
 }
 
@@ -84,8 +92,13 @@ impl<K, V, C: Codec<V>> Iterator for Values<K, V, C> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let entry = self.0.next_bytes()?;
-        Some(entry.and_then(|(_, value)| Ok(C::decode(&value)?)))
+        Some(entry.and_then(|(_, value)| decode::<V, C>(value)))
     }
+}
+
+fn decode<V, C: Codec<V>>(value: Option<Vec<u8>>) -> Result<V, DictError> {
+    let value = value.ok_or_else(|| DictError::no_value(None))?;
+    Ok(C::decode(&value)?)
 }
 
 macro_rules! shown {

@@ -1,6 +1,6 @@
 //! Where the parts of a dictionary lie in its segment.
 //!
-//! Payload, kind `DICT`, version 1; each part aligned to 128 bytes, the heap to 4096:
+//! Payload, kind `DICT` or `LIST`, version 1; each part aligned to 128 bytes, the heap to 4096:
 //!
 //! | part | bytes |
 //! |---|---|
@@ -41,6 +41,7 @@ impl Layout {
                 max_key: MAX_KEY,
                 max_value: shape.max_value,
                 seed: shape.seed,
+                root: shape.root,
             },
             shards_at,
             owners_at,

@@ -3,7 +3,7 @@
 use std::hash::{BuildHasher, RandomState};
 
 use crate::error::CreateError;
-use crate::raw::MAX_SHARDS;
+use crate::raw::{Kind, MAX_SHARDS};
 
 /// The most memory that a dictionary can have, in bytes.
 pub const MAX_BYTES: u64 = 1 << 42;
@@ -76,9 +76,19 @@ impl Options {
         self
     }
 
+    /// For a list, which has one shard.
+    pub(crate) fn list_shape(self) -> Shape {
+        Shape {
+            root: Kind::List,
+            shards: 1,
+            ..self.shape()
+        }
+    }
+
     pub(crate) fn shape(self) -> Shape {
         let random = || RandomState::new().hash_one(0_u64);
         Shape {
+            root: Kind::Map,
             max_bytes: self.max_bytes,
             shards: self.shards,
             max_value: self.max_value,
@@ -90,6 +100,8 @@ impl Options {
 /// The options with nothing left open, as they stand in the dictionary.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Shape {
+    /// Not in the dictionary: the segment's kind says it.
+    pub(crate) root: Kind,
     pub(crate) max_bytes: u64,
     pub(crate) shards: u32,
     pub(crate) max_value: u32,
@@ -134,8 +146,9 @@ impl Shape {
     }
 
     /// The shape behind the words of a dictionary; `None` if they are none.
-    pub(crate) fn from_words(words: [u64; 6]) -> Option<Self> {
+    pub(crate) fn from_words(words: [u64; 6], root: Kind) -> Option<Self> {
         let shape = Self {
+            root,
             max_bytes: words[0],
             shards: words[1].try_into().ok()?,
             max_value: words[2].try_into().ok()?,

@@ -11,7 +11,7 @@ use std::sync::Arc;
 use shm_core::sync::death::{self, Outcome};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, explore, thread};
 use shm_dict::raw::{
-    Control, Fault, Found, Limits, Looked, Memory, NoMemory, RawDict, Record, Refused, Shard,
+    Control, Fault, Found, Kind, Limits, Looked, Memory, NoMemory, RawDict, Record, Refused, Shard,
     Writer,
 };
 use shm_lock::Patience;
@@ -65,6 +65,7 @@ impl Shared {
                 max_key: 8,
                 max_value: 64,
                 seed: [1, 2],
+                root: Kind::Map,
             },
             fault,
         }))
@@ -85,8 +86,8 @@ impl Shared {
 
     fn try_set(&self, key: u8, value: &[u8]) -> Result<(), Refused> {
         let (writer, hash) = self.writer_for(key);
-        let found = writer.find(hash, &[key]).expect("good words");
-        writer.store(found, hash, &[key], value)
+        let found = writer.top().find(hash, &[key]).expect("good words");
+        writer.top().store(found, hash, &[key], value)
     }
 
     fn set(&self, key: u8, value: &[u8]) {
@@ -95,8 +96,8 @@ impl Shared {
 
     fn remove(&self, key: u8) -> bool {
         let (writer, hash) = self.writer_for(key);
-        let found = writer.find(hash, &[key]).expect("good words");
-        writer.remove(found).expect("good words")
+        let found = writer.top().find(hash, &[key]).expect("good words");
+        writer.top().remove(found).expect("good words")
     }
 
     fn clear(&self) {
@@ -110,8 +111,8 @@ impl Shared {
         let hash = self.0.hash(&[key]);
         loop {
             let mut value = Vec::new();
-            let take = |record: Record<'_>| record.value().copy_to(&mut value);
-            match self.0.look_up(hash, &[key], take).expect("good words") {
+            let take = |record: Record<'_>| record.value().expect("a value").copy_to(&mut value);
+            match self.0.look_up(None, hash, &[key], take).expect("good words") {
                 Looked::Found(()) => return Some(value),
                 Looked::Absent => return None,
                 Looked::Disturbed => thread::yield_now(),
@@ -126,10 +127,10 @@ impl Shared {
     /// The value under the lock.
     fn settled(&self, key: u8) -> Option<u8> {
         let (writer, hash) = self.writer_for(key);
-        match writer.find(hash, &[key]).expect("good words") {
+        match writer.top().find(hash, &[key]).expect("good words") {
             Found::At { record, .. } => {
                 let mut value = Vec::new();
-                record.value().copy_to(&mut value);
+                record.value().expect("a value").copy_to(&mut value);
                 Some(number(&value))
             }
             _ => None,

@@ -9,7 +9,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use shm_core::Place;
 use shm_core::sync::{AtomicU32, AtomicU64};
-use shm_dict::raw::{Control, Found, Limits, Memory, NoMemory, RawDict, Refused, Shard, Writer};
+use shm_dict::raw::{Control, Found, Kind, Limits, Memory, NoMemory, RawDict, Refused, Shard, Writer};
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
 use shm_lock::Patience;
 use shm_testing::watchdog;
@@ -367,8 +367,8 @@ proptest! {
             let (writer, entries) = (writer(&dict, &memory), model.len() as u64);
             prop_assert_eq!(writer.check().map(|account| account.entries), Ok(entries));
             for (key, value) in &model {
-                let found = writer.find(dict.hash(key), key).unwrap();
-                let is = matches!(found, Found::At { record, .. } if record.value().is(value));
+                let found = writer.top().find(dict.hash(key), key).unwrap();
+                let is = matches!(found, Found::At { record, .. } if record.value().is_some_and(|v| v.is(value)));
                 prop_assert!(is, "what was stored is there");
             }
         }
@@ -420,6 +420,7 @@ fn raw() -> RawDict {
             max_key: 300,
             max_value: LONGEST as u32,
             seed: [3, 4],
+            root: Kind::Map,
         },
     }
 }
@@ -433,5 +434,5 @@ fn writer<'a>(dict: &'a RawDict, memory: &'a Refusing) -> Writer<'a> {
 
 fn set(dict: &RawDict, memory: &Refusing, key: &[u8], value: &[u8]) -> Result<(), Refused> {
     let (writer, hash) = (writer(dict, memory), dict.hash(key));
-    writer.store(writer.find(hash, key)?, hash, key, value)
+    writer.top().store(writer.top().find(hash, key)?, hash, key, value)
 }

@@ -5,8 +5,9 @@ use std::collections::HashSet;
 use shm_core::sync::Ordering;
 
 use super::heap::UNIT;
-use super::rebuild::Held;
-use super::{Damaged, Found, Owner, RawDict, Use, Writer, size_of_class};
+use super::rebuild::{Counts, Held};
+use super::table::Table;
+use super::{Damaged, Found, Kind, Map, Owner, RawDict, Use, Writer, size_of_class};
 
 /// What a check counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -38,53 +39,28 @@ fn require(holds: bool, field: &'static str, value: u64) -> Result<(), Damaged> 
 }
 
 impl Writer<'_> {
-    /// Checks that the shard's table leads to its keys, each found where it is, and that each block of its
-    /// chunks is used once or free once; counts them.
+    /// Checks that every mapping leads to its keys, each found where it is, and that each block of the shard's chunks is
+    /// used once or free once; counts them.
     ///
     /// # Errors
     /// [`Damaged`].
     pub fn check(&self) -> Result<Account, Damaged> {
         let census = self.census()?;
-        // Relaxed, all: the shard's lock.
-        let (count, tombstones) = (self.count(), self.shard.tombstones.load(Ordering::Relaxed));
-        require(count == census.entries, "count of a shard", count)?;
-        require(
-            tombstones == census.tombstones,
-            "tombstones of a shard",
-            tombstones,
-        )?;
-        self.check_keys()?;
+        for (home, kind, counts) in &census.homes {
+            if *kind == Kind::Map {
+                self.map(*home).check(*counts)?;
+            }
+        }
         let free = self.free_blocks()?;
         for held in &census.held {
             self.check_chunk(held, &free)?;
         }
         Ok(Account {
-            entries: census.entries,
+            entries: census.top.entries,
             payload: census.payload,
             chunks: census.held.len() as u64,
             free_blocks: free.len() as u64,
         })
-    }
-
-    fn check_keys(&self) -> Result<(), Damaged> {
-        let mut key = Vec::new();
-        for entry in self
-            .table()?
-            .into_iter()
-            .flat_map(super::table::Table::live)
-        {
-            self.dict.record(entry.unit())?.key().copy_to(&mut key);
-            let hash = self.dict.hash(&key);
-            require(
-                self.dict.shard_of(hash) == self.index,
-                "shard of a key",
-                hash,
-            )?;
-            let is_it =
-                matches!(self.find(hash, &key)?, Found::At { unit, .. } if unit == entry.unit());
-            require(is_it, "place of a key", hash)?;
-        }
-        Ok(())
     }
 
     /// The blocks in the free lists.
@@ -120,6 +96,31 @@ impl Writer<'_> {
             ];
             let uses = uses.into_iter().filter(|used| *used).count();
             require(uses == 1, "uses of a block", unit)?;
+        }
+        Ok(())
+    }
+}
+
+impl Map<'_, '_> {
+    /// Checks that the counts are right, and that each key is found where it is.
+    fn check(&self, counts: Counts) -> Result<(), Damaged> {
+        // Relaxed: the shard's lock.
+        let (count, tombstones) = (self.count(), self.home.tombstones.load(Ordering::Relaxed));
+        require(count == counts.entries, "count of a mapping", count)?;
+        require(
+            tombstones == counts.tombstones,
+            "tombstones of a mapping",
+            tombstones,
+        )?;
+        let (mut key, dict) = (Vec::new(), self.writer.dict);
+        for entry in self.table()?.into_iter().flat_map(Table::live) {
+            dict.record(entry.unit())?.key().copy_to(&mut key);
+            let hash = dict.hash(&key);
+            let is_here = self.home.depth > 0 || dict.shard_of(hash) == self.writer.index;
+            require(is_here, "shard of a key", hash)?;
+            let found = self.find(hash, &key)?;
+            let is_it = matches!(found, Found::At { unit, .. } if unit == entry.unit());
+            require(is_it, "place of a key", hash)?;
         }
         Ok(())
     }

@@ -38,6 +38,8 @@ pub struct Control {
     pub hint: AtomicU32,
     /// Who waits for a change sleeps on it.
     pub bell: AtomicU32,
+    /// Containers that were ever made: the number of the next.
+    pub containers: AtomicU64,
 }
 
 /// What writers of one shard work with: caches, but for `table`.
@@ -58,7 +60,7 @@ pub struct Shard {
     pub freed: AtomicU64,
     /// How often this shard was rebuilt after a death.
     pub recoveries: AtomicU64,
-    /// For changes of several keys at once; 0.
+    /// The block, plus 1, of a change of several words that is being made ([`intent.rs`](super::intent)); 0: none.
     pub intent: AtomicU64,
     /// 1: somebody waits for a change.
     pub watched: AtomicU32,
@@ -128,6 +130,7 @@ const _: () = {
     assert!(size_of::<Control>() == 512 && size_of::<Shard>() == 1152);
     assert!(offset_of!(Control, epoch) == 128 && offset_of!(Control, frontier) == 192);
     assert!(offset_of!(Control, hint) == 256 && offset_of!(Control, bell) == 260);
+    assert!(offset_of!(Control, containers) == 264);
     assert!(offset_of!(Shard, lock) == 0 && offset_of!(Shard, front) == 64);
     assert!(offset_of!(Front, generation) == 0 && offset_of!(Front, table) == 8);
     assert!(offset_of!(Shard, count) == 128 && offset_of!(Shard, version) == 136);

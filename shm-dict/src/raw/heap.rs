@@ -4,7 +4,7 @@ use shm_core::sync::{Ordering, fence};
 
 use shm_lock::Patience;
 
-use super::{Damaged, Fault, RawDict, Refused, Shard, Use, Writer, class_of, size_of_class};
+use super::{Damaged, Fault, Owner, RawDict, Refused, Shard, Use, Writer, class_of, size_of_class};
 
 /// Bytes of a unit, in which blocks are counted.
 pub(super) const UNIT: usize = 16;
@@ -43,6 +43,25 @@ impl Writer<'_> {
             fence(Ordering::Release);
         }
         Ok(unit)
+    }
+
+    /// As [`allocate`](Self::allocate), for one of several blocks: until the pins are let go, nothing that was allocated so
+    /// is collected.
+    pub(super) fn allocate_pinned(&self, bytes: usize) -> Result<u64, Refused> {
+        let unit = self.allocate(bytes)?;
+        self.pins.borrow_mut().push((unit, bytes));
+        Ok(unit)
+    }
+
+    /// Something leads to the blocks now.
+    pub(super) fn unpin(&self) {
+        self.pins.borrow_mut().clear();
+    }
+
+    /// Nothing will lead to the blocks: takes them back.
+    pub(super) fn free_pinned(&self) -> Result<(), Damaged> {
+        let pins = self.pins.take();
+        pins.into_iter().try_for_each(|(unit, bytes)| self.free(unit, bytes))
     }
 
     fn allocate_now(&self, bytes: usize) -> Result<u64, Refused> {
@@ -179,13 +198,21 @@ impl Writer<'_> {
     /// Whether a block's chunks are all this shard's.
     #[must_use]
     pub fn owns(&self, unit: u64, bytes: usize) -> bool {
-        let last = unit + (bytes.max(1) as u64 - 1) / UNIT as u64;
+        let last = unit.saturating_add((bytes.max(1) as u64 - 1) / UNIT as u64);
         let mut chunks = self.chunk_of(unit)..=self.chunk_of(last);
         chunks.all(|chunk| self.dict.owner(chunk).is_of(self.index))
     }
 
     fn is_worth_collecting(&self) -> bool {
         is_worth_collecting(self.shard, self.dict)
+    }
+}
+
+impl RawDict {
+    /// The owner of the chunk that a block is in.
+    pub(super) fn owner_of(&self, unit: u64) -> Owner {
+        let chunk = unit >> (self.limits.chunk_shift - UNIT.ilog2());
+        self.owner(u32::try_from(chunk).unwrap_or(u32::MAX))
     }
 }
 

@@ -9,8 +9,17 @@
 //! | `heap.rs` | blocks, given out and taken back under a shard's lock |
 //! | `record.rs` | a key and its value in a block |
 //! | `table.rs` | where a key is, or would go |
-//! | `reader.rs` | look-ups without a lock |
-//! | `writer.rs` | what is done under a shard's lock |
+//! | `home.rs` | where a mapping or a list has its root: in its shard, or as a container in a record |
+//! | `path.rs` | the way from a shard's root to a container |
+//! | `array.rs` | the places of a list |
+//! | `view.rs` | looks without a lock |
+//! | `reader.rs` | look-ups in a mapping without a lock |
+//! | `list_reader.rs` | likewise in a list |
+//! | `writer.rs` | a shard's lock, held |
+//! | `map.rs` | a mapping under the lock |
+//! | `list.rs` | a list under the lock |
+//! | `tree.rs` | containers with all that is in them are taken back |
+//! | `intent.rs` | several words are changed together or not at all |
 //! | `rebuild.rs` | everything but tables and records is a cache, and is made anew after a death |
 //! | `check.rs` | the proof that no block is lost or used twice |
 //!
@@ -33,18 +42,31 @@
 //! - PAIR dict-generation: a writer raises the generation, fences (Release), and only then writes to what it cut
 //!   off (in [`Writer`]'s `cut_off`), or another does who took the block or chunk later and fences as well (in
 //!   `allocate`); a reader that read such a store fences (Acquire) and finds the generation changed.
+//! - PAIR dict-span: a writer stores a list's span with Release behind the items; a reader loads it with Acquire
+//!   before it reads them.
+//! - PAIR dict-intent: an intent is stored with Release behind its block, and taken back with Release behind the words
+//!   that it names; who takes over after a death loads it with Acquire.
 //! - PAIR dict-owner: a chunk is given back with Release and taken with Acquire.
 //! - PAIR mutex-word (`shm_lock`): everything else, between the writers of a shard.
 
+mod array;
 mod check;
 mod classes;
 mod control;
 mod heap;
+mod home;
+mod intent;
+mod list;
+mod list_reader;
+mod map;
 mod owners;
+mod path;
 mod reader;
 mod rebuild;
 mod record;
 mod table;
+mod tree;
+mod view;
 mod words;
 mod writer;
 
@@ -55,9 +77,17 @@ use siphasher::sip::SipHasher13;
 pub use check::Account;
 pub use classes::{CLASSES, class_of, size_of_class};
 pub use control::{Control, MAX_SHARDS, Shard};
+pub use array::{Item, Span};
+pub use home::{CONTAINER, Container, Home, Kind, MAX_DEPTH, Shape};
+pub use intent::Change;
+pub use list::{Element, List};
+pub use map::Map;
+pub use path::{Path, Step, Way};
 pub use owners::{Memory, NoMemory, Owner, Use};
-pub use reader::{Hint, Looked};
+pub use reader::Hint;
 pub use rebuild::Rebuilt;
+pub use view::Looked;
+use record::Content;
 pub use record::{HEADER, Record, Value, record_bytes};
 pub use table::Found;
 pub use words::{Entry, TableWord, Tag};
@@ -73,6 +103,9 @@ pub enum Fault {
     DoesNotValidate,
     EmptiesInsideAChain,
     SkipsRebuild,
+    SkipsIntents,
+    ForgetsTheCutOfAPop,
+    PublishesTheSpanFirst,
 }
 
 /// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
@@ -98,6 +131,10 @@ pub enum Refused {
     Damaged(Damaged),
     /// As [`NotEntered::NotMine`], after a function of the caller's forked.
     NotMine,
+    /// The container would be inside of more than [`MAX_DEPTH`] others.
+    TooDeep,
+    /// A list cannot have so many elements.
+    TooLong,
 }
 
 /// Why a shard was not entered.
@@ -109,6 +146,8 @@ pub enum NotEntered {
     Damaged(Damaged),
     /// It is the lock of this process's parent, which held it when it forked.
     NotMine,
+    /// Somebody died in a change of several shards, which is to be finished under all locks.
+    Unfinished,
 }
 
 impl From<Damaged> for Refused {
@@ -149,6 +188,8 @@ pub struct Limits {
     pub max_value: u32,
     /// The hash's keys.
     pub seed: [u64; 2],
+    /// What the shards' own roots are of: a mapping, or a list, of which there is one shard.
+    pub root: Kind,
 }
 
 /// A dictionary's memory, with a private copy of its limits.
@@ -217,6 +258,10 @@ impl RawDict {
         let writer = Writer::new(self, shard, memory);
         if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
             return Ok((writer, None));
+        }
+        if self.has_intents() {
+            // The lock is given back, and stays inconsistent.
+            return Err(NotEntered::Unfinished);
         }
         let rebuilt = writer.rebuild(acquired.dead_owner)?;
         Ok((writer, Some(rebuilt)))

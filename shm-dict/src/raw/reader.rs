@@ -1,27 +1,11 @@
-//! Look-ups without a lock: nothing is stored in shared memory, nobody is waited for.
-//!
-//! A reader looks at the shard's generation, follows the words, copies, and looks again. Where the
-//! generation has not changed, nothing that it followed was cut off meanwhile, so nothing was written over.
-//! A word is believed only after such a look, so that a block that was never given out is not touched.
+//! Look-ups in a mapping without a lock.
 
-use shm_core::sync::{AtomicU64, Ordering, fence, prefetch_to_write};
+use shm_core::sync::{AtomicU64, Ordering, prefetch_to_write};
 
+use super::path::Path;
 use super::table::Table;
-use super::{Damaged, Entry, Fault, RawDict, Record, Shard, TableWord, Tag};
-
-/// Looks that may be in vain, since writers cut something off meanwhile.
-const TRIES: usize = 32;
-
-/// What a look-up without a lock gave.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Looked<R> {
-    /// The key is there; what was taken of its record.
-    Found(R),
-    /// It was not there, at some instant of the call.
-    Absent,
-    /// Writers were at work each time.
-    Disturbed,
-}
+use super::view::{Missed, TRIES, View};
+use super::{Damaged, Entry, Home, Looked, RawDict, Record, Tag};
 
 /// Where a key seemed to be, before the lock was taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -32,30 +16,27 @@ pub struct Hint {
     pub entry: Entry,
 }
 
-/// What one look gave: `None` if it was disturbed.
-type Look<R> = Option<Result<R, Damaged>>;
-
 impl RawDict {
-    /// Looks a key up, and takes something of its record with `take`, which may be called several times, also on
-    /// bytes that are nobody's; what it gave last is what counts.
+    /// Looks a key up, in the container at the end of a way or in a shard's own mapping, and takes something of its
+    /// record with `take`, which may be called several times, also on bytes that are nobody's; what it gave last is
+    /// what counts.
     ///
     /// # Errors
     /// [`Damaged`].
     #[inline]
     pub fn look_up<R>(
         &self,
+        path: Option<&Path>,
         hash: u64,
         key: &[u8],
         mut take: impl FnMut(Record<'_>) -> R,
     ) -> Result<Looked<R>, Damaged> {
-        let shard = &self.shards[self.shard_of(hash)];
+        let shard = path.map_or_else(|| self.shard_of(hash), |path| path.shard);
+        let shard = &self.shards[shard];
         for _ in 0..TRIES {
-            let look = View::at(self, shard);
-            if let Some(result) = look.key(hash, key, &mut take) {
-                return result.map(|found| match found {
-                    Some(found) => Looked::Found(found),
-                    None => Looked::Absent,
-                });
+            let view = View::at(self, shard);
+            if let Some(looked) = view.judge(view.key(path, hash, key, &mut take)) {
+                return looked;
             }
             shm_core::sync::spin_loop();
         }
@@ -67,7 +48,8 @@ impl RawDict {
     #[inline(always)]
     pub fn approach(&self, hash: u64) -> Option<Hint> {
         let shard = &self.shards[self.shard_of(hash)];
-        let table = View::at(self, shard).table().ok()??;
+        let view = View::at(self, shard);
+        let table = view.table(view.top()).ok()??;
         let (first, tag) = (table.probe(hash).next()?, Tag::of(hash));
         for (slot, word) in (first..).zip(table.bucket(first)) {
             // Relaxed: nothing is believed.
@@ -80,89 +62,91 @@ impl RawDict {
         None
     }
 
-    /// Takes something of each record of a shard, with `take`, which may be called for the same key twice if
-    /// the table was changed meanwhile; `restart` is called before everything begins anew.
+    /// Takes something of each record of a mapping in a shard, with `take`, which may be called for the same key twice
+    /// if the table was changed meanwhile; `restart` is called before everything begins anew.
     ///
     /// # Errors
     /// [`Damaged`].
     pub fn look_at_all(
         &self,
+        path: Option<&Path>,
         shard: usize,
         mut restart: impl FnMut(),
         mut take: impl FnMut(Record<'_>),
-    ) -> Result<bool, Damaged> {
+    ) -> Result<Looked<()>, Damaged> {
         let shard = &self.shards[shard];
         for _ in 0..TRIES {
             restart();
-            if let Some(result) = View::at(self, shard).all(&mut take) {
-                return result.map(|()| true);
+            let view = View::at(self, shard);
+            if let Some(looked) = view.judge(view.all(path, &mut take)) {
+                return looked;
             }
             shm_core::sync::spin_loop();
         }
-        Ok(false)
+        Ok(Looked::Disturbed)
     }
-}
 
-/// One look at a shard.
-struct View<'a> {
-    dict: &'a RawDict,
-    shard: &'a Shard,
-    generation: u64,
+    /// How many entries the mapping at the end of a way has.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn look_at_count(&self, path: &Path) -> Result<Looked<u64>, Damaged> {
+        for _ in 0..TRIES {
+            let view = View::at(self, &self.shards[path.shard]);
+            let count = view.home(Some(path)).map(|home| Some(home.entries()));
+            if let Some(looked) = view.judge(count) {
+                return looked;
+            }
+            shm_core::sync::spin_loop();
+        }
+        Ok(Looked::Disturbed)
+    }
 }
 
 impl<'a> View<'a> {
     #[inline]
-    fn at(dict: &'a RawDict, shard: &'a Shard) -> Self {
-        // PAIR dict-generation: Acquire; what is read after it is at least as new.
-        let generation = shard.generation.load(Ordering::Acquire);
-        Self {
-            dict,
-            shard,
-            generation,
-        }
-    }
-
-    /// Whether nothing was cut off since the look began.
-    #[inline]
-    fn is_valid(&self) -> bool {
-        if self.dict.broken(Fault::DoesNotValidate) {
-            return true;
-        }
-        // PAIR dict-generation: behind the fence, whatever was read that is newer than a cut shows the cut.
-        fence(Ordering::Acquire);
-        self.shard.generation.load(Ordering::Relaxed) == self.generation
-    }
-
-    /// Bytes that make no sense are damage if they were nobody else's meanwhile.
-    #[inline]
-    fn judged<T>(&self, result: Result<T, Damaged>) -> Look<T> {
-        self.is_valid().then_some(result)
-    }
-
-    /// The table of the present epoch.
-    #[inline]
-    fn table(&self) -> Result<Option<Table<'a>>, Damaged> {
-        // PAIR dict-entry: Acquire sees the table's words; PAIR dict-epoch: the epoch is at least the table's.
-        let word = TableWord(self.shard.table.load(Ordering::Acquire));
-        let epoch = self.dict.control.epoch.load(Ordering::Acquire);
-        match word.table() {
-            Some((unit, log)) if word.is_of(epoch) => self.dict.table(unit, log).map(Some),
-            _ => Ok(None),
+    pub(super) fn table(&self, home: Home<'a>) -> Result<Option<Table<'a>>, Damaged> {
+        match self.root(home).table() {
+            Some((unit, log)) => self.dict.table(unit, log).map(Some),
+            None => Ok(None),
         }
     }
 
     #[inline]
     fn key<R>(
         &self,
+        path: Option<&Path>,
         hash: u64,
         key: &[u8],
         take: &mut impl FnMut(Record<'_>) -> R,
-    ) -> Look<Option<R>> {
-        let table = match self.table() {
-            Ok(Some(table)) => table,
-            Ok(None) => return self.judged(Ok(None)),
-            Err(damaged) => return self.judged(Err(damaged)),
+    ) -> Result<Option<R>, Missed> {
+        let home = self.home(path)?;
+        match self.record(home, hash, key)? {
+            Some(record) => {
+                if record.is_long() {
+                    self.ensure_valid()?;
+                }
+                Ok(Some(take(record)))
+            }
+            None => Ok(None),
+        }
+    }
+
+    /// The record of a key. What is not there may only not have been seen: the look has to be judged.
+    #[inline]
+    pub(super) fn record(
+        &self,
+        home: Home<'a>,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Option<Record<'a>>, Missed> {
+        let Some(table) = self.table(home)? else {
+            return Ok(None);
         };
+        if home.depth > 0 {
+            // The block of a container's table was given out with it, and may be another's by now.
+            self.ensure_valid()?;
+        }
         let tag = Tag::of(hash);
         for first in table.probe(hash) {
             let bucket = table.bucket(first);
@@ -172,20 +156,11 @@ impl<'a> View<'a> {
                 if !entry.has(tag) {
                     continue;
                 }
-                if !self.is_valid() {
-                    return None;
-                }
+                self.ensure_valid()?;
                 self.dict.prefetch_second_line(entry.unit());
-                match self.dict.record(entry.unit()) {
-                    Ok(record) if record.has_key(key) => {
-                        if record.is_long() && !self.is_valid() {
-                            return None;
-                        }
-                        let taken = take(record);
-                        return self.judged(Ok(Some(taken)));
-                    }
-                    Ok(_) => {}
-                    Err(damaged) => return self.judged(Err(damaged)),
+                let record = self.dict.record(entry.unit())?;
+                if record.has_key(key) {
+                    return Ok(Some(record));
                 }
             }
             // Relaxed: what the loop above saw, or something newer, which a later generation tells.
@@ -194,15 +169,19 @@ impl<'a> View<'a> {
                 break;
             }
         }
-        self.judged(Ok(None))
+        Ok(None)
     }
 
-    fn all(&self, take: &mut impl FnMut(Record<'_>)) -> Look<()> {
-        let table = match self.table() {
-            Ok(Some(table)) => table,
-            Ok(None) => return self.judged(Ok(())),
-            Err(damaged) => return self.judged(Err(damaged)),
+    fn all(
+        &self,
+        path: Option<&Path>,
+        take: &mut impl FnMut(Record<'_>),
+    ) -> Result<Option<()>, Missed> {
+        let home = self.home(path)?;
+        let Some(table) = self.table(home)? else {
+            return Ok(Some(()));
         };
+        self.ensure_valid()?;
         let mut left = self.dict.heap.len();
         for word in table.slots {
             // PAIR dict-entry: Acquire sees the record.
@@ -210,15 +189,13 @@ impl<'a> View<'a> {
             if !entry.is_live() {
                 continue;
             }
-            if !self.is_valid() {
-                return None;
+            self.ensure_valid()?;
+            let record = self.dict.next_record(entry, &mut left)?;
+            if record.is_long() {
+                self.ensure_valid()?;
             }
-            match self.dict.next_record(entry, &mut left) {
-                Ok(record) if record.is_long() && !self.is_valid() => return None,
-                Ok(record) => take(record),
-                Err(damaged) => return self.judged(Err(damaged)),
-            }
+            take(record);
         }
-        self.judged(Ok(()))
+        Ok(Some(()))
     }
 }

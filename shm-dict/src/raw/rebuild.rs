@@ -7,8 +7,12 @@ use shm_core::ProcessId;
 use shm_core::sync::{Ordering, fence};
 
 use super::heap::UNIT;
-use super::table::{Table, table_bytes};
-use super::{CLASSES, Damaged, Entry, Owner, RawDict, Use, Writer, class_of, size_of_class};
+use super::array::Array;
+use super::table::table_bytes;
+use super::{
+    CLASSES, Damaged, Entry, Home, Item, Kind, MAX_DEPTH, Owner, RawDict, Record, Use, Writer, class_of,
+    size_of_class,
+};
 
 /// What a rebuild found.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -34,15 +38,24 @@ pub(super) struct Held {
     live: Vec<u64>,
 }
 
-/// Which blocks of a shard are used: by its table and by what that leads to.
+/// What a mapping has; nothing, of a list.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) entries: u64,
+    pub(super) tombstones: u64,
+}
+
+/// Which blocks of a shard are used: by its root and by what that leads to.
 #[derive(Debug)]
-pub(super) struct Census {
+pub(super) struct Census<'a> {
     chunk_shift: u32,
     /// For each chunk, its index in `held` plus 1.
     places: Vec<u32>,
     pub(super) held: Vec<Held>,
-    pub(super) entries: u64,
-    pub(super) tombstones: u64,
+    /// Of the shard's own root.
+    pub(super) top: Counts,
+    /// The shard's own root and those of its containers, with what they have.
+    pub(super) homes: Vec<(Home<'a>, Kind, Counts)>,
     /// The highest of the records.
     pub(super) version: u64,
     /// Bytes of keys and values.
@@ -84,7 +97,7 @@ impl Held {
     }
 }
 
-impl Census {
+impl<'a> Census<'a> {
     /// Counts what belongs to a shard; nothing is used yet.
     fn new(dict: &RawDict, shard: usize) -> Result<Self, Damaged> {
         let (chunk_shift, frontier) = (dict.limits.chunk_shift, dict.frontier());
@@ -108,8 +121,8 @@ impl Census {
             chunk_shift,
             places,
             held,
-            entries: 0,
-            tombstones: 0,
+            top: Counts::default(),
+            homes: Vec::new(),
             version: 0,
             payload: 0,
         })
@@ -149,29 +162,92 @@ impl Census {
     }
 }
 
-impl Writer<'_> {
-    /// Follows the table and all records.
-    pub(super) fn census(&self) -> Result<Census, Damaged> {
-        let mut census = Census::new(self.dict, self.index)?;
-        if let Some((unit, log_buckets)) = self.table_word().table() {
-            census.mark(unit, table_bytes(log_buckets))?;
+impl<'a> Census<'a> {
+    /// Follows a root and all that it leads to, which is inside of so many containers.
+    fn follow(
+        &mut self,
+        dict: &'a RawDict,
+        home: Home<'a>,
+        kind: Kind,
+        depth: u32,
+    ) -> Result<Counts, Damaged> {
+        let root = home.table_word();
+        if let Some((unit, log)) = root.table() {
+            self.mark(unit, table_bytes(log))?;
         }
-        for slot in self
-            .table()?
-            .into_iter()
-            .flat_map(|table: Table<'_>| table.slots)
-        {
-            // Relaxed: the shard's lock.
-            let entry = Entry(slot.load(Ordering::Relaxed));
-            census.tombstones += u64::from(entry == Entry::TOMBSTONE);
-            if entry.is_live() {
-                let record = self.dict.record(entry.unit())?;
-                census.mark(entry.unit(), record.bytes())?;
-                census.entries += 1;
-                census.version = census.version.max(record.version());
-                census.payload += (record.key().len() + record.value().len()) as u64;
+        match (root.table(), kind) {
+            (None, _) => Ok(Counts::default()),
+            (Some((unit, log)), Kind::Map) => {
+                let mut counts = Counts::default();
+                for slot in dict.table(unit, log)?.slots {
+                    // Relaxed: the shard's lock.
+                    let entry = Entry(slot.load(Ordering::Relaxed));
+                    counts.tombstones += u64::from(entry == Entry::TOMBSTONE);
+                    if entry.is_live() {
+                        counts.entries += 1;
+                        self.record(dict, entry.unit(), depth)?;
+                    }
+                }
+                Ok(counts)
+            }
+            (Some(_), Kind::List) => {
+                let items = Array::at(dict, root)?.map(|array| array.items());
+                for item in items.transpose()?.into_iter().flatten() {
+                    self.item(dict, item, depth)?;
+                }
+                Ok(Counts::default())
             }
         }
+    }
+
+    fn item(&mut self, dict: &'a RawDict, item: Item, depth: u32) -> Result<(), Damaged> {
+        match (item.unit(), item.value()) {
+            (Some(unit), _) => self.record(dict, unit, depth),
+            (None, Some((_, len))) => {
+                self.payload += len as u64;
+                Ok(())
+            }
+            (None, None) => Err(Damaged {
+                field: "item of a list",
+                value: item.0,
+            }),
+        }
+    }
+
+    fn record(&mut self, dict: &'a RawDict, unit: u64, depth: u32) -> Result<(), Damaged> {
+        let record: Record<'a> = dict.record(unit)?;
+        self.mark(unit, record.bytes())?;
+        self.version = self.version.max(record.version());
+        self.payload += record.key().len() as u64;
+        match (record.value(), record.container()) {
+            (Some(value), _) => self.payload += value.len() as u64,
+            (None, Some(container)) => {
+                if depth == MAX_DEPTH {
+                    return Err(Damaged {
+                        field: "depth of a container",
+                        value: container.id(),
+                    });
+                }
+                let (home, kind) = (container.home()?, container.shape()?.kind);
+                let counts = self.follow(dict, home, kind, depth + 1)?;
+                self.homes.push((home, kind, counts));
+            }
+            (None, None) => {}
+        }
+        Ok(())
+    }
+}
+
+impl<'a> Writer<'a> {
+    /// Follows the root and all records.
+    pub(super) fn census(&self) -> Result<Census<'a>, Damaged> {
+        let mut census = Census::new(self.dict, self.index)?;
+        for (unit, bytes) in self.pins.borrow().iter() {
+            census.mark(*unit, *bytes)?;
+        }
+        let (home, kind) = (self.home(), self.dict.limits.root);
+        census.top = census.follow(self.dict, home, kind, 0)?;
+        census.homes.push((home, kind, census.top));
         Ok(census)
     }
 
@@ -183,7 +259,7 @@ impl Writer<'_> {
         // One of another epoch is none. PAIR dict-entry: Release, as for any table.
         self.shard
             .table
-            .store(self.table_word().0, Ordering::Release);
+            .store(self.home().table_word().0, Ordering::Release);
         // What the dead cut off, and we.
         self.cut_off();
         let census = self.census()?;
@@ -201,7 +277,7 @@ impl Writer<'_> {
         Ok(Rebuilt {
             shard: self.index,
             dead,
-            entries: census.entries,
+            entries: census.top.entries,
             chunks,
         })
     }
@@ -216,7 +292,7 @@ impl Writer<'_> {
     }
 
     /// Makes the free lists and counts anew; says how many chunks became free.
-    fn renew_caches(&self, census: &Census) -> Result<u64, Damaged> {
+    fn renew_caches(&self, census: &Census<'a>) -> Result<u64, Damaged> {
         // PAIR dict-generation: blocks that another cut off are written here too.
         fence(Ordering::Release);
         let mut free = [0_u64; CLASSES];
@@ -237,10 +313,10 @@ impl Writer<'_> {
             lists.free.store(free, Ordering::Relaxed);
             lists.bump.store(0, Ordering::Relaxed);
         }
-        self.shard.count.store(census.entries, Ordering::Relaxed);
-        self.shard
-            .tombstones
-            .store(census.tombstones, Ordering::Relaxed);
+        for (home, _, counts) in &census.homes {
+            home.count.store(counts.entries, Ordering::Relaxed);
+            home.tombstones.store(counts.tombstones, Ordering::Relaxed);
+        }
         self.shard.freed.store(0, Ordering::Relaxed);
         Ok(chunks)
     }

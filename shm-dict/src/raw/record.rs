@@ -1,7 +1,7 @@
 //! A key and its value in a block.
 //!
 //! ```text
-//!  0  4 length of the key     4  4 length of the value
+//!  0  4 length of the key     4  4 length of the value; with the highest bit set: a container (`home.rs`)
 //!  8  8 version: the number of the change that made it
 //! 16    key, padded with zeros to 8 bytes, then the value likewise
 //! ```
@@ -9,7 +9,10 @@
 use shm_core::sync::{AtomicU64, Ordering};
 
 use super::heap::UNIT;
-use super::{Damaged, Entry, RawDict};
+use super::{CONTAINER, Container, Damaged, Entry, RawDict};
+
+/// In the length of a value: it is a container.
+const IS_CONTAINER: u32 = 1 << 31;
 
 /// Bytes before the key.
 pub const HEADER: usize = 16;
@@ -29,6 +32,14 @@ pub struct Record<'a> {
     words: &'a [AtomicU64],
     key: u32,
     value: u32,
+    is_container: bool,
+}
+
+/// What a record is to have in the place of its value.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Content<'v> {
+    pub(super) bytes: &'v [u8],
+    is_container: bool,
 }
 
 /// A value in the heap.
@@ -83,13 +94,33 @@ impl RawDict {
         let lengths = self.word(unit)?.load(Ordering::Relaxed);
         let (key, value) = (lengths as u32, (lengths >> 32) as u32);
         if key > self.limits.max_key || value > self.limits.max_value {
+            return self.container_record(unit, lengths);
+        }
+        let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
+        Ok(Record {
+            words,
+            key,
+            value,
+            is_container: false,
+        })
+    }
+
+    #[cold]
+    fn container_record(&self, unit: u64, lengths: u64) -> Result<Record<'_>, Damaged> {
+        let (key, value) = (lengths as u32, (lengths >> 32) as u32 ^ IS_CONTAINER);
+        if key > self.limits.max_key || value as usize != CONTAINER * 8 {
             return Err(Damaged {
                 field: "lengths of a record",
                 value: lengths,
             });
         }
         let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
-        Ok(Record { words, key, value })
+        Ok(Record {
+            words,
+            key,
+            value,
+            is_container: true,
+        })
     }
 
     /// The record that an entry leads to, of as many words as there are `left` at most: all records together fit
@@ -100,10 +131,7 @@ impl RawDict {
         left: &mut usize,
     ) -> Result<Record<'_>, Damaged> {
         let record = self.record(entry.unit())?;
-        *left = left.checked_sub(record.words.len()).ok_or(Damaged {
-            field: "records of a shard",
-            value: entry.unit(),
-        })?;
+        record.count_down(entry.unit(), left)?;
         Ok(record)
     }
 
@@ -113,11 +141,16 @@ impl RawDict {
         &self,
         unit: u64,
         key: &[u8],
-        value: &[u8],
+        content: Content<'_>,
         version: u64,
     ) -> Result<(), Damaged> {
+        let Content {
+            bytes: value,
+            is_container,
+        } = content;
         let words = self.block(unit, record_bytes(key.len(), value.len()) / 8)?;
-        let lengths = key.len() as u64 | (value.len() as u64) << 32;
+        let kind = if is_container { IS_CONTAINER } else { 0 };
+        let lengths = key.len() as u64 | u64::from(value.len() as u32 | kind) << 32;
         // Relaxed, all: the entry's store publishes them.
         words[0].store(lengths, Ordering::Relaxed);
         words[1].store(version, Ordering::Relaxed);
@@ -128,7 +161,50 @@ impl RawDict {
     }
 }
 
+impl<'v> Content<'v> {
+    /// A value.
+    #[inline]
+    pub(super) const fn value(bytes: &'v [u8]) -> Self {
+        Self {
+            bytes,
+            is_container: false,
+        }
+    }
+
+    /// The words of a container.
+    pub(super) const fn container(bytes: &'v [u8; CONTAINER * 8]) -> Self {
+        Self {
+            bytes,
+            is_container: true,
+        }
+    }
+}
+
 impl<'a> Record<'a> {
+    /// Takes its words from those that are left.
+    pub(super) fn count_down(&self, unit: u64, left: &mut usize) -> Result<(), Damaged> {
+        *left = left.checked_sub(self.words.len()).ok_or(Damaged {
+            field: "records of a shard",
+            value: unit,
+        })?;
+        Ok(())
+    }
+
+    /// Whether this value can be put in the place of the one that is there, by one store.
+    #[inline(always)]
+    pub(super) fn has_room_for(&self, value: &[u8]) -> bool {
+        self.value as usize == value.len() && value.len() <= 8 && !self.is_container
+    }
+
+    /// What it has in the place of a value, if it is a container.
+    #[must_use]
+    pub fn container(&self) -> Option<Container<'a>> {
+        match self.is_container {
+            true => Container::of(self.content().words),
+            false => None,
+        }
+    }
+
     /// Whether it is so long that a reader had better look again before it believes its length.
     pub(super) const fn is_long(&self) -> bool {
         self.words.len() > 512
@@ -159,9 +235,18 @@ impl<'a> Record<'a> {
         }
     }
 
-    /// The value.
+    /// The value, if it is not a container.
     #[inline(always)]
-    pub fn value(&self) -> Value<'a> {
+    #[must_use]
+    pub fn value(&self) -> Option<Value<'a>> {
+        match self.is_container {
+            true => None,
+            false => Some(self.content()),
+        }
+    }
+
+    #[inline(always)]
+    fn content(&self) -> Value<'a> {
         Value {
             words: &self.words[2 + (self.key as usize).div_ceil(8)..],
             len: self.value,
@@ -180,7 +265,7 @@ impl<'a> Record<'a> {
         // Relaxed: only read under the lock. Before the value: a value has never a number that it had before.
         self.words[1].store(version, Ordering::Relaxed);
         // PAIR dict-entry: Release, for who reads the value and then what came before.
-        self.value().words[0].store(padded(value), Ordering::Release);
+        self.content().words[0].store(padded(value), Ordering::Release);
     }
 }
 

@@ -118,6 +118,14 @@ impl<'a> Table<'a> {
         slots.find(|slot| !Entry(slot.load(Ordering::Relaxed)).is_live())
     }
 
+    /// The places on a key's way, and what is there.
+    pub(super) fn places(self, hash: u64) -> impl Iterator<Item = (usize, &'a AtomicU64, Entry)> {
+        let buckets = self.probe(hash);
+        let places = buckets.flat_map(move |first| (first..).zip(self.bucket(first)));
+        // Relaxed: the shard's lock.
+        places.map(|(slot, place)| (slot, place, Entry(place.load(Ordering::Relaxed))))
+    }
+
     /// The entries that lead to records.
     pub(super) fn live(self) -> impl Iterator<Item = Entry> {
         // Relaxed: the shard's lock.
