@@ -1,12 +1,13 @@
 //! Buffers that values are encoded into and decoded from, used again and again.
 
 use std::cell::Cell;
+use std::ops::Range;
 
 use shm_core::codec::Codec;
 
 use crate::error::DictError;
 use crate::inner::Inner;
-use crate::raw::{Record, Value};
+use crate::raw::{Element, Record, Value};
 
 thread_local! {
     static BUFFER: Cell<Vec<u8>> = const { Cell::new(Vec::new()) };
@@ -75,6 +76,19 @@ impl Landing {
         }
     }
 
+    /// Copies an element of a list; `false` if it is a container.
+    #[inline]
+    pub(crate) fn copy_element(&mut self, element: Element<'_>) -> bool {
+        match element {
+            Element::Short(bytes, len) => {
+                self.len = len;
+                self.small[..8].copy_from_slice(&bytes);
+                true
+            }
+            Element::Record(record) => self.copy_of(record),
+        }
+    }
+
     /// The value that was copied last.
     #[inline]
     pub(crate) fn bytes(&self) -> &[u8] {
@@ -128,4 +142,93 @@ pub(crate) fn with_encoded<V, C: Codec<V>, R>(
         inner.check_value(buffer)?;
         f(buffer)
     })
+}
+
+/// The value of an element that nobody changes.
+pub(crate) fn decode_element<T, C: Codec<T>>(element: Element<'_>) -> Result<T, DictError> {
+    match element {
+        Element::Short(bytes, len) => Ok(C::decode(&bytes[..len])?),
+        Element::Record(record) => decode::<T, C>(record),
+    }
+}
+
+/// Encoded values, one behind the other.
+#[derive(Debug, Default)]
+pub(crate) struct Row {
+    bytes: Vec<u8>,
+    /// Where each ends; nothing, where a container is.
+    ends: Vec<Option<usize>>,
+}
+
+impl Row {
+    /// The encoded values.
+    pub(crate) fn of<T, C: Codec<T>>(
+        inner: &Inner,
+        values: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
+    ) -> Result<Self, DictError> {
+        let mut row = Self::default();
+        for value in values {
+            with_encoded::<T, C, _>(inner, value.borrow(), |value| {
+                row.push(value);
+                Ok(())
+            })?;
+        }
+        Ok(row)
+    }
+
+    fn push(&mut self, value: &[u8]) {
+        self.bytes.extend_from_slice(value);
+        self.ends.push(Some(self.bytes.len()));
+    }
+
+    /// Copies an element behind the others.
+    pub(crate) fn push_element(&mut self, element: Element<'_>) {
+        let bytes = &mut self.bytes;
+        let is_value = match element {
+            Element::Short(short, len) => {
+                bytes.extend_from_slice(&short[..len]);
+                true
+            }
+            Element::Record(record) => {
+                let value = record.value();
+                value.map(|value| value.append_to(bytes)).is_some()
+            }
+        };
+        self.ends.push(is_value.then_some(bytes.len()));
+    }
+
+    /// Forgets all; `more` are going to come.
+    pub(crate) fn restart(&mut self, more: usize) {
+        self.bytes.clear();
+        self.ends.clear();
+        self.ends.reserve(more);
+    }
+
+    /// The values, or nothing for a container.
+    pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
+        let mut start = 0;
+        self.ends.iter().map(move |end| {
+            let value = &self.bytes[start..(*end)?];
+            start = (*end)?;
+            Some(value)
+        })
+    }
+
+    /// The values, decoded.
+    pub(crate) fn decode<T, C: Codec<T>>(&self) -> Result<Vec<T>, DictError> {
+        self.decode_range::<T, C>(0..self.ends.len())
+    }
+
+    /// Some of the values, which there are, decoded.
+    pub(crate) fn decode_range<T, C: Codec<T>>(
+        &self,
+        range: Range<usize>,
+    ) -> Result<Vec<T>, DictError> {
+        let decode = |value: Option<&[u8]>| {
+            let value = value.ok_or_else(|| DictError::no_value(None))?;
+            Ok(C::decode(value)?)
+        };
+        let values = self.iter().skip(range.start).take(range.len());
+        values.map(decode).collect()
+    }
 }

@@ -4,12 +4,10 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 
 use shm_core::codec::{Codec, Postcard};
-use shm_core::sync::Ordering;
-use shm_core::{Error, Place, Segment};
-use shm_lock::Patience;
+use shm_core::{Error, Place};
 
 use crate::at::At;
 use crate::buffer::{Landing, decode, value_of, with_encoded};
@@ -17,12 +15,11 @@ use crate::entry::Entry;
 use crate::error::{CreateError, DictError};
 use crate::guard::DictGuard;
 use crate::inner::Inner;
-use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
 use crate::iter::{Items, Keys, Values};
 use crate::key::{KeyBytes, ShmKey};
 use crate::number::Number;
 use crate::options::Options;
-use crate::raw::{Account, Kind, Map, Path, Record, TableWord};
+use crate::raw::{Kind, Map, Path, Record};
 
 /// The types of a dictionary, which it has no values of.
 pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
@@ -69,7 +66,7 @@ pub struct Dict<K, V, C = Postcard> {
     pub(crate) inner: Arc<Inner>,
     /// Where it is in another container.
     pub(crate) path: Option<Arc<Path>>,
-    timeout: Option<Duration>,
+    pub(crate) timeout: Option<Duration>,
     types: Types<K, V, C>,
 }
 
@@ -154,21 +151,6 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// [`CreateError`].
     pub fn open_or_create(place: impl Into<Place>, options: Options) -> Result<Self, CreateError> {
         Inner::open_or_create(place.into(), options.shape(), &type_name::<K, V, C>()).map(Self::new)
-    }
-
-    /// A handle whose operations wait for a lock for at most `timeout` (CLOCK_MONOTONIC), then give
-    /// [`Timeout`](DictError::Timeout).
-    #[must_use]
-    pub fn within(&self, timeout: Duration) -> Self {
-        Self {
-            timeout: Some(timeout),
-            ..self.clone()
-        }
-    }
-
-    #[inline]
-    pub(crate) fn patience(&self) -> Patience {
-        self.timeout.map_or(Patience::Endless, Patience::from)
     }
 
     // ---- one key -----------------------------------------------------------------------------
@@ -652,146 +634,5 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// [`Timeout`](DictError::Timeout), and those of [`lock`](Self::lock).
     pub fn lock_timeout(&self, timeout: Duration) -> Result<DictGuard<'_, K, V, C>, DictError> {
         DictGuard::new(&self.inner, self.path(), timeout.into())
-    }
-
-    // ---- changes -----------------------------------------------------------------------------
-
-    /// A number that grows with every change of the mapping, and with every repair.
-    #[must_use]
-    pub fn version(&self) -> u64 {
-        self.inner.raw.version()
-    }
-
-    /// Sleeps until the mapping has another version than `seen`; says which. So that nothing is missed: ask for the
-    /// version, look at the entries, then wait.
-    ///
-    /// # Errors
-    /// What a dictionary says that cannot be used.
-    ///
-    /// # Peer death
-    /// A writer killed between its change and the wake delays it by a slice (100 ms).
-    pub fn wait_for_change(&self, seen: u64) -> Result<u64, DictError> {
-        self.inner.wait_for_change(seen, self.patience())
-    }
-
-    /// As [`wait_for_change`](Self::wait_for_change); for at most `timeout` (CLOCK_MONOTONIC).
-    ///
-    /// # Errors
-    /// [`Timeout`](DictError::Timeout), and those of [`wait_for_change`](Self::wait_for_change).
-    pub fn wait_for_change_timeout(&self, seen: u64, timeout: Duration) -> Result<u64, DictError> {
-        self.inner.wait_for_change(seen, timeout.into())
-    }
-
-    /// As [`wait_for_change`](Self::wait_for_change); until `deadline` at most.
-    ///
-    /// # Errors
-    /// [`Timeout`](DictError::Timeout), and those of [`wait_for_change`](Self::wait_for_change).
-    pub fn wait_for_change_deadline(&self, seen: u64, deadline: Instant) -> Result<u64, DictError> {
-        self.inner.wait_for_change(seen, deadline.into())
-    }
-
-    // ---- the whole ---------------------------------------------------------------------------
-
-    /// Has `f` called, through this attachment, whenever one of its operations has repaired what a dead writer left.
-    /// It runs under the shard's lock; one is kept, the last.
-    pub fn on_recovery(&self, f: impl Fn(&Recovery) + Send + Sync + 'static) {
-        self.inner.set_on_recovery(Arc::new(f));
-    }
-
-    /// Repairs what dead writers left, which otherwise the next writer of the shard does.
-    ///
-    /// # Errors
-    /// What a dictionary says that cannot be used.
-    pub fn repair(&self) -> Result<(), DictError> {
-        for (index, shard) in self.inner.raw.shards.iter().enumerate() {
-            if shard.lock.is_orphaned() {
-                drop(self.inner.writer(index, self.patience())?);
-            }
-        }
-        Ok(())
-    }
-
-    /// What is in the dictionary, who holds what, and how many wait: for people.
-    #[must_use]
-    pub fn inspect(&self) -> Inspection {
-        let raw = &self.inner.raw;
-        let shards = raw.shards.iter().map(|shard| {
-            let lock = shard.lock.inspect();
-            // Relaxed, all: numbers for people.
-            let table = TableWord(shard.table.load(Ordering::Relaxed)).table();
-            ShardInspection {
-                entries: shard.count.load(Ordering::Relaxed),
-                places: table
-                    .and_then(|(_, log)| 8_u64.checked_shl(log))
-                    .unwrap_or(0),
-                owner: lock.owner,
-                waiters: lock.waiters,
-                recoveries: shard.recoveries.load(Ordering::Relaxed),
-            }
-        });
-        let max_bytes = self.inner.layout.heap_len() as u64;
-        Inspection {
-            entries: raw.entries(),
-            used_bytes: max_bytes - raw.free_bytes(),
-            max_bytes,
-            shards: shards.collect(),
-        }
-    }
-
-    /// Proves, under all locks, that each entry is found under its key, and that each block of memory is used
-    /// once or free once; counts them.
-    ///
-    /// # Errors
-    /// [`Corrupt`](DictError::Corrupt) with what is wrong, and those of [`lock`](Self::lock).
-    pub fn check(&self) -> Result<Stats, DictError> {
-        let writers = self.inner.writers(self.patience())?;
-        self.inner.raw.check_owners()?;
-        let mut account = Account::default();
-        for writer in &writers {
-            account += writer.check()?;
-        }
-        Ok(Stats {
-            entries: account.entries,
-            payload: account.payload,
-            used_bytes: account.chunks << self.inner.layout.limits.chunk_shift,
-            free_blocks: account.free_blocks,
-            free_bytes: self.inner.raw.free_bytes(),
-        })
-    }
-
-    /// As [`check`](Self::check): what the dictionary's memory is used for.
-    ///
-    /// # Errors
-    /// Those of [`check`](Self::check).
-    pub fn stats(&self) -> Result<Stats, DictError> {
-        self.check()
-    }
-
-    /// Gives memory that no entry uses back to the file system; says how many bytes. Only when nobody else is
-    /// attached, and through the only handle here: a reader may still look at memory that was freed.
-    ///
-    /// # Errors
-    /// [`Busy`](DictError::Busy) when others are attached, and those of [`lock`](Self::lock). Read-only
-    /// attachments and forked children with an inherited handle are not known, and must not be.
-    pub fn trim(&mut self) -> Result<u64, DictError> {
-        let alone = Arc::get_mut(&mut self.inner).is_some();
-        if !alone || self.inner.segment.attached().len() > 1 {
-            return Err(DictError::Busy);
-        }
-        self.inner.trim(self.patience())
-    }
-
-    /// Removes the name, as [`Segment::unlink`].
-    ///
-    /// # Errors
-    /// As [`Segment::unlink`].
-    pub fn unlink(&self) -> Result<(), Error> {
-        self.inner.segment.unlink()
-    }
-
-    /// The segment it lives in.
-    #[must_use]
-    pub fn segment(&self) -> &Segment {
-        &self.inner.segment
     }
 }

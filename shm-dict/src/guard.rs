@@ -188,7 +188,10 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// How many entries there are: exact.
     #[must_use]
     pub fn len(&self) -> usize {
-        let homes = self.writers.iter().map(|writer| self.inner.home(writer, self.path));
+        let homes = self
+            .writers
+            .iter()
+            .map(|writer| self.inner.home(writer, self.path));
         // What was there when it was locked is there.
         let counts = homes.map(|home| home.map_or(0, |home| home.entries()));
         counts.fold(0, u64::wrapping_add) as usize

@@ -13,12 +13,12 @@ use shm_lock::Patience;
 
 use crate::error::{CreateError, DictError};
 use crate::inside::{self, Inside};
-use crate::inspect::Recovery;
+use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
 use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
-    self, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict, Rebuilt, Record, Shard,
-    Writer,
+    self, Account, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
+    Rebuilt, Record, Shard, TableWord, Writer,
 };
 
 /// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
@@ -71,7 +71,10 @@ impl Inner {
     ) -> Result<Arc<Self>, CreateError> {
         let spec = Self::prepare(&shape, type_name)?;
         let init = |segment: &Segment| Self::initialise(segment, &shape);
-        Ok(Self::attach(Segment::create_with(place, spec, init)?, shape.root)?)
+        Ok(Self::attach(
+            Segment::create_with(place, spec, init)?,
+            shape.root,
+        )?)
     }
 
     pub(crate) fn open_or_create(
@@ -231,7 +234,7 @@ impl Inner {
         &self,
         shard: usize,
         mut look: impl FnMut() -> Result<Looked<R>, DictError>,
-        mut f: impl FnMut(&Writer<'_>) -> Result<R, DictError>,
+        mut f: impl FnMut(&Writer<'_>) -> Result<Option<R>, DictError>,
     ) -> Result<Option<R>, DictError> {
         inside::check(self.segment.generation())?;
         for _ in 0..PATIENCE {
@@ -242,7 +245,7 @@ impl Inner {
                 Looked::Disturbed => {}
             }
             if let Some(result) = self.with_lock_if_free(shard, &mut f) {
-                return result.map(Some);
+                return result;
             }
             std::thread::yield_now();
         }
@@ -269,7 +272,7 @@ impl Inner {
             for record in writer.map(self.home(writer, path)?).records()? {
                 out.push(take(record?));
             }
-            Ok(())
+            Ok(Some(()))
         };
         self.look_or_lock(shard, look, locked).map(drop)
     }
@@ -280,7 +283,7 @@ impl Inner {
             return Ok(self.raw.entries());
         };
         let look = || Ok(self.raw.look_at_count(path)?);
-        let locked = |writer: &Writer<'_>| Ok(self.home(writer, Some(path))?.entries());
+        let locked = |writer: &Writer<'_>| Ok(Some(self.home(writer, Some(path))?.entries()));
         let entries = self.look_or_lock(path.shard, look, locked)?;
         Ok(entries.unwrap_or(0))
     }
@@ -407,7 +410,9 @@ impl Inner {
         match path {
             None => Ok(self.raw.clear(writers)?),
             Some(_) => {
-                let homes = writers.iter().map(|writer| (writer, self.home(writer, path)));
+                let homes = writers
+                    .iter()
+                    .map(|writer| (writer, self.home(writer, path)));
                 for (writer, home) in homes {
                     writer.map(home?).clear()?;
                 }
@@ -467,6 +472,58 @@ impl Inner {
             bytes += len as u64;
         }
         Ok(bytes)
+    }
+
+    /// Repairs what dead writers left.
+    pub(crate) fn repair(&self, patience: Patience) -> Result<(), DictError> {
+        for (index, shard) in self.raw.shards.iter().enumerate() {
+            if shard.lock.is_orphaned() {
+                drop(self.writer(index, patience)?);
+            }
+        }
+        Ok(())
+    }
+
+    /// Proves that everything is in its place.
+    pub(crate) fn check(&self, patience: Patience) -> Result<Stats, DictError> {
+        let writers = self.writers(patience)?;
+        self.raw.check_owners()?;
+        let mut account = Account::default();
+        for writer in &writers {
+            account += writer.check()?;
+        }
+        Ok(Stats {
+            entries: account.entries,
+            payload: account.payload,
+            used_bytes: account.chunks << self.layout.limits.chunk_shift,
+            free_blocks: account.free_blocks,
+            free_bytes: self.raw.free_bytes(),
+        })
+    }
+
+    pub(crate) fn inspect(&self) -> Inspection {
+        let raw = &self.raw;
+        let shards = raw.shards.iter().map(|shard| {
+            let lock = shard.lock.inspect();
+            // Relaxed, all: numbers for people.
+            let table = TableWord(shard.table.load(Ordering::Relaxed)).table();
+            ShardInspection {
+                entries: shard.count.load(Ordering::Relaxed),
+                places: table
+                    .and_then(|(_, log)| 8_u64.checked_shl(log))
+                    .unwrap_or(0),
+                owner: lock.owner,
+                waiters: lock.waiters,
+                recoveries: shard.recoveries.load(Ordering::Relaxed),
+            }
+        });
+        let max_bytes = self.layout.heap_len() as u64;
+        Inspection {
+            entries: raw.entries(),
+            used_bytes: max_bytes - raw.free_bytes(),
+            max_bytes,
+            shards: shards.collect(),
+        }
     }
 
     /// Sleeps until the version is another one; says which.

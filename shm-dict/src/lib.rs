@@ -25,6 +25,8 @@ mod at;
 #[cfg(not(loom))]
 mod buffer;
 #[cfg(not(loom))]
+mod child;
+#[cfg(not(loom))]
 mod dict;
 #[cfg(not(loom))]
 mod entry;
@@ -45,11 +47,19 @@ mod key;
 #[cfg(not(loom))]
 mod layout;
 #[cfg(not(loom))]
+mod list;
+#[cfg(not(loom))]
 mod number;
 #[cfg(not(loom))]
 mod options;
 #[doc(hidden)]
 pub mod raw;
+#[cfg(not(loom))]
+mod sort;
+#[cfg(not(loom))]
+mod transaction;
+#[cfg(not(loom))]
+mod whole;
 
 #[cfg(not(loom))]
 pub use dict::Dict;
@@ -66,6 +76,8 @@ pub use iter::{Items, Keys, Values};
 #[cfg(not(loom))]
 pub use key::{KeyBytes, ShmKey};
 #[cfg(not(loom))]
+pub use list::{Elements, List};
+#[cfg(not(loom))]
 pub use number::Number;
 #[cfg(not(loom))]
 pub use options::{MAX_BYTES, MAX_KEY, MAX_VALUE, MIN_BYTES, Options};
@@ -73,6 +85,8 @@ pub use options::{MAX_BYTES, MAX_KEY, MAX_VALUE, MIN_BYTES, Options};
 pub use shm_core::codec::{Bytes, Codec, CodecError, Postcard, Raw};
 #[cfg(not(loom))]
 pub use shm_core::{Error, Place, ProcessId, Region, Segment};
+#[cfg(not(loom))]
+pub use transaction::Transaction;
 
 /// The examples of the README, run with those of the documentation.
 #[cfg(doctest)]

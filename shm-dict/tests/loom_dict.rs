@@ -112,7 +112,11 @@ impl Shared {
         loop {
             let mut value = Vec::new();
             let take = |record: Record<'_>| record.value().expect("a value").copy_to(&mut value);
-            match self.0.look_up(None, hash, &[key], take).expect("good words") {
+            match self
+                .0
+                .look_up(None, hash, &[key], take)
+                .expect("good words")
+            {
                 Looked::Found(()) => return Some(value),
                 Looked::Absent => return None,
                 Looked::Disturbed => thread::yield_now(),

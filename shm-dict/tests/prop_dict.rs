@@ -9,7 +9,9 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use shm_core::Place;
 use shm_core::sync::{AtomicU32, AtomicU64};
-use shm_dict::raw::{Control, Found, Kind, Limits, Memory, NoMemory, RawDict, Refused, Shard, Writer};
+use shm_dict::raw::{
+    Control, Found, Kind, Limits, Memory, NoMemory, RawDict, Refused, Shard, Writer,
+};
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
 use shm_lock::Patience;
 use shm_testing::watchdog;
@@ -434,5 +436,7 @@ fn writer<'a>(dict: &'a RawDict, memory: &'a Refusing) -> Writer<'a> {
 
 fn set(dict: &RawDict, memory: &Refusing, key: &[u8], value: &[u8]) -> Result<(), Refused> {
     let (writer, hash) = (writer(dict, memory), dict.hash(key));
-    writer.top().store(writer.top().find(hash, key)?, hash, key, value)
+    writer
+        .top()
+        .store(writer.top().find(hash, key)?, hash, key, value)
 }

@@ -61,7 +61,8 @@ impl Writer<'_> {
     /// Nothing will lead to the blocks: takes them back.
     pub(super) fn free_pinned(&self) -> Result<(), Damaged> {
         let pins = self.pins.take();
-        pins.into_iter().try_for_each(|(unit, bytes)| self.free(unit, bytes))
+        pins.into_iter()
+            .try_for_each(|(unit, bytes)| self.free(unit, bytes))
     }
 
     fn allocate_now(&self, bytes: usize) -> Result<u64, Refused> {

@@ -71,7 +71,12 @@ impl<'w, 'a> Map<'w, 'a> {
             (_, None) => Ok(None),
             (Found::At { slot, unit, record }, Some(value)) => {
                 let new = self.new_entry(hash, key, value)?;
-                Ok(Some(self.change(slot, new, Some((unit, record)), [0, 0])?))
+                Ok(Some(self.change(
+                    slot,
+                    new,
+                    Some((unit, record)),
+                    [0, 0],
+                )?))
             }
             (_, Some(value)) => {
                 let (slot, tombstone) = self.free_place(hash, others)?;
@@ -102,7 +107,8 @@ impl<'w, 'a> Map<'w, 'a> {
     fn free_place(&self, hash: u64, others: &[Change<'_, '_>]) -> Result<(usize, bool), Damaged> {
         let table = self.table()?.into_iter();
         let mut places = table.flat_map(|table| table.places(hash));
-        let is_taken = |place: &AtomicU64| others.iter().any(|other| core::ptr::eq(other.place, place));
+        let is_taken =
+            |place: &AtomicU64| others.iter().any(|other| core::ptr::eq(other.place, place));
         let free = places.find(|(_, place, entry)| !entry.is_live() && !is_taken(place));
         let (slot, _, entry) = free.ok_or(Damaged {
             field: "places of a table",
@@ -122,7 +128,10 @@ impl<'w, 'a> Map<'w, 'a> {
             field: "place of a table",
             value: slot as u64,
         };
-        let (table, root) = (self.table()?.ok_or(damaged)?, self.home.table_word().table());
+        let (table, root) = (
+            self.table()?.ok_or(damaged)?,
+            self.home.table_word().table(),
+        );
         Ok(Change {
             writer: self.writer,
             home: self.home,
@@ -258,7 +267,9 @@ impl Writer<'_> {
         // Relaxed, all: the locks of all shards.
         let changes = self.dict.word(unit)?.load(Ordering::Relaxed);
         let len = usize::try_from(changes).ok().and_then(|n| n.checked_mul(2));
-        let words = self.dict.block(unit, len.ok_or(damaged)?.saturating_add(2))?;
+        let words = self
+            .dict
+            .block(unit, len.ok_or(damaged)?.saturating_add(2))?;
         if !self.owns(unit, words.len() * 8) {
             return Err(damaged);
         }

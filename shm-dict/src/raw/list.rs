@@ -10,8 +10,8 @@ use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use super::array::Array;
 use super::table::{WIDTH, table_bytes};
 use super::{
-    Container, Content, Damaged, Fault, Home, Item, RawDict, Record, Refused, Shape, Span, TableWord, Value,
-    Writer, record_bytes,
+    Container, Content, Damaged, Fault, Home, Item, RawDict, Record, Refused, Shape, Span,
+    TableWord, Value, Writer, record_bytes,
 };
 
 /// A list whose shard's lock is held.
@@ -84,6 +84,7 @@ impl<'a> Writer<'a> {
     }
 }
 
+#[allow(clippy::len_without_is_empty, reason = "nobody asks")]
 impl<'a> List<'_, 'a> {
     fn array(&self) -> Result<Option<Array<'a>>, Damaged> {
         Array::at(self.writer.dict, self.home.table_word())
@@ -299,8 +300,7 @@ impl<'a> List<'_, 'a> {
         }
         let mut items = self.items()?;
         let out: Vec<Item> = items.splice(range, with.iter().copied()).collect();
-        self.replace(&items)?;
-        Ok(self.writer.free_items(out.into_iter())?)
+        self.keep(&items, out)
     }
 
     /// Puts items before the first element, if there is room.
@@ -330,6 +330,15 @@ impl<'a> List<'_, 'a> {
     pub fn arrange(&self, items: &[Item]) -> Result<(), Refused> {
         debug_assert_eq!(items.len(), self.len()?);
         self.replace(items)
+    }
+
+    /// Keeps some elements and takes the others out, in one step.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn keep(&self, items: &[Item], out: Vec<Item>) -> Result<(), Refused> {
+        self.replace(items)?;
+        Ok(self.writer.free_items(out.into_iter())?)
     }
 
     /// Takes all elements out, in one step.

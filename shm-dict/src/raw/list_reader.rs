@@ -34,7 +34,7 @@ impl RawDict {
     }
 
     /// Takes something of the elements of a range, as far as there are so many, as they are at one instant: `restart`
-    /// is called, with how many they are, before everything begins anew.
+    /// is called, with how many they are and how many the list has, before everything begins anew.
     ///
     /// # Errors
     /// [`Damaged`].
@@ -42,7 +42,7 @@ impl RawDict {
         &self,
         path: Option<&Path>,
         range: Range<usize>,
-        mut restart: impl FnMut(usize),
+        mut restart: impl FnMut(usize, usize),
         mut take: impl FnMut(Element<'_>),
     ) -> Result<Looked<()>, Damaged> {
         let shard = &self.shards[path.map_or(0, |path| path.shard)];
@@ -104,7 +104,6 @@ impl<'a> View<'a> {
         Ok(element)
     }
 
-
     fn element_at<R>(
         &self,
         path: Option<&Path>,
@@ -122,14 +121,14 @@ impl<'a> View<'a> {
         &self,
         path: Option<&Path>,
         range: &Range<usize>,
-        restart: &mut impl FnMut(usize),
+        restart: &mut impl FnMut(usize, usize),
         take: &mut impl FnMut(Element<'_>),
     ) -> Result<Option<()>, Missed> {
         let elements = self.elements(self.home(path)?)?;
-        let end = range.end.min(elements.len());
+        let (len, end) = (elements.len(), range.end.min(elements.len()));
         let elements = elements.get(range.start..end).unwrap_or(&[]);
         self.ensure_valid()?;
-        restart(elements.len());
+        restart(elements.len(), len);
         let mut left = self.dict.heap.len();
         for word in elements {
             let element = self.element_of(word)?;

@@ -5,8 +5,8 @@ use shm_core::sync::{AtomicU64, Ordering, prefetch_to_read};
 
 use super::table::{Table, WIDTH, table_bytes};
 use super::{
-    Content, Damaged, Entry, Fault, Found, Hint, Home, Record, Refused, Shape, TableWord,
-    Writer, record_bytes,
+    Content, Damaged, Entry, Fault, Found, Hint, Home, Record, Refused, Shape, TableWord, Writer,
+    record_bytes,
 };
 
 /// Records whose lines are under way while a table is copied.
@@ -163,9 +163,12 @@ impl<'a> Map<'_, 'a> {
     ) -> Result<(), Refused> {
         let version = self.writer.next_version();
         // Before the table is looked at: what is collected for want of room changes no table.
-        let unit = self.writer.allocate(record_bytes(key.len(), content.bytes.len()))?;
+        let unit = self
+            .writer
+            .allocate(record_bytes(key.len(), content.bytes.len()))?;
         self.writer.dict.write_record(unit, key, content, version)?;
-        self.writer.publish(self.slot(slot)?, Entry::new(hash, unit).0);
+        self.writer
+            .publish(self.slot(slot)?, Entry::new(hash, unit).0);
         self.writer.has_changed(version);
         self.writer.cut_off();
         self.writer.free_record(old, record)?;
@@ -193,9 +196,12 @@ impl<'a> Map<'_, 'a> {
             }));
         };
         let version = self.writer.next_version();
-        let unit = self.writer.allocate(record_bytes(key.len(), content.bytes.len()))?;
+        let unit = self
+            .writer
+            .allocate(record_bytes(key.len(), content.bytes.len()))?;
         self.writer.dict.write_record(unit, key, content, version)?;
-        self.writer.publish(self.slot(slot)?, Entry::new(hash, unit).0);
+        self.writer
+            .publish(self.slot(slot)?, Entry::new(hash, unit).0);
         self.writer.has_changed(version);
         add(self.home.count, 1);
         if tombstone {

@@ -74,22 +74,22 @@ use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::{Patience, RawLockError};
 use siphasher::sip::SipHasher13;
 
+pub use array::{Item, Span};
 pub use check::Account;
 pub use classes::{CLASSES, class_of, size_of_class};
 pub use control::{Control, MAX_SHARDS, Shard};
-pub use array::{Item, Span};
 pub use home::{CONTAINER, Container, Home, Kind, MAX_DEPTH, Shape};
 pub use intent::Change;
 pub use list::{Element, List};
 pub use map::Map;
-pub use path::{Path, Step, Way};
 pub use owners::{Memory, NoMemory, Owner, Use};
+pub use path::{Path, Step, Way};
 pub use reader::Hint;
 pub use rebuild::Rebuilt;
-pub use view::Looked;
 use record::Content;
 pub use record::{HEADER, Record, Value, record_bytes};
 pub use table::Found;
+pub use view::Looked;
 pub use words::{Entry, TableWord, Tag};
 pub use writer::Writer;
 

@@ -6,12 +6,12 @@
 use shm_core::ProcessId;
 use shm_core::sync::{Ordering, fence};
 
-use super::heap::UNIT;
 use super::array::Array;
+use super::heap::UNIT;
 use super::table::table_bytes;
 use super::{
-    CLASSES, Damaged, Entry, Home, Item, Kind, MAX_DEPTH, Owner, RawDict, Record, Use, Writer, class_of,
-    size_of_class,
+    CLASSES, Damaged, Entry, Home, Item, Kind, MAX_DEPTH, Owner, RawDict, Record, Use, Writer,
+    class_of, size_of_class,
 };
 
 /// What a rebuild found.
