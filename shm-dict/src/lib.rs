@@ -27,6 +27,8 @@ mod buffer;
 #[cfg(not(loom))]
 mod dict;
 #[cfg(not(loom))]
+mod dynamic;
+#[cfg(not(loom))]
 mod entry;
 #[cfg(not(loom))]
 mod error;
@@ -53,6 +55,10 @@ pub mod raw;
 
 #[cfg(not(loom))]
 pub use dict::Dict;
+#[cfg(not(loom))]
+pub use dynamic::{
+    BigInt, ConvertError, Dynamic, Element, Integer, Kind, MAX_DEPTH, Mapping, Sequence,
+};
 #[cfg(not(loom))]
 pub use entry::Entry;
 #[cfg(not(loom))]
