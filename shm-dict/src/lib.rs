@@ -29,6 +29,8 @@ mod child;
 #[cfg(not(loom))]
 mod dict;
 #[cfg(not(loom))]
+mod dynamic;
+#[cfg(not(loom))]
 mod entry;
 #[cfg(not(loom))]
 mod error;
@@ -63,6 +65,10 @@ mod whole;
 
 #[cfg(not(loom))]
 pub use dict::Dict;
+#[cfg(not(loom))]
+pub use dynamic::{
+    BigInt, ConvertError, Dynamic, Element, Integer, Kind, MAX_DEPTH, Mapping, Sequence,
+};
 #[cfg(not(loom))]
 pub use entry::Entry;
 #[cfg(not(loom))]
