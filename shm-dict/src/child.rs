@@ -22,16 +22,16 @@ fn shape_of(kind: Kind, type_name: &str) -> Shape {
     }
 }
 
-fn dict_shape<K, V, C: Codec<V>>() -> Shape {
+pub(crate) fn dict_shape<K, V, C: Codec<V>>() -> Shape {
     shape_of(Kind::Map, &dict::type_name::<K, V, C>())
 }
 
-fn list_shape<T, C: Codec<T>>() -> Shape {
+pub(crate) fn list_shape<T, C: Codec<T>>() -> Shape {
     shape_of(Kind::List, &list::type_name::<T, C>())
 }
 
 /// The number of a container, if it is what is expected.
-fn id_of(container: Option<Container<'_>>, expected: Shape) -> Result<u64, DictError> {
+pub(crate) fn id_of(container: Option<Container<'_>>, expected: Shape) -> Result<u64, DictError> {
     let name = |kind| match kind {
         Kind::Map => "a dictionary",
         Kind::List => "a list",

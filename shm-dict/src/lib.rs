@@ -27,6 +27,8 @@ mod buffer;
 #[cfg(not(loom))]
 mod child;
 #[cfg(not(loom))]
+mod deep;
+#[cfg(not(loom))]
 mod dict;
 #[cfg(not(loom))]
 mod dynamic;

@@ -95,7 +95,7 @@ impl<T, C> List<T, C> {
         self.path.as_deref()
     }
 
-    fn shard(&self) -> usize {
+    pub(crate) fn shard(&self) -> usize {
         self.path().map_or(0, |path| path.shard)
     }
 
@@ -571,7 +571,8 @@ impl<T, C: Codec<T>> List<T, C> {
         })
     }
 
-    /// Sorts, in one step and stably, by a comparison that gives `None` for what cannot be compared.
+    /// Sorts, in one step and stably, by a comparison that gives `None` for what cannot be compared:
+    /// [`Dynamic::compare`](crate::Dynamic::compare) for values that Python would sort.
     ///
     /// # Errors
     /// [`Unordered`](DictError::Unordered), and those of [`sort_by_key`](Self::sort_by_key).

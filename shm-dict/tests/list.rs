@@ -1,7 +1,7 @@
 //! The list: what users see of it.
 
 use shm_core::Place;
-use shm_dict::{Dict, DictError, List, Options, Raw};
+use shm_dict::{Dict, DictError, Dynamic, List, Options, Raw, dynamic};
 use shm_testing::UniqueName;
 
 fn place(name: &UniqueName) -> Place {
@@ -269,4 +269,38 @@ fn a_transaction_is_made_as_a_whole_or_not_at_all() {
     dict.check().unwrap();
     let inside = dict.transaction(&[&1], |_| dict.get(&2)).unwrap_err();
     assert_eq!(inside, DictError::Reentered);
+}
+
+#[test]
+fn a_list_of_dynamic_values_is_sorted_as_python_does() {
+    let list = list([3.into(), 1.5.into(), true.into()] as [Dynamic; 3]);
+    list.sort_by(Dynamic::compare).unwrap();
+    assert_eq!(list.to_dynamic().unwrap().to_string(), "[True, 1.5, 3]");
+    list.push(&"a".into()).unwrap();
+    assert_eq!(list.sort_by(Dynamic::compare), Err(DictError::Unordered));
+    list.reverse().unwrap();
+    assert_eq!(
+        list.to_dynamic().unwrap().to_string(),
+        "['a', 3, 1.5, True]"
+    );
+}
+
+#[test]
+fn containers_of_dynamic_values_are_one_value() {
+    let name = UniqueName::new("deep");
+    let outer = Dict::<Dynamic, Dynamic>::create(place(&name), Options::new()).unwrap();
+    outer.set(&0.25.into(), &Dynamic::None).unwrap();
+    let rows: List<Dynamic> = outer.child_list(&Dynamic::from("rows")).unwrap();
+    rows.push(&1.into()).unwrap();
+    let row: Dict<Dynamic, Dynamic> = rows.push_dict().unwrap();
+    row.set(&"a".into(), &dynamic!([1, (2,)])).unwrap();
+    let text = "{0.25: None, 'rows': [1, {'a': [1, (2,)]}]}";
+    assert_eq!(outer.to_dynamic().unwrap().to_string(), text);
+    assert_eq!(
+        rows.to_dynamic().unwrap().to_string(),
+        &text[21..text.len() - 1]
+    );
+    row.child_list::<_, u32, Raw>(&Dynamic::from(7)).unwrap();
+    let wrong = outer.to_dynamic().unwrap_err();
+    assert!(matches!(wrong, DictError::WrongKind { .. }), "{wrong}");
 }

@@ -4,7 +4,7 @@
 //! |---|---|
 //! | `kind`, `integer`, `container` | what a value is made of |
 //! | `walk` | a value step by step, without recursion; what follows is made of it |
-//! | `compare`, `clone`, `repr`, `key` | equality, order and hash; copies; the text; the bytes as a key |
+//! | `compare`, `python`, `clone`, `repr`, `key` | equality, order and hash; what Python compares; copies; the text; the bytes as a key |
 //! | `serde`, `tagged`, `natural` | the bytes as a value: the form of binary formats, and the one that people read |
 //! | `from`, `convert`, `literal` | from and to the types of Rust |
 
@@ -18,6 +18,7 @@ mod key;
 mod kind;
 mod literal;
 mod natural;
+mod python;
 mod repr;
 mod serde;
 mod tagged;
