@@ -5,13 +5,15 @@ use shm_core::codec::Codec;
 use crate::buffer::{decode, value_of, with_encoded};
 use crate::error::DictError;
 use crate::inner::Inner;
-use crate::raw::{Found, Home, Map, Record, Value, Writer};
+use crate::raw::{Found, Home, Map, Record, Refused, Value, Writer};
 
 /// A key, and where it is or would go.
 #[derive(Debug)]
 pub(crate) struct At<'a, 'w> {
     pub(crate) inner: &'a Inner,
     pub(crate) writer: &'a Writer<'w>,
+    /// Other shards whose locks are held: who holds them finds room there, nobody else does.
+    pub(crate) others: &'a [Writer<'w>],
     pub(crate) home: Home<'w>,
     pub(crate) hash: u64,
     pub(crate) key: &'a [u8],
@@ -65,7 +67,12 @@ impl<'w> At<'_, 'w> {
     /// Stores an encoded value.
     #[inline]
     pub(crate) fn store(&self, value: &[u8]) -> Result<(), DictError> {
-        Ok(self.map().store(self.found, self.hash, self.key, value)?)
+        match self.map().store(self.found, self.hash, self.key, value) {
+            Err(Refused::Full { .. }) if make_room(self.others)? => {
+                Ok(self.map().store(self.found, self.hash, self.key, value)?)
+            }
+            result => Ok(result?),
+        }
     }
 
     /// Stores a value.
@@ -108,4 +115,14 @@ impl<'w> At<'_, 'w> {
         }
         Ok(after)
     }
+}
+
+/// Gives the memory of shards that is of no use to them to all; says whether there may be some.
+#[cold]
+pub(crate) fn make_room(writers: &[Writer<'_>]) -> Result<bool, DictError> {
+    for writer in writers {
+        writer.drop_empty_table();
+        writer.collect()?;
+    }
+    Ok(!writers.is_empty())
 }

@@ -462,6 +462,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             f(At {
                 inner: &self.inner,
                 writer: &writer,
+                others: &[],
                 home,
                 hash,
                 key,

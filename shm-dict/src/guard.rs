@@ -18,9 +18,6 @@ use crate::raw::{Path, Writer};
 
 /// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
 ///
-/// Memory that entries of other shards gave back is not looked for here, so [`Full`](DictError::Full) may come where the
-/// same call on the dictionary finds room.
-///
 /// # Examples
 /// ```
 /// use shm_core::Place;
@@ -89,6 +86,7 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
             f(At {
                 inner: self.inner,
                 writer,
+                others: &self.writers,
                 home,
                 hash,
                 key,

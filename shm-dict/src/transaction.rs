@@ -5,12 +5,13 @@ use std::fmt;
 
 use shm_core::codec::Codec;
 
+use crate::at::make_room;
 use crate::buffer::{decode, with_encoded};
 use crate::dict::{Dict, Types};
 use crate::error::DictError;
 use crate::inner::Inner;
 use crate::key::{KeyBytes, ShmKey};
-use crate::raw::{Change, Found, Map, Writer};
+use crate::raw::{Change, Found, Map, Refused, Writer};
 
 /// What is to become of a key.
 #[derive(Debug)]
@@ -245,29 +246,45 @@ impl<K: ShmKey, V, C: Codec<V>> Transaction<'_, K, V, C> {
     /// Makes all changes, in one step.
     fn commit(self) -> Result<(), DictError> {
         self.writers.iter().try_for_each(Writer::ensure_held)?;
+        match self.try_commit() {
+            Err(Refused::Full { .. }) if make_room(self.writers)? => Ok(self.try_commit()?),
+            result => Ok(result?),
+        }
+    }
+
+    fn try_commit(&self) -> Result<(), Refused> {
+        self.make_places()?;
+        let changes = self.prepare();
+        let result = changes.and_then(|changes| self.inner.raw.commit(&changes));
+        if result.is_err() {
+            self.maps.iter().try_for_each(Map::abandon)?;
+        }
+        result
+    }
+
+    /// Sees to it that the tables have places for the keys that are new.
+    fn make_places(&self) -> Result<(), Refused> {
         let mut new_keys = vec![0; self.maps.len()];
         for named in &self.keys {
-            let is_new = !matches!(self.found(named)?, Found::At { .. });
+            let found = self.maps[named.map].find(named.hash, &named.key)?;
+            let is_new = !matches!(found, Found::At { .. });
             new_keys[named.map] += usize::from(is_new && matches!(named.plan, Plan::Set(_)));
         }
-        for (map, new_keys) in self.maps.iter().zip(new_keys) {
-            map.make_places(new_keys)?;
-        }
-        let mut changes: Vec<Change<'_, '_>> = Vec::new();
-        let result = self.keys.iter().try_for_each(|named| {
+        let mut maps = self.maps.iter().zip(new_keys);
+        maps.try_for_each(|(map, new_keys)| map.make_places(new_keys))
+    }
+
+    fn prepare(&self) -> Result<Vec<Change<'_, '_>>, Refused> {
+        let mut changes = Vec::new();
+        for named in &self.keys {
             let value = match &named.plan {
-                Plan::Keep => return Ok(()),
+                Plan::Keep => continue,
                 Plan::Set(value) => Some(&**value),
                 Plan::Remove => None,
             };
             let map = &self.maps[named.map];
             changes.extend(map.prepare(named.hash, &named.key, value, &changes)?);
-            Ok(())
-        });
-        let result = result.and_then(|()| self.inner.raw.commit(&changes));
-        if result.is_err() {
-            self.maps.iter().try_for_each(Map::abandon)?;
         }
-        Ok(result?)
+        Ok(changes)
     }
 }

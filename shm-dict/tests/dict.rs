@@ -542,3 +542,31 @@ fn room_of_an_orphaned_shard_is_found() {
     assert_eq!(told.load(Ordering::Relaxed), 2, "both shards' repairs");
     dict.check().unwrap();
 }
+
+#[test]
+fn who_holds_all_locks_finds_the_room_of_all_shards() {
+    let options = Options::new().max_bytes(256 << 10).shards(4);
+    let dict = Dict::<u32, Vec<u8>, Bytes>::create(heap(1 << 20), options).unwrap();
+    let value = vec![1; 1500];
+    let keys = (0..)
+        .take_while(|key| dict.set(key, &value).is_ok())
+        .count() as u32;
+    // Blocks of a size that nobody needs again.
+    let out = (0..keys).filter(|key| key % 8 != 0);
+    out.for_each(|key| assert!(dict.remove(&key).unwrap()));
+    let mut all = dict.lock().unwrap();
+    // All in a few chunks of one shard would not be enough.
+    let short = vec![2; 700];
+    for key in 0..keys {
+        all.set(&(1000 + key), &short).unwrap();
+    }
+    drop(all);
+    let keys: Vec<u32> = (1000..1000 + keys).collect();
+    let keys: Vec<&u32> = keys.iter().collect();
+    dict.transaction(&keys, |t| {
+        keys.iter().try_for_each(|key| t.remove(*key).map(drop))?;
+        Ok::<(), DictError>(())
+    })
+    .unwrap();
+    dict.check().unwrap();
+}
