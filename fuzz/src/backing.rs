@@ -38,9 +38,27 @@ unsafe impl Send for Memory {}
 // SAFETY: as for Send.
 unsafe impl Sync for Memory {}
 
+impl Memory {
+    pub(crate) fn zeroed(len: usize) -> Arc<Self> {
+        let layout = Layout::from_size_align(len.max(1), 4096).expect("a small layout");
+        // SAFETY: the size is not zero.
+        let start = unsafe { alloc_zeroed(layout) };
+        let Some(start) = NonNull::new(start) else {
+            handle_alloc_error(layout)
+        };
+        Arc::new(Self { start, layout, len })
+    }
+
+    /// All of it. Only the library and [`Backing::poke`] touch the bytes.
+    pub(crate) fn region(self: &Arc<Self>) -> Region {
+        // SAFETY: `self` is kept, and its bytes are touched as just said, in one thread.
+        unsafe { Region::new(self.start, self.len, Arc::clone(self)) }
+    }
+}
+
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `Backing::memory` with this layout, freed once.
+        // SAFETY: allocated in `zeroed` with this layout, freed once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -65,7 +83,9 @@ fn the_file() -> &'static File {
 
 impl Backing {
     pub(crate) fn file(bytes: &[u8]) -> Self {
-        the_file().set_len(0).expect("an empty memfd");
+        // No shorter first: pages that stay need not be zeroed again.
+        let len = bytes.len() as u64;
+        the_file().set_len(len).expect("a memfd of any length");
         the_file()
             .write_all_at(bytes, 0)
             .expect("room for an input");
@@ -88,14 +108,7 @@ impl Backing {
     }
 
     pub(crate) fn memory(bytes: &[u8]) -> Self {
-        let layout = Layout::from_size_align(bytes.len().max(1), 4096).expect("a small layout");
-        // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
-        let Some(start) = NonNull::new(start) else {
-            handle_alloc_error(layout)
-        };
-        let len = bytes.len();
-        let backing = Self::Memory(Arc::new(Memory { start, layout, len }));
+        let backing = Self::Memory(Memory::zeroed(bytes.len()));
         backing.poke(0, bytes);
         backing
     }
@@ -105,13 +118,7 @@ impl Backing {
         match self {
             Self::File { .. } => Place::fd(the_file().try_clone().expect("a descriptor").into()),
             Self::Named { name, .. } => Place::named(name),
-            Self::Memory(memory) => {
-                let (start, len) = (memory.start, memory.len);
-                // SAFETY: `memory` is kept, and only the library and `poke`, in one thread, touch
-                // its bytes.
-                let region = unsafe { Region::new(start, len, Arc::clone(memory)) };
-                Place::region(region)
-            }
+            Self::Memory(memory) => Place::region(memory.region()),
         }
     }
 

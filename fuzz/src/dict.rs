@@ -66,7 +66,6 @@ pub fn dict_ops(script: &DictScript) {
             handles[which] = Texts::open(place()).expect("it is there");
             continue;
         }
-        let before = model.clone();
         match step(&handles[which], &mut model, n as u8, operation) {
             Ok(()) => {}
             Err(DictError::Full { .. }) => {
@@ -74,9 +73,7 @@ pub fn dict_ops(script: &DictScript) {
                     operation,
                     Operation::Clear | Operation::Remove(_)
                 ));
-                // Of several sets, each is its own.
-                let several = matches!(operation, Operation::Fill(..));
-                assert!(several || model == before, "a refusal changes nothing");
+                assert_eq!(all(&handles[which]), model, "a refusal changes nothing");
             }
             Err(DictError::ValueTooLong { len, .. }) => assert!(len > LONGEST as u64),
             Err(error) => panic!("{error}"),
@@ -88,8 +85,7 @@ pub fn dict_ops(script: &DictScript) {
     for (key, value) in &model {
         assert_eq!(other.get(key).as_ref(), Ok(&Some(value.clone())));
     }
-    let all: Model = other.items().map(|item| item.expect("an item")).collect();
-    assert_eq!(all, model);
+    assert_eq!(all(other), model);
     let all: Model = dict.drain().expect("all of it").into_iter().collect();
     assert_eq!(all, model);
     let stats = other.check().expect("a dictionary in order");
@@ -97,6 +93,10 @@ pub fn dict_ops(script: &DictScript) {
         (stats.entries, stats.used_bytes, stats.free_bytes),
         (0, 0, HEAP)
     );
+}
+
+fn all(dict: &Texts) -> Model {
+    dict.items().map(|item| item.expect("an item")).collect()
 }
 
 fn check(dict: &Texts) -> u64 {

@@ -294,5 +294,4 @@ where
         told(dict.clear());
     }
     told(dict.set(&keys[0], value));
-    told(dict.check());
 }

@@ -150,15 +150,16 @@ const ORIGIN: std::ops::Range<usize> = 88..112;
 
 /// Opens any bytes as a segment, and uses what opens.
 ///
-/// The first byte says how:
+/// The first two bytes say how:
 ///
-/// | bits | |
-/// |---:|---|
-/// | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
-/// | 1 | 1: attached to read only |
-/// | 2.. | modulo 18: opened as this content; divided by 18, modulo 3: in memory, in a file, under a name |
+/// | byte | bits | |
+/// |---:|---:|---|
+/// | 0 | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
+/// | 0 | 1 | 1: attached to read only |
+/// | 0 | 2.. | modulo 18: opened as this content |
+/// | 1 | 0..2 | 0 to 3: in memory; 4 to 6: in a file; 7: under a name, which costs the most |
 pub fn segment_image(data: &[u8]) {
-    let Some((&mode, rest)) = data.split_first() else {
+    let [mode, place, rest @ ..] = data else {
         return;
     };
     let (read_only, mode, choice) = (mode & 2 != 0, mode & 1, usize::from(mode >> 2));
@@ -173,9 +174,9 @@ pub fn segment_image(data: &[u8]) {
         bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
         bytes.resize(bytes.len().max(whole.len()), 0);
     }
-    let backing = match choice / Content::ALL.len() % 3 {
-        0 => Backing::memory(&bytes),
-        1 => Backing::file(&bytes),
+    let backing = match place % 8 {
+        0..4 => Backing::memory(&bytes),
+        4..7 => Backing::file(&bytes),
         _ => Backing::named(&bytes),
     };
     probe::attach_and_use(&backing, content, read_only, &[]);

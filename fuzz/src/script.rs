@@ -1,13 +1,17 @@
 //! Operations through two handles of one region each, against models in ordinary memory.
 
+use std::fmt::Debug;
+use std::ops::Index;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
-use shm_core::{Error, Region};
+use shm_core::Region;
 use shm_lock::LockError;
 use shm_value::{
     Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value, ValueError,
 };
+
+use crate::backing::Memory;
 
 /// Two values, a number, a float, two arrays and a list, and what is done with them.
 #[derive(Debug, Arbitrary)]
@@ -215,17 +219,64 @@ impl OnNumbers {
     }
 }
 
-/// Two handles to each, and the models.
+/// Two handles of a type, and the memory that both are attached to; nothing before the first use. Its end is the end
+/// of an allocation, where AddressSanitizer watches.
+struct Two<T> {
+    region: Option<Region>,
+    handles: Vec<T>,
+}
+
+impl<T> Default for Two<T> {
+    fn default() -> Self {
+        let (region, handles) = (None, Vec::new());
+        Self { region, handles }
+    }
+}
+
+impl<T> Index<usize> for Two<T> {
+    type Output = T;
+
+    fn index(&self, which: usize) -> &T {
+        &self.handles[which]
+    }
+}
+
+impl<T> Two<T> {
+    /// Creates it in so many bytes, if this is its first use.
+    fn make<E: Debug>(
+        &mut self,
+        size: usize,
+        create: impl FnOnce(Region) -> Result<T, E>,
+        open: impl FnOnce(Region) -> Result<T, E>,
+    ) {
+        if self.region.is_none() {
+            let region = Memory::zeroed(size).region();
+            let first = create(region.clone()).expect("its region is large enough");
+            let second = open(region.clone()).expect("what was created is there");
+            self.handles = vec![first, second];
+            self.region = Some(region);
+        }
+    }
+
+    /// Drops a handle and opens another one.
+    fn reopen<E: Debug>(&mut self, which: usize, open: impl FnOnce(Region) -> Result<T, E>) {
+        if let Some(region) = &self.region {
+            self.handles[which] = open(region.clone()).expect("what was created is there");
+        }
+    }
+}
+
+/// Two handles to each that was used, and the models.
 struct Pair {
-    regions: [Region; 7],
-    value: [Value<[u8; 24]>; 2],
-    number: [AtomicValue<i64>; 2],
-    float: [AtomicValue<f64>; 2],
-    array: [Array<u32>; 2],
-    numbers: [AtomicArray<u32>; 2],
-    seq_value: [SeqValue<[u8; 24]>; 2],
-    list: [ShareableList; 2],
+    value: Two<Value<[u8; 24]>>,
+    number: Two<AtomicValue<i64>>,
+    float: Two<AtomicValue<f64>>,
+    array: Two<Array<u32>>,
+    numbers: Two<AtomicArray<u32>>,
+    seq_value: Two<SeqValue<[u8; 24]>>,
+    list: Two<ShareableList>,
     model: Model,
+    room: usize,
 }
 
 struct Model {
@@ -244,15 +295,47 @@ struct Model {
 /// # Panics
 /// If an operation gives anything but what the model says.
 pub fn value_ops(script: &Script) {
-    let mut pair = Pair::new(script).expect("heap regions are large enough");
+    let mut pair = Pair::new(script);
     for step in script.steps.iter().take(200) {
-        pair.run(usize::from(step.second), &step.operation);
-        pair.compare();
+        let which = usize::from(step.second);
+        match &step.operation {
+            Operation::Reopen => pair.reopen(which),
+            Operation::Value(operation) => {
+                pair.on_value(which, operation);
+                pair.compare_value();
+            }
+            Operation::Number(operation) => {
+                pair.on_number(which, operation);
+                pair.compare_number();
+            }
+            Operation::Float(operation) => {
+                pair.on_float(which, operation);
+                pair.compare_float();
+            }
+            Operation::Array(operation) => {
+                pair.on_array(which, operation);
+                pair.compare_array();
+            }
+            Operation::Numbers(operation) => {
+                pair.on_numbers(which, operation);
+                pair.compare_numbers();
+            }
+            Operation::SeqValue(operation) => {
+                pair.on_seq_value(which, operation);
+                pair.compare_seq_value();
+            }
+            Operation::List(operation) => {
+                pair.on_list(which, operation);
+                pair.compare_list();
+            }
+        }
     }
+    // Nothing has changed what another operation is about.
+    pair.compare();
 }
 
 impl Pair {
-    fn new(script: &Script) -> Result<Self, Error> {
+    fn new(script: &Script) -> Self {
         let elements = script.elements[..script.elements.len().min(64)].to_vec();
         let items: Vec<Item> = script
             .items
@@ -262,52 +345,14 @@ impl Pair {
             .map(Item::from)
             .collect();
         let room = usize::from(script.room);
-        let sizes = [
-            Value::<[u8; 24]>::REGION_SIZE,
-            AtomicValue::<i64>::REGION_SIZE,
-            AtomicValue::<f64>::REGION_SIZE,
-            Array::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
-            AtomicArray::<u32>::region_size(elements.len()).unwrap_or(usize::MAX),
-            SeqValue::<[u8; 24]>::REGION_SIZE,
-            ShareableList::region_size(&items, room),
-        ];
-        let whole = Region::heap(sizes.iter().map(|size| size.next_multiple_of(64)).sum());
-        let mut end = 0;
-        let regions = sizes.map(|size| {
-            let start = end;
-            end += size.next_multiple_of(64);
-            whole.part(start, size).expect("it holds all")
-        });
-        let [value, number, float, array, numbers, seq_value, list] = &regions;
-        Ok(Self {
-            value: [
-                Value::create(value.clone(), script.value)?,
-                Value::open(value.clone())?,
-            ],
-            number: [
-                AtomicValue::create(number.clone(), script.number)?,
-                AtomicValue::open(number.clone())?,
-            ],
-            float: [
-                AtomicValue::create(float.clone(), script.float)?,
-                AtomicValue::open(float.clone())?,
-            ],
-            array: [
-                Array::create(array.clone(), &elements)?,
-                Array::open(array.clone())?,
-            ],
-            numbers: [
-                AtomicArray::create(numbers.clone(), &elements)?,
-                AtomicArray::open(numbers.clone())?,
-            ],
-            seq_value: [
-                SeqValue::create(seq_value.clone(), script.value)?,
-                SeqValue::open(seq_value.clone())?,
-            ],
-            list: [
-                ShareableList::create_with_room(list.clone(), &items, room)?,
-                ShareableList::open(list.clone())?,
-            ],
+        Self {
+            value: Two::default(),
+            number: Two::default(),
+            float: Two::default(),
+            array: Two::default(),
+            numbers: Two::default(),
+            seq_value: Two::default(),
+            list: Two::default(),
             model: Model {
                 value: script.value,
                 number: script.number,
@@ -321,36 +366,26 @@ impl Pair {
                     .collect(),
                 items,
             },
-            regions,
-        })
-    }
-
-    fn run(&mut self, which: usize, operation: &Operation) {
-        match operation {
-            Operation::Reopen => self.reopen(which).expect("what was created is there"),
-            Operation::Value(operation) => self.on_value(which, operation),
-            Operation::Number(operation) => self.on_number(which, operation),
-            Operation::Float(operation) => self.on_float(which, operation),
-            Operation::Array(operation) => self.on_array(which, operation),
-            Operation::Numbers(operation) => self.on_numbers(which, operation),
-            Operation::SeqValue(operation) => self.on_seq_value(which, operation),
-            Operation::List(operation) => self.on_list(which, operation),
+            room,
         }
     }
 
-    fn reopen(&mut self, which: usize) -> Result<(), Error> {
-        let [value, number, float, array, numbers, seq_value, list] = self.regions.clone();
-        self.value[which] = Value::open(value)?;
-        self.number[which] = AtomicValue::open(number)?;
-        self.float[which] = AtomicValue::open(float)?;
-        self.array[which] = Array::open(array)?;
-        self.numbers[which] = AtomicArray::open(numbers)?;
-        self.seq_value[which] = SeqValue::open(seq_value)?;
-        self.list[which] = ShareableList::open(list)?;
-        Ok(())
+    fn reopen(&mut self, which: usize) {
+        self.value.reopen(which, Value::open);
+        self.number.reopen(which, AtomicValue::open);
+        self.float.reopen(which, AtomicValue::open);
+        self.array.reopen(which, Array::open);
+        self.numbers.reopen(which, AtomicArray::open);
+        self.seq_value.reopen(which, SeqValue::open);
+        self.list.reopen(which, ShareableList::open);
+        self.compare();
     }
 
     fn on_value(&mut self, which: usize, operation: &OnValue) {
+        let first = self.model.value;
+        let size = Value::<[u8; 24]>::REGION_SIZE;
+        let create = |region| Value::create(region, first);
+        self.value.make(size, create, Value::open);
         let (value, other, model) = (
             &self.value[which],
             &self.value[1 - which],
@@ -406,6 +441,10 @@ impl Pair {
     }
 
     fn on_number(&mut self, which: usize, operation: &OnNumber) {
+        let first = self.model.number;
+        let size = AtomicValue::<i64>::REGION_SIZE;
+        let create = |region| AtomicValue::create(region, first);
+        self.number.make(size, create, AtomicValue::open);
         let (number, model) = (&self.number[which], &mut self.model.number);
         let old = *model;
         match *operation {
@@ -453,6 +492,10 @@ impl Pair {
     }
 
     fn on_float(&mut self, which: usize, operation: &OnFloat) {
+        let first = self.model.float;
+        let size = AtomicValue::<f64>::REGION_SIZE;
+        let create = |region| AtomicValue::create(region, first);
+        self.float.make(size, create, AtomicValue::open);
         let (float, model) = (&self.float[which], &mut self.model.float);
         let old = *model;
         match *operation {
@@ -483,6 +526,10 @@ impl Pair {
     }
 
     fn on_array(&mut self, which: usize, operation: &OnArray) {
+        let first = &self.model.elements;
+        let size = Array::<u32>::region_size(first.len()).expect("a short array");
+        let create = |region| Array::create(region, first);
+        self.array.make(size, create, Array::open);
         let (array, other, model) = (
             &self.array[which],
             &self.array[1 - which],
@@ -529,6 +576,10 @@ impl Pair {
     }
 
     fn on_numbers(&mut self, which: usize, operation: &OnNumbers) {
+        let first = &self.model.numbers;
+        let size = AtomicArray::<u32>::region_size(first.len()).expect("a short array");
+        let create = |region| AtomicArray::create(region, first);
+        self.numbers.make(size, create, AtomicArray::open);
         let (array, model) = (&self.numbers[which], &mut self.model.numbers);
         let (index, len) = (operation.index(), model.len());
         let Some(model) = model.get_mut(index) else {
@@ -577,6 +628,10 @@ impl Pair {
     }
 
     fn on_seq_value(&mut self, which: usize, operation: &OnSeqValue) {
+        let first = self.model.seq_value.0;
+        let size = SeqValue::<[u8; 24]>::REGION_SIZE;
+        let create = |region| SeqValue::create(region, first);
+        self.seq_value.make(size, create, SeqValue::open);
         let (value, other) = (&self.seq_value[which], &self.seq_value[1 - which]);
         let (model, version) = &mut self.model.seq_value;
         match *operation {
@@ -620,6 +675,10 @@ impl Pair {
     }
 
     fn on_list(&mut self, which: usize, operation: &OnList) {
+        let (first, room) = (&self.model.items, self.room);
+        let size = ShareableList::region_size(first, room);
+        let create = |region| ShareableList::create_with_room(region, first, room);
+        self.list.make(size, create, ShareableList::open);
         let (list, other) = (&self.list[which], &self.list[1 - which]);
         let Model { items, rooms, .. } = &mut self.model;
         let len = items.len();
@@ -661,30 +720,61 @@ impl Pair {
         }
     }
 
-    /// Both handles show what the models say.
+    /// Both handles of each show what the models say.
     fn compare(&mut self) {
-        for which in 0..2 {
-            assert_eq!(self.value[which].get(), Ok(self.model.value));
-            assert_eq!(self.number[which].load(), self.model.number);
-            let float = self.float[which].load();
+        self.compare_value();
+        self.compare_number();
+        self.compare_float();
+        self.compare_array();
+        self.compare_numbers();
+        self.compare_seq_value();
+        self.compare_list();
+    }
+
+    fn compare_value(&self) {
+        for value in &self.value.handles {
+            assert_eq!(value.get(), Ok(self.model.value));
+        }
+    }
+
+    fn compare_number(&self) {
+        for number in &self.number.handles {
+            assert_eq!(number.load(), self.model.number);
+        }
+    }
+
+    fn compare_float(&mut self) {
+        for float in &self.float.handles {
+            let float = float.load();
             if float.is_nan() && self.model.float.is_nan() {
                 // The bits of a NaN that a sum makes are not defined; from here on they are.
                 self.model.float = float;
             }
             assert_eq!(float.to_bits(), self.model.float.to_bits());
-            assert!(
-                self.numbers[which]
-                    .iter()
-                    .eq(self.model.numbers.iter().copied())
-            );
-            assert_eq!(self.array[which].len(), self.model.elements.len());
-            assert_eq!(
-                *self.array[which].lock().expect("free"),
-                self.model.elements[..]
-            );
-            let seen = self.seq_value[which].get_with_version();
-            assert_eq!(seen, self.model.seq_value);
-            let list = &self.list[which];
+        }
+    }
+
+    fn compare_array(&self) {
+        for array in &self.array.handles {
+            assert_eq!(array.len(), self.model.elements.len());
+            assert_eq!(*array.lock().expect("free"), self.model.elements[..]);
+        }
+    }
+
+    fn compare_numbers(&self) {
+        for array in &self.numbers.handles {
+            assert!(array.iter().eq(self.model.numbers.iter().copied()));
+        }
+    }
+
+    fn compare_seq_value(&self) {
+        for value in &self.seq_value.handles {
+            assert_eq!(value.get_with_version(), self.model.seq_value);
+        }
+    }
+
+    fn compare_list(&self) {
+        for list in &self.list.handles {
             assert_eq!(list.len(), self.model.items.len());
             for (index, model) in self.model.items.iter().enumerate() {
                 assert_eq!(list.room(index), Some(self.model.rooms[index]));

@@ -8,6 +8,7 @@
 //!
 //! Sources: pidfd_open(2), proc_pid_stat(5).
 
+use std::fs::File;
 use std::io::{self, Read};
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
@@ -74,23 +75,27 @@ fn has_ended(pidfd: &OwnedFd) -> io::Result<bool> {
 
 /// Start time of a living process in clock ticks after boot: field 22 of /proc/PID/stat.
 pub(crate) fn start_time_of(pid: u32) -> io::Result<u64> {
-    let stat = std::fs::read(format!("/proc/{pid}/stat"))?;
-    parse_start_time(&stat)
+    read_start_time(File::open(format!("/proc/{pid}/stat"))?)
         .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "/proc/PID/stat has no field 22"))
 }
 
 /// The start time of this process; 0 if `/proc` cannot tell. Allocates nothing, so that a forked
 /// child may ask.
 pub(crate) fn start_time_of_self() -> u64 {
+    File::open("/proc/self/stat")
+        .ok()
+        .and_then(read_start_time)
+        .unwrap_or(0)
+}
+
+/// One read gives all of it: the kernel writes the text anew for each. Allocates nothing.
+fn read_start_time(mut stat: File) -> Option<u64> {
     let mut text = [0; 1024];
     let mut len = 0;
-    let Ok(mut file) = std::fs::File::open("/proc/self/stat") else {
-        return 0;
-    };
-    while let Ok(read @ 1..) = file.read(&mut text[len..]) {
+    while let Ok(read @ 1..) = stat.read(&mut text[len..]) {
         len += read;
     }
-    parse_start_time(&text[..len]).unwrap_or(0)
+    parse_start_time(&text[..len])
 }
 
 /// The command (field 2) stands in parentheses and may hold spaces and parentheses of its own.
