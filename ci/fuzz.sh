@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo_fuzz_version=0.13.2
-targets=(segment_image segment_pokes value_ops queue_ops queue_image dict_ops dict_image codec_decode)
+targets=(segment_image segment_pokes value_ops queue_ops queue_image dict_ops dict_image codec_decode dynamic_decode)
 # Target, fault (fuzz/src/planted.rs) and what the report of it says: one for each thing that the
 # targets watch.
 planted=(
@@ -27,6 +27,7 @@ planted=(
     'queue_image waiting panicked at src/planted.rs'
     'dict_ops removal panicked at src/dict.rs'
     'dict_image entries panicked at src/planted.rs'
+    'dynamic_decode key panicked at src/dynamic.rs'
 )
 # Each was found within 60,000 inputs in all trials: in seconds, on a quiet machine.
 planted_limit=(-runs=300000 -max_total_time=120)

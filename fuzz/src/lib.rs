@@ -10,6 +10,7 @@
 //! | `dict_ops` | a [`DictScript`] of operations through two handles | a model in ordinary memory says what each gives |
 //! | `dict_image` | a [`DictAttack`]: a dictionary that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
 //! | `codec_decode` | any bytes as keys and values ([`Encoded`]) | what decodes is encoded to what decodes to the same; keys are equal if and only if their bytes are; no allocation out of proportion |
+//! | `dynamic_decode` | any bytes as keys and values of any kind ([`DynamicBytes`]) | as `codec_decode`; a key has one string of bytes; equality, order, hash and copies agree |
 //!
 //! What is hostile here are bytes, not a process: nothing changes while a call is under way, and a
 //! lock's list links are left alone while this thread holds it, since processes that share a lock
@@ -20,6 +21,7 @@ mod backing;
 mod codec;
 mod dict;
 mod dict_image;
+mod dynamic;
 mod image;
 mod pokes;
 mod probe;
@@ -33,6 +35,7 @@ mod planted;
 pub use codec::{Encoded, codec_decode};
 pub use dict::{DictScript, dict_ops};
 pub use dict_image::{DictAttack, dict_image};
+pub use dynamic::{DynamicBytes, dynamic_decode};
 pub use image::segment_image;
 pub use pokes::{Attack, segment_pokes};
 pub use queue::{QueueScript, queue_ops};

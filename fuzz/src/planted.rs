@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use shm_core::sync::{AtomicU64, Ordering};
-use shm_dict::{Codec, Dict, ShmKey};
+use shm_dict::{Codec, Dict, Dynamic, KeyBytes, Postcard, ShmKey};
 use shm_lock::{LockError, Mutex, Semaphore};
 use shm_queue::{ByteQueue, QueueError};
 use shm_value::{Array, Item, ShareableList, Value};
@@ -119,4 +119,12 @@ pub(crate) fn in_dict<K: ShmKey, V, C: Codec<V>>(dict: &Dict<K, V, C>) {
                 .all(|shard| shard.entries <= shard.places)
         );
     }
+}
+
+/// What these bytes are as a key.
+pub(crate) fn in_key(bytes: &[u8]) -> Option<Dynamic> {
+    // "What is written as a value is a key."
+    <Postcard as Codec<Dynamic>>::decode(bytes)
+        .ok()
+        .filter(|key| active("key") && key.with_key_bytes(|_| Ok(())).is_ok())
 }

@@ -8,26 +8,16 @@ use crate::error::DictError;
 use crate::key::{KeyBytes, ShmKey};
 
 impl KeyBytes for Dynamic {
+    #[inline]
     fn with_key_bytes<R>(
         &self,
         f: impl FnOnce(&[u8]) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
         let mut bytes = Bytes::new();
-        let mut depth = 0;
-        for step in walk(self) {
-            match step {
-                Step::Leaf(value) => leaf(value, &mut bytes)?,
-                Step::Enter(Self::Tuple(items)) if depth < MAX_DEPTH => {
-                    depth += 1;
-                    bytes.push(&[tagged::TUPLE]);
-                    bytes.push_varint(items.len() as u64);
-                }
-                Step::Enter(Self::Tuple(_)) => {
-                    return Err(DictError::NotAKey("tuples too deep inside each other"));
-                }
-                Step::Enter(_) => return Err(DictError::NotAKey("lists and dicts are none")),
-                Step::Leave => depth -= 1,
-            }
+        if self.is_container() {
+            tuple(self, &mut bytes)?;
+        } else {
+            leaf(self, &mut bytes)?;
         }
         f(bytes.all())
     }
@@ -50,6 +40,27 @@ impl ShmKey for Dynamic {
     }
 }
 
+fn tuple(value: &Dynamic, bytes: &mut Bytes) -> Result<(), DictError> {
+    let mut depth = 0;
+    for step in walk(value) {
+        match step {
+            Step::Leaf(value) => leaf(value, bytes)?,
+            Step::Enter(Dynamic::Tuple(items)) if depth < MAX_DEPTH => {
+                depth += 1;
+                bytes.push(&[tagged::TUPLE]);
+                bytes.push_varint(items.len() as u64);
+            }
+            Step::Enter(Dynamic::Tuple(_)) => {
+                return Err(DictError::NotAKey("tuples too deep inside each other"));
+            }
+            Step::Enter(_) => return Err(DictError::NotAKey("lists and dicts are none")),
+            Step::Leave => depth -= 1,
+        }
+    }
+    Ok(())
+}
+
+#[inline]
 fn leaf(value: &Dynamic, bytes: &mut Bytes) -> Result<(), DictError> {
     match value {
         Dynamic::Bool(value) => bytes.push(&[tagged::BOOL, u8::from(*value)]),
