@@ -1,5 +1,6 @@
 //! Values of any kind: what they show, what they become, and what hostile bytes do.
 
+use std::cmp::Ordering;
 use std::collections::{BTreeMap, HashMap};
 use std::hash::{BuildHasher, RandomState};
 
@@ -202,6 +203,9 @@ fn integers_and_floats_are_in_exact_order() {
             assert_eq!(number.cmp(other), at.cmp(&its), "{number} and {other}");
         }
     }
+    let end = 2_f64.powi(63).into();
+    assert_eq!(dynamic!(i64::MAX).compare(&end), Some(Ordering::Less));
+    assert_eq!(dynamic!(two(63)).compare(&end), Some(Ordering::Equal));
 }
 
 #[test]
