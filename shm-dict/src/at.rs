@@ -69,7 +69,9 @@ impl<'w> At<'_, 'w> {
     pub(crate) fn store(&self, value: &[u8]) -> Result<(), DictError> {
         match self.map().store(self.found, self.hash, self.key, value) {
             Err(Refused::Full { .. }) if make_room(self.others)? => {
-                Ok(self.map().store(self.found, self.hash, self.key, value)?)
+                // The table may be gone, if there was nothing in it.
+                let found = self.map().find(self.hash, self.key)?;
+                Ok(self.map().store(found, self.hash, self.key, value)?)
             }
             result => Ok(result?),
         }

@@ -9,7 +9,7 @@ use crate::error::DictError;
 use crate::inner::Inner;
 use crate::key::ShmKey;
 use crate::list::List;
-use crate::raw::{CONTAINER, Container, Home, Kind, MAX_DEPTH, Writer};
+use crate::raw::{Container, Home, Kind, MAX_DEPTH, Writer};
 
 impl Dict<Dynamic, Dynamic> {
     /// A copy of all entries as they are at one instant, with the containers in it: dictionaries and lists of dynamic
@@ -38,10 +38,11 @@ impl Dict<Dynamic, Dynamic> {
             None => self.inner.writers(patience)?,
             Some(path) => vec![self.inner.writer(path.shard, patience)?],
         };
-        let mut entries = Vec::new();
+        let (mut entries, mut left) = (Vec::new(), words_of(&self.inner));
         for writer in &writers {
             let home = self.inner.home(writer, path)?;
-            entries.append(&mut Copy::of(&self.inner, writer).entries(home)?);
+            let mut copy = Copy::of(writer, &mut left);
+            entries.append(&mut copy.entries(home)?);
         }
         Ok(Dynamic::dict(entries))
     }
@@ -56,33 +57,50 @@ impl List<Dynamic> {
     pub fn to_dynamic(&self) -> Result<Dynamic, DictError> {
         let writer = self.inner.writer(self.shard(), self.patience())?;
         let home = self.inner.home(&writer, self.path())?;
-        Ok(Dynamic::list(
-            Copy::of(&self.inner, &writer).elements(home)?,
-        ))
+        let mut left = words_of(&self.inner);
+        let elements = Copy::of(&writer, &mut left).elements(home)?;
+        Ok(Dynamic::list(elements))
     }
 }
 
-/// A copy that is being made, and what it may still take: a damaged heap must not keep anybody for ever.
+const CYCLE: DictError = DictError::Corrupt {
+    field: "containers inside of each other",
+    value: 0,
+};
+
+/// Words of a heap: in a sound one, each is met once.
+fn words_of(inner: &Inner) -> usize {
+    inner.raw.heap.len()
+}
+
+/// A copy that is being made, and what it may still meet: a damaged heap must not keep anybody for ever.
 struct Copy<'w, 'a> {
     writer: &'w Writer<'a>,
-    containers: usize,
+    words: &'w mut usize,
     depth: u32,
 }
 
 impl<'w, 'a> Copy<'w, 'a> {
-    fn of(inner: &Inner, writer: &'w Writer<'a>) -> Self {
+    fn of(writer: &'w Writer<'a>, words: &'w mut usize) -> Self {
         Self {
             writer,
-            // Each takes a record.
-            containers: inner.layout.heap_len() / (8 * CONTAINER),
+            words,
             depth: MAX_DEPTH,
         }
     }
 
+    fn meet(&mut self, words: usize) -> Result<(), DictError> {
+        *self.words = self.words.checked_sub(words).ok_or(CYCLE)?;
+        Ok(())
+    }
+
     fn entries(&mut self, home: Home<'a>) -> Result<Vec<(Dynamic, Dynamic)>, DictError> {
         let (mut key, mut entries) = (Vec::new(), Vec::new());
-        for record in self.writer.map(home).records()? {
+        let map = self.writer.map(home);
+        self.meet(map.places() as usize)?;
+        for record in map.records()? {
             let record = record?;
+            self.meet(record.bytes() / 8)?;
             record.key().copy_to(&mut key);
             let value = match record.container() {
                 Some(container) => self.container(container)?,
@@ -95,9 +113,11 @@ impl<'w, 'a> Copy<'w, 'a> {
 
     fn elements(&mut self, home: Home<'a>) -> Result<Vec<Dynamic>, DictError> {
         let list = self.writer.list(home);
-        let mut elements = Vec::new();
-        for item in list.items()? {
-            let element = list.element(item)?;
+        self.meet(list.len()?)?;
+        let (items, mut elements) = (list.items()?, Vec::new());
+        for element in list.each(&items) {
+            let element = element?;
+            self.meet(element.words())?;
             elements.push(match element.container() {
                 Some(container) => self.container(container)?,
                 None => decode_element::<Dynamic, Postcard>(element)?,
@@ -107,12 +127,7 @@ impl<'w, 'a> Copy<'w, 'a> {
     }
 
     fn container(&mut self, container: Container<'a>) -> Result<Dynamic, DictError> {
-        let corrupt = DictError::Corrupt {
-            field: "containers inside of others",
-            value: container.id(),
-        };
-        self.containers = self.containers.checked_sub(1).ok_or(corrupt.clone())?;
-        self.depth = self.depth.checked_sub(1).ok_or(corrupt)?;
+        self.depth = self.depth.checked_sub(1).ok_or(CYCLE)?;
         let home = container.home()?;
         let value = match container.shape()?.kind {
             Kind::Map => {

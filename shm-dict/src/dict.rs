@@ -131,7 +131,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Opens a dictionary that exists, with the same types.
     ///
     /// # Errors
-    /// As [`Segment::open`].
+    /// As [`Segment::open`](shm_core::Segment::open).
     pub fn open(place: impl Into<Place>) -> Result<Self, Error> {
         Inner::open(place.into(), Kind::Map, &type_name::<K, V, C>(), false).map(Self::new)
     }
@@ -140,7 +140,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// [`ReadOnly`](DictError::ReadOnly).
     ///
     /// # Errors
-    /// As [`Segment::open_read_only`].
+    /// As [`Segment::open_read_only`](shm_core::Segment::open_read_only).
     pub fn open_read_only(place: impl Into<Place>) -> Result<Self, Error> {
         Inner::open(place.into(), Kind::Map, &type_name::<K, V, C>(), true).map(Self::new)
     }

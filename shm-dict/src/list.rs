@@ -431,7 +431,7 @@ impl<T, C: Codec<T>> List<T, C> {
         let row = Row::of::<T, C>(&self.inner, values)?;
         self.locked(|list| {
             let range = within(&range, list.len()?)?;
-            self.put(list, &row, |items| list.splice(range, items))
+            self.put(list, &row, |items| list.splice(range, items).map(drop))
         })
     }
 
@@ -484,8 +484,8 @@ impl<T, C: Codec<T>> List<T, C> {
             let items = items.get(range.start..range.end.min(items.len()));
             let items = items.unwrap_or_default();
             row.restart(items.len());
-            for item in items {
-                row.push_element(list.element(*item)?);
+            for element in list.each(items) {
+                row.push_element(element?);
             }
             Ok(Some(()))
         };
@@ -499,7 +499,7 @@ impl<T, C: Codec<T>> List<T, C> {
     pub fn iter(&self) -> Elements<T, C> {
         Elements {
             list: self.clone(),
-            next: 0,
+            next: Some(0),
         }
     }
 
@@ -613,11 +613,11 @@ impl<T, C: Codec<T>> List<T, C> {
     /// The elements and their items.
     fn decoded(&self, list: &Locked<'_, '_>) -> Result<Vec<(T, Item)>, DictError> {
         let _inside = self.inner.inside();
-        let decode = |item: Item| {
-            let element = list.element(item)?;
-            Ok((decode_element::<T, C>(element)?, item))
-        };
-        list.items()?.into_iter().map(decode).collect()
+        let items = list.items()?;
+        let elements = list.each(&items).zip(&items);
+        elements
+            .map(|(element, item)| Ok((decode_element::<T, C>(element?)?, *item)))
+            .collect()
     }
 }
 
@@ -660,19 +660,25 @@ fn within(range: &impl RangeBounds<usize>, len: usize) -> Result<Range<usize>, D
     }
 }
 
-/// The elements of a list, from [`List::iter`].
+/// The elements of a list, from [`List::iter`]. An item is an error if it cannot be decoded, or is a container; the
+/// others follow. Any other error is the last item.
 #[derive(Debug)]
 pub struct Elements<T, C> {
     list: List<T, C>,
-    next: usize,
+    next: Option<usize>,
 }
 
 impl<T, C: Codec<T>> Iterator for Elements<T, C> {
     type Item = Result<T, DictError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let element = self.list.get(self.next).transpose()?;
-        self.next += 1;
+        let next = self.next?;
+        let element = self.list.get(next).transpose()?;
+        self.next = match &element {
+            Ok(_) | Err(DictError::Codec(_) | DictError::WrongKind { .. }) => Some(next + 1),
+            // It would be the same for all that follow.
+            Err(_) => None,
+        };
         Some(element)
     }
 }

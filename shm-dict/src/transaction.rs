@@ -1,6 +1,7 @@
 //! Several keys changed together.
 
 use std::borrow::Borrow;
+use std::collections::HashSet;
 use std::fmt;
 
 use shm_core::codec::Codec;
@@ -275,7 +276,7 @@ impl<K: ShmKey, V, C: Codec<V>> Transaction<'_, K, V, C> {
     }
 
     fn prepare(&self) -> Result<Vec<Change<'_, '_>>, Refused> {
-        let mut changes = Vec::new();
+        let (mut changes, mut taken) = (Vec::new(), HashSet::new());
         for named in &self.keys {
             let value = match &named.plan {
                 Plan::Keep => continue,
@@ -283,7 +284,7 @@ impl<K: ShmKey, V, C: Codec<V>> Transaction<'_, K, V, C> {
                 Plan::Remove => None,
             };
             let map = &self.maps[named.map];
-            changes.extend(map.prepare(named.hash, &named.key, value, &changes)?);
+            changes.extend(map.prepare(named.hash, &named.key, value, &mut taken)?);
         }
         Ok(changes)
     }

@@ -570,3 +570,17 @@ fn who_holds_all_locks_finds_the_room_of_all_shards() {
     .unwrap();
     dict.check().unwrap();
 }
+
+#[test]
+fn who_holds_all_locks_finds_the_room_of_tables_without_entries() {
+    for key in 0..60 {
+        let options = Options::new().max_bytes(64 << 10).shards(2);
+        let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(1 << 20), options).unwrap();
+        (0..100).for_each(|key| dict.set(&key, &vec![1; 100]).unwrap());
+        (0..100).for_each(|key| assert!(dict.remove(&key).unwrap()));
+        let result = dict.lock().unwrap().set(&key, &vec![7; 44 << 10]);
+        let is_full = matches!(result, Err(DictError::Full { .. }));
+        assert!(result.is_ok() || is_full, "{result:?}");
+        dict.check().unwrap();
+    }
+}

@@ -304,3 +304,17 @@ fn containers_of_dynamic_values_are_one_value() {
     let wrong = outer.to_dynamic().unwrap_err();
     assert!(matches!(wrong, DictError::WrongKind { .. }), "{wrong}");
 }
+
+#[test]
+fn the_elements_of_what_was_removed_come_to_an_end() {
+    let name = UniqueName::new("stale");
+    let outer = Dict::<u32, u32>::create(place(&name), Options::new()).unwrap();
+    let list: List<u32> = outer.child_list(&1).unwrap();
+    list.extend([1, 2, 3]).unwrap();
+    assert_eq!(list.iter().count(), 3);
+    let mut elements = list.iter();
+    assert_eq!(elements.next(), Some(Ok(1)));
+    assert!(outer.remove(&1).unwrap());
+    assert_eq!(elements.next(), Some(Err(DictError::Stale)));
+    assert_eq!(elements.next(), None);
+}

@@ -18,6 +18,9 @@ const UNIT_MASK: u64 = (1 << 48) - 1;
 /// The longest value that has its place in the word of an item, in bytes.
 const SHORT: usize = 7;
 
+/// Binary logarithm of the buckets of the largest array: so that places are counted in 32 bits.
+pub(super) const MAX_LOG: u32 = 28;
+
 /// An element of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Item(pub u64);
@@ -96,6 +99,12 @@ impl<'a> Array<'a> {
         let Some((unit, log)) = root.table() else {
             return Ok(None);
         };
+        if log > MAX_LOG {
+            return Err(Damaged {
+                field: "array",
+                value: root.0,
+            });
+        }
         let words = dict.table(unit, log)?.slots;
         Ok(words
             .split_first()

@@ -60,10 +60,12 @@ pub struct Shard {
     pub freed: AtomicU64,
     /// How often this shard was rebuilt after a death.
     pub recoveries: AtomicU64,
-    /// The block, plus 1, of a change of several words that is being made ([`intent.rs`](super::intent)); 0: none.
+    /// A change of several words that is being made (`intent.rs`); 0: none.
     pub intent: AtomicU64,
     /// 1: somebody waits for a change.
     pub watched: AtomicU32,
+    /// Entries and elements that the last rebuild or collection looked at.
+    pub counted: AtomicU64,
     /// Blocks to give out.
     pub classes: Classes,
 }
@@ -136,6 +138,7 @@ const _: () = {
     assert!(offset_of!(Shard, count) == 128 && offset_of!(Shard, version) == 136);
     assert!(offset_of!(Shard, tombstones) == 144 && offset_of!(Shard, freed) == 152);
     assert!(offset_of!(Shard, recoveries) == 160 && offset_of!(Shard, intent) == 168);
-    assert!(offset_of!(Shard, watched) == 176 && offset_of!(Shard, classes) == 192);
+    assert!(offset_of!(Shard, watched) == 176 && offset_of!(Shard, counted) == 184);
+    assert!(offset_of!(Shard, classes) == 192);
     assert!(size_of::<Class>() == 16 && offset_of!(Class, bump) == 8);
 };

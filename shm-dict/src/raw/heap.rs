@@ -58,9 +58,12 @@ impl Writer<'_> {
         self.pins.borrow_mut().clear();
     }
 
-    /// Nothing will lead to the blocks: takes them back.
+    /// Nothing will lead to the blocks: takes them back, unless they are those of this process's parent.
     pub(super) fn free_pinned(&self) -> Result<(), Damaged> {
         let pins = self.pins.take();
+        if self.ensure_held().is_err() {
+            return Ok(());
+        }
         pins.into_iter()
             .try_for_each(|(unit, bytes)| self.free(unit, bytes))
     }
@@ -196,12 +199,12 @@ impl Writer<'_> {
         Ok(looked)
     }
 
-    /// Whether a block's chunks are all this shard's.
+    /// Whether a block's chunks are all this shard's, and have memory.
     #[must_use]
     pub fn owns(&self, unit: u64, bytes: usize) -> bool {
         let last = unit.saturating_add((bytes.max(1) as u64 - 1) / UNIT as u64);
         let mut chunks = self.chunk_of(unit)..=self.chunk_of(last);
-        chunks.all(|chunk| self.dict.owner(chunk).is_of(self.index))
+        chunks.all(|chunk| self.dict.owner(chunk).is_backed_of(self.index))
     }
 
     fn is_worth_collecting(&self) -> bool {
@@ -218,10 +221,11 @@ impl RawDict {
 }
 
 /// Whether to look for empty chunks: a chunk's worth was given back since somebody looked, or a byte for each entry
-/// that has to be looked at, so that giving back pays for looking.
+/// or element that has to be looked at, so that giving back pays for looking.
 fn is_worth_collecting(shard: &Shard, dict: &RawDict) -> bool {
     // Relaxed, both: the shard's lock, or a hint.
     let freed = shard.freed.load(Ordering::Relaxed);
     let entries = shard.count.load(Ordering::Relaxed);
-    freed >= entries.clamp(1, 1 << dict.limits.chunk_shift)
+    let counted = shard.counted.load(Ordering::Relaxed).max(entries);
+    freed >= counted.clamp(1, 1 << dict.limits.chunk_shift)
 }

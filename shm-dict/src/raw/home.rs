@@ -147,8 +147,15 @@ impl<'a> Home<'a> {
     /// Entries of a mapping, by its own count.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        // Relaxed: a number on its own.
-        self.count.load(Ordering::Relaxed)
+        // PAIR dict-count: Acquire, for a reader's next look at the generation.
+        self.count.load(Ordering::Acquire)
+    }
+
+    pub(super) fn set_counts(&self, entries: u64, tombstones: u64) {
+        // PAIR dict-count: Release.
+        self.count.store(entries, Ordering::Release);
+        // Relaxed: the shard's lock.
+        self.tombstones.store(tombstones, Ordering::Relaxed);
     }
 
     /// The table word of the present epoch, under the shard's lock.

@@ -1,14 +1,17 @@
 //! Several words are changed together or not at all, in any shards whose locks are held.
 //!
 //! ```text
-//! intent of a shard: 0, or the block plus 1 of
+//! intent of a shard: 0: none    63 set: another shard has the change    otherwise the block, plus 1, of
 //!   0  8 changes    8  8 0    then for each:
 //!   0  8 63..48 shard | 47..0 word of the heap    8  8 what is to be there
 //! ```
 //!
-//! All that may fail is done before: records are written, tables have places. The one store of a shard's intent is the
-//! change; then the words are stored, and the intent is taken back. Who finds a shard orphaned while there is an intent
-//! gives it back as it is, takes all locks in ascending order, stores the words again, and rebuilds.
+//! All that may fail is done before: records are written, tables have places. The other shards are told that they are
+//! part of a change; then the store of the one shard's intent is the change; then the words are stored, and that
+//! intent is taken back before the others. Who finds a shard orphaned that has an intent gives it back as it is, takes
+//! all locks in ascending order, stores the words again, and rebuilds.
+
+use std::collections::HashSet;
 
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::Patience;
@@ -21,6 +24,8 @@ use super::{
 
 const SHARD_SHIFT: u32 = 48;
 const WORD_MASK: u64 = (1 << SHARD_SHIFT) - 1;
+/// The intent of a shard whose part another shard has written down.
+const ELSEWHERE: u64 = 1 << 63;
 
 /// What is to become of a key, with everything ready for it.
 #[derive(Debug)]
@@ -49,8 +54,8 @@ impl<'w, 'a> Map<'w, 'a> {
         }
     }
 
-    /// Makes ready what a key's value is to become; `None` takes it out. `others` are to be made in the same step. What
-    /// is not committed is to be given back with [`abandon`](Self::abandon).
+    /// Makes ready what a key's value is to become; `None` takes it out. `taken` are the places that new keys of the same
+    /// step take. What is not committed is to be given back with [`abandon`](Self::abandon).
     ///
     /// # Errors
     /// [`Refused`].
@@ -59,7 +64,7 @@ impl<'w, 'a> Map<'w, 'a> {
         hash: u64,
         key: &[u8],
         value: Option<&[u8]>,
-        others: &[Change<'w, 'a>],
+        taken: &mut HashSet<u64>,
     ) -> Result<Option<Change<'w, 'a>>, Refused> {
         let found = self.find(hash, key)?;
         match (found, value) {
@@ -79,10 +84,11 @@ impl<'w, 'a> Map<'w, 'a> {
                 )?))
             }
             (_, Some(value)) => {
-                let (slot, tombstone) = self.free_place(hash, others)?;
+                let (slot, tombstone) = self.free_place(hash, taken)?;
                 let new = self.new_entry(hash, key, value)?;
-                let counts = [1, -i64::from(tombstone)];
-                Ok(Some(self.change(slot, new, None, counts)?))
+                let change = self.change(slot, new, None, [1, -i64::from(tombstone)])?;
+                taken.insert(change.word);
+                Ok(Some(change))
             }
         }
     }
@@ -104,12 +110,18 @@ impl<'w, 'a> Map<'w, 'a> {
         Ok(Entry::new(hash, unit))
     }
 
-    fn free_place(&self, hash: u64, others: &[Change<'_, '_>]) -> Result<(usize, bool), Damaged> {
+    /// The number of a place's word in the heap.
+    fn word(&self, slot: usize) -> u64 {
+        let unit = self.home.table_word().table().map_or(0, |(unit, _)| unit);
+        unit * 2 + slot as u64
+    }
+
+    fn free_place(&self, hash: u64, taken: &HashSet<u64>) -> Result<(usize, bool), Damaged> {
         let table = self.table()?.into_iter();
         let mut places = table.flat_map(|table| table.places(hash));
-        let is_taken =
-            |place: &AtomicU64| others.iter().any(|other| core::ptr::eq(other.place, place));
-        let free = places.find(|(_, place, entry)| !entry.is_live() && !is_taken(place));
+        let is_free =
+            |slot: usize, entry: Entry| !entry.is_live() && !taken.contains(&self.word(slot));
+        let free = places.find(|(slot, _, entry)| is_free(*slot, *entry));
         let (slot, _, entry) = free.ok_or(Damaged {
             field: "places of a table",
             value: self.count(),
@@ -128,15 +140,12 @@ impl<'w, 'a> Map<'w, 'a> {
             field: "place of a table",
             value: slot as u64,
         };
-        let (table, root) = (
-            self.table()?.ok_or(damaged)?,
-            self.home.table_word().table(),
-        );
+        let table = self.table()?.ok_or(damaged)?;
         Ok(Change {
             writer: self.writer,
             home: self.home,
             place: table.slots.get(slot).ok_or(damaged)?,
-            word: root.ok_or(damaged)?.0 * 2 + slot as u64,
+            word: self.word(slot),
             new,
             old,
             entries,
@@ -170,23 +179,22 @@ impl RawDict {
         let Some(first) = changes.first() else {
             return Ok(());
         };
+        let mut writers: Vec<&Writer<'_>> = changes.iter().map(|change| change.writer).collect();
+        writers.sort_unstable_by_key(|writer| writer.index);
+        writers.dedup_by_key(|writer| writer.index);
         let intent = match changes.len() {
             1 => None,
-            _ => Some(first.writer.declare(changes)?),
+            _ => Some(first.writer.declare(changes, &writers)?),
         };
         changes.iter().for_each(Change::store);
-        for (i, change) in changes.iter().enumerate() {
-            let is_seen = |other: &Change<'_, '_>| core::ptr::eq(other.writer, change.writer);
-            if !changes[..i].iter().any(is_seen) {
-                change.writer.has_changed(change.writer.next_version());
-                change.writer.cut_off();
-            }
+        for writer in &writers {
+            writer.has_changed(writer.next_version());
+            writer.cut_off();
         }
         if intent.is_some() {
-            // PAIR dict-intent: Release; who sees none sees that all words were stored.
-            first.writer.shard.intent.store(0, Ordering::Release);
+            first.writer.take_back(&writers);
         }
-        changes.iter().for_each(|change| change.writer.unpin());
+        writers.iter().for_each(|writer| writer.unpin());
         for change in changes {
             change.settle()?;
         }
@@ -196,11 +204,10 @@ impl RawDict {
         Ok(())
     }
 
-    /// Whether somebody is making a change of several words, or died in it.
-    pub(super) fn has_intents(&self) -> bool {
+    /// Whether who held a shard died in a change of several words.
+    pub(super) fn has_intent(&self, shard: usize) -> bool {
         // PAIR dict-intent: Acquire.
-        let has = |shard: &super::Shard| shard.intent.load(Ordering::Acquire) != 0;
-        self.shards.iter().any(has)
+        self.shards[shard].intent.load(Ordering::Acquire) != 0
     }
 
     /// Takes all locks, in ascending order; finishes and rebuilds what the dead have left, and says what that found.
@@ -224,6 +231,8 @@ impl RawDict {
         }
         if !self.broken(Fault::SkipsIntents) {
             writers.iter().try_for_each(Writer::finish)?;
+            // When there is nothing left to finish.
+            writers.iter().for_each(Writer::forget_intent);
         }
         let mut rebuilt = Vec::new();
         for (writer, death) in writers.iter().zip(deaths) {
@@ -237,7 +246,11 @@ impl RawDict {
 
 impl Writer<'_> {
     /// Writes down what is going to be changed: with the store of the intent it is.
-    fn declare(&self, changes: &[Change<'_, '_>]) -> Result<(u64, usize), Refused> {
+    fn declare(
+        &self,
+        changes: &[Change<'_, '_>],
+        writers: &[&Writer<'_>],
+    ) -> Result<(u64, usize), Refused> {
         let bytes = 16 * (changes.len() + 1);
         let unit = self.allocate_pinned(bytes)?;
         let words = self.dict.block(unit, bytes / 8)?;
@@ -249,41 +262,54 @@ impl Writer<'_> {
             words[0].store(shard | change.word, Ordering::Relaxed);
             words[1].store(change.new.0, Ordering::Relaxed);
         }
+        for writer in writers.iter().filter(|writer| writer.index != self.index) {
+            // Relaxed: who looks at it has the shard's lock after us.
+            writer.shard.intent.store(ELSEWHERE, Ordering::Relaxed);
+        }
         // PAIR dict-intent: Release.
         self.shard.intent.store(unit + 1, Ordering::Release);
         Ok((unit, bytes))
     }
 
+    /// All words are stored.
+    fn take_back(&self, writers: &[&Writer<'_>]) {
+        self.forget_intent();
+        writers.iter().for_each(|writer| writer.forget_intent());
+    }
+
+    fn forget_intent(&self) {
+        // PAIR dict-intent: Release; who sees none sees that all words were stored.
+        self.shard.intent.store(0, Ordering::Release);
+    }
+
     /// Stores the words of an intent that somebody left, under all locks.
     fn finish(&self) -> Result<(), Damaged> {
         // PAIR dict-intent: Acquire sees the block.
-        let Some(unit) = self.shard.intent.load(Ordering::Acquire).checked_sub(1) else {
+        let intent = self.shard.intent.load(Ordering::Acquire);
+        let Some(unit) = intent.checked_sub(1).filter(|_| intent < ELSEWHERE) else {
             return Ok(());
         };
         let damaged = Damaged {
             field: "intent",
             value: unit,
         };
+        let owned = |bytes: usize| self.owns(unit, bytes).then_some(bytes / 8).ok_or(damaged);
+        let head = self.dict.block(unit, owned(16)?)?;
         // Relaxed, all: the locks of all shards.
-        let changes = self.dict.word(unit)?.load(Ordering::Relaxed);
-        let len = usize::try_from(changes).ok().and_then(|n| n.checked_mul(2));
-        let words = self
-            .dict
-            .block(unit, len.ok_or(damaged)?.saturating_add(2))?;
-        if !self.owns(unit, words.len() * 8) {
-            return Err(damaged);
-        }
+        let changes = usize::try_from(head[0].load(Ordering::Relaxed));
+        let bytes = changes.ok().and_then(|n| n.checked_add(1)?.checked_mul(16));
+        let words = self.dict.block(unit, owned(bytes.ok_or(damaged)?)?)?;
         for words in words[2..].chunks_exact(2) {
             let place = words[0].load(Ordering::Relaxed);
             let new = Entry(words[1].load(Ordering::Relaxed));
             let (shard, word) = ((place >> SHARD_SHIFT) as usize, place & WORD_MASK);
-            let is_its = |unit: u64| self.dict.owner_of(unit).is_of(shard);
+            let is_its = |unit: u64| self.dict.owner_of(unit).is_backed_of(shard);
             let fits = is_its(word / 2) && (new == Entry::TOMBSTONE || is_its(new.unit()));
             let place = self.dict.heap.get(word as usize).filter(|_| fits);
             self.publish(place.ok_or(damaged)?, new.0);
         }
-        // PAIR dict-intent: Release. The shards are rebuilt next, which raises their generations.
-        self.shard.intent.store(0, Ordering::Release);
+        // The shards are rebuilt next, which raises their generations.
+        self.forget_intent();
         Ok(())
     }
 }

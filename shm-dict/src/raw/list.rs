@@ -7,7 +7,7 @@ use core::ops::Range;
 
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 
-use super::array::Array;
+use super::array::{Array, MAX_LOG};
 use super::table::{WIDTH, table_bytes};
 use super::{
     Container, Content, Damaged, Fault, Home, Item, RawDict, Record, Refused, Shape, Span,
@@ -55,6 +55,15 @@ impl<'a> Element<'a> {
         }
     }
 
+    /// Words of its record.
+    #[must_use]
+    pub const fn words(&self) -> usize {
+        match self {
+            Self::Short(..) => 0,
+            Self::Record(record) => record.bytes() / 8,
+        }
+    }
+
     /// Whether it is so long that a reader had better look again before it believes its length.
     pub(super) const fn is_long(&self) -> bool {
         match self {
@@ -88,6 +97,14 @@ impl<'a> Writer<'a> {
 impl<'a> List<'_, 'a> {
     fn array(&self) -> Result<Option<Array<'a>>, Damaged> {
         Array::at(self.writer.dict, self.home.table_word())
+    }
+
+    /// The array, if there is one, and which of its places have elements: read once.
+    fn places(&self) -> Result<Option<(Array<'a>, Span)>, Damaged> {
+        match self.array()? {
+            Some(array) => Ok(Some((array, array.span()?))),
+            None => Ok(None),
+        }
     }
 
     fn elements(&self) -> Result<&'a [AtomicU64], Damaged> {
@@ -128,12 +145,20 @@ impl<'a> List<'_, 'a> {
         Ok(items_of(self.elements()?))
     }
 
-    /// What an item leads to.
-    ///
-    /// # Errors
-    /// [`Damaged`].
-    pub fn element(&self, item: Item) -> Result<Element<'a>, Damaged> {
-        self.writer.dict.element(item)
+    /// What items of the list lead to, of as many words as the heap has at most.
+    pub fn each<'i>(
+        &self,
+        items: &'i [Item],
+    ) -> impl Iterator<Item = Result<Element<'a>, Damaged>> + use<'i, 'a> {
+        let dict = self.writer.dict;
+        let mut left = dict.heap.len();
+        items.iter().map(move |item| {
+            let element = dict.element(*item)?;
+            if let Element::Record(record) = element {
+                record.count_down(0, &mut left)?;
+            }
+            Ok(element)
+        })
     }
 
     /// The container of this number, which was last seen `near`.
@@ -238,11 +263,14 @@ impl<'a> List<'_, 'a> {
         if items.is_empty() {
             return Ok(());
         }
-        let array = match self.array()? {
-            Some(array) if has_room(&array, items.len())? => array,
-            _ => return self.splice(self.len()?..self.len()?, items),
+        let (array, span) = match self.places()? {
+            Some((array, span)) if has_room(&array, span, items.len()) => (array, span),
+            _ => {
+                let mut all = self.items()?;
+                all.extend_from_slice(items);
+                return self.replace(&all);
+            }
         };
-        let span = array.span()?;
         let (behind, len) = (span.start + span.len, span.len + items.len() as u32);
         let longer = Span { len, ..span };
         if self.writer.dict.broken(Fault::PublishesTheSpanFirst) {
@@ -258,8 +286,8 @@ impl<'a> List<'_, 'a> {
     }
 
     /// Takes the first or the last element out, by one store.
-    fn pop(&self, array: Array<'a>, index: usize) -> Result<(), Damaged> {
-        let Span { start, len } = array.span()?;
+    fn pop(&self, array: Array<'a>, span: Span, index: usize) -> Result<(), Damaged> {
+        let Span { start, len } = span;
         let old = Item(array.places[start as usize + index].load(Ordering::Relaxed));
         let start = if index == 0 { start + 1 } else { start };
         array.set_span(Span {
@@ -279,36 +307,39 @@ impl<'a> List<'_, 'a> {
     /// # Errors
     /// [`Refused`].
     pub fn remove(&self, index: usize) -> Result<bool, Refused> {
-        let len = self.len()?;
-        match self.array()? {
-            Some(array) if index < len && (index == 0 || index == len - 1) => {
-                self.pop(array, index)?;
+        match self.places()? {
+            Some((_, span)) if index >= span.len as usize => Ok(false),
+            Some((array, span)) if index == 0 || index + 1 == span.len as usize => {
+                self.pop(array, span, index)?;
+                Ok(true)
             }
-            _ if index < len => self.splice(index..index + 1, &[])?,
-            _ => return Ok(false),
+            Some(_) => self.splice(index..index + 1, &[]),
+            None => Ok(false),
         }
-        Ok(true)
     }
 
-    /// Puts items in the place of the elements of a range, which there is, in one step.
+    /// Puts items in the place of the elements of a range, in one step; `false` if there are not so many.
     ///
     /// # Errors
     /// [`Refused`]; the items are not published then.
-    pub fn splice(&self, range: Range<usize>, with: &[Item]) -> Result<(), Refused> {
+    pub fn splice(&self, range: Range<usize>, with: &[Item]) -> Result<bool, Refused> {
         if range == (0..0) && self.push_before(with)? {
-            return Ok(());
+            return Ok(true);
         }
         let mut items = self.items()?;
+        if items.get(range.clone()).is_none() {
+            return Ok(false);
+        }
         let out: Vec<Item> = items.splice(range, with.iter().copied()).collect();
-        self.keep(&items, out)
+        self.keep(&items, out)?;
+        Ok(true)
     }
 
     /// Puts items before the first element, if there is room.
     fn push_before(&self, items: &[Item]) -> Result<bool, Damaged> {
-        let Some(array) = self.array()? else {
+        let Some((array, Span { start, len })) = self.places()? else {
             return Ok(false);
         };
-        let Span { start, len } = array.span()?;
         let Some(first) = (start as usize).checked_sub(items.len()) else {
             return Ok(false);
         };
@@ -392,17 +423,15 @@ impl<'a> List<'_, 'a> {
 }
 
 /// Whether so many items can go behind the last.
-fn has_room(array: &Array<'_>, items: usize) -> Result<bool, Damaged> {
-    let Span { start, len } = array.span()?;
-    Ok(array.places.len() - start as usize - len as usize >= items)
+fn has_room(array: &Array<'_>, Span { start, len }: Span, items: usize) -> bool {
+    array.places.len() - start as usize - len as usize >= items
 }
 
 /// Binary logarithm of the buckets of an array for so many elements, and a quarter more; `None` if there are too many.
 fn log_for(len: usize) -> Option<u32> {
     let words = u32::try_from(len).ok()? as usize + len / 4 + 2;
     let log = words.div_ceil(WIDTH).next_power_of_two().ilog2();
-    // So that places are counted in 32 bits.
-    (log <= 28).then_some(log)
+    (log <= MAX_LOG).then_some(log)
 }
 
 #[cfg(not(loom))]

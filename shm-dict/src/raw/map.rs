@@ -161,14 +161,13 @@ impl<'a> Map<'_, 'a> {
         key: &[u8],
         content: Content<'_>,
     ) -> Result<(), Refused> {
-        let version = self.writer.next_version();
-        // Before the table is looked at: what is collected for want of room changes no table.
+        let (version, place) = (self.writer.next_version(), self.slot(slot)?);
+        // What is collected for want of room changes no table.
         let unit = self
             .writer
             .allocate(record_bytes(key.len(), content.bytes.len()))?;
         self.writer.dict.write_record(unit, key, content, version)?;
-        self.writer
-            .publish(self.slot(slot)?, Entry::new(hash, unit).0);
+        self.writer.publish(place, Entry::new(hash, unit).0);
         self.writer.has_changed(version);
         self.writer.cut_off();
         self.writer.free_record(old, record)?;
@@ -195,13 +194,12 @@ impl<'a> Map<'_, 'a> {
                 value: 0,
             }));
         };
-        let version = self.writer.next_version();
+        let (version, place) = (self.writer.next_version(), self.slot(slot)?);
         let unit = self
             .writer
             .allocate(record_bytes(key.len(), content.bytes.len()))?;
         self.writer.dict.write_record(unit, key, content, version)?;
-        self.writer
-            .publish(self.slot(slot)?, Entry::new(hash, unit).0);
+        self.writer.publish(place, Entry::new(hash, unit).0);
         self.writer.has_changed(version);
         add(self.home.count, 1);
         if tombstone {
@@ -259,8 +257,7 @@ impl<'a> Map<'_, 'a> {
         let none = TableWord::none(self.home.epoch);
         self.home.root.store(none.0, Ordering::Release);
         self.writer.has_changed(version);
-        self.home.count.store(0, Ordering::Relaxed);
-        self.home.tombstones.store(0, Ordering::Relaxed);
+        self.home.set_counts(0, 0);
         self.writer.cut_off();
         self.writer.free_map(old)
     }
@@ -282,12 +279,14 @@ impl<'a> Map<'_, 'a> {
             Found::Free {
                 tombstone: true, ..
             } => true,
-            Found::Free { .. } => self.used() < self.slots() * 4 / 5,
+            Found::Free { .. } => self.used() < self.places() * 4 / 5,
             _ => false,
         }
     }
 
-    fn slots(&self) -> u64 {
+    /// Places of its table.
+    #[must_use]
+    pub fn places(&self) -> u64 {
         let log_buckets = self.home.table_word().table().map(|(_, log)| log);
         log_buckets.map_or(0, |log| table_bytes(log) as u64 / 8)
     }
@@ -303,7 +302,7 @@ impl<'a> Map<'_, 'a> {
     /// # Errors
     /// [`Refused`].
     pub(super) fn reserve(&self, more: u64) -> Result<(), Refused> {
-        match self.used().saturating_add(more) <= self.slots() * 4 / 5 {
+        match self.used().saturating_add(more) <= self.places() * 4 / 5 {
             true => Ok(()),
             false => self.grow(more),
         }
@@ -313,7 +312,7 @@ impl<'a> Map<'_, 'a> {
     /// present one may go on until it is nearly full.
     #[cold]
     fn grow(&self, more: u64) -> Result<(), Refused> {
-        let (used, slots) = (self.used().saturating_add(more), self.slots());
+        let (used, slots) = (self.used().saturating_add(more), self.places());
         match self.renew_table(more) {
             Err(Refused::Full { .. }) if used <= slots - (slots / 16).max(1).min(slots) => Ok(()),
             result => result,
@@ -371,9 +370,11 @@ impl<'a> Map<'_, 'a> {
     }
 }
 
-/// Adds to a number under the shard's lock.
+/// Adds to a count under the shard's lock.
+#[inline]
 pub(super) fn add(number: &AtomicU64, by: i64) {
     // Relaxed: the shard's lock.
     let old = number.load(Ordering::Relaxed);
-    number.store(old.wrapping_add_signed(by), Ordering::Relaxed);
+    // PAIR dict-count: Release; who reads the count of a container that took the place of another sees that one's end.
+    number.store(old.wrapping_add_signed(by), Ordering::Release);
 }

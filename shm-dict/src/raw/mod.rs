@@ -146,7 +146,7 @@ pub enum NotEntered {
     Damaged(Damaged),
     /// It is the lock of this process's parent, which held it when it forked.
     NotMine,
-    /// Somebody died in a change of several shards, which is to be finished under all locks.
+    /// Somebody died in a change of several words, which is to be finished under all locks.
     Unfinished,
 }
 
@@ -259,7 +259,7 @@ impl RawDict {
         if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
             return Ok((writer, None));
         }
-        if self.has_intents() {
+        if self.has_intent(shard) {
             // The lock is given back, and stays inconsistent.
             return Err(NotEntered::Unfinished);
         }

@@ -91,6 +91,11 @@ impl Owner {
         Use::from_bits(self.0 >> 16 & 0xFF)
     }
 
+    /// Whether it belongs to this one, and has memory.
+    pub(super) const fn is_backed_of(self, shard: usize) -> bool {
+        self.is_of(shard) && self.is_backed()
+    }
+
     const fn is_backed(self) -> bool {
         self.0 & BACKED != 0
     }

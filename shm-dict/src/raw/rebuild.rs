@@ -60,6 +60,8 @@ pub(super) struct Census<'a> {
     pub(super) version: u64,
     /// Bytes of keys and values.
     pub(super) payload: u64,
+    /// What had to be looked at: entries and elements.
+    counted: u64,
 }
 
 impl Held {
@@ -125,6 +127,7 @@ impl<'a> Census<'a> {
             homes: Vec::new(),
             version: 0,
             payload: 0,
+            counted: 0,
         })
     }
 
@@ -185,6 +188,7 @@ impl<'a> Census<'a> {
                     counts.tombstones += u64::from(entry == Entry::TOMBSTONE);
                     if entry.is_live() {
                         counts.entries += 1;
+                        self.counted += 1;
                         self.record(dict, entry.unit(), depth)?;
                     }
                 }
@@ -201,6 +205,7 @@ impl<'a> Census<'a> {
     }
 
     fn item(&mut self, dict: &'a RawDict, item: Item, depth: u32) -> Result<(), Damaged> {
+        self.counted += 1;
         match (item.unit(), item.value()) {
             (Some(unit), _) => self.record(dict, unit, depth),
             (None, Some((_, len))) => {
@@ -314,10 +319,10 @@ impl<'a> Writer<'a> {
             lists.bump.store(0, Ordering::Relaxed);
         }
         for (home, _, counts) in &census.homes {
-            home.count.store(counts.entries, Ordering::Relaxed);
-            home.tombstones.store(counts.tombstones, Ordering::Relaxed);
+            home.set_counts(counts.entries, counts.tombstones);
         }
         self.shard.freed.store(0, Ordering::Relaxed);
+        self.shard.counted.store(census.counted, Ordering::Relaxed);
         Ok(chunks)
     }
 

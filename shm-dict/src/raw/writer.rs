@@ -167,7 +167,11 @@ impl Drop for Writer<'_> {
             // A model thread that was killed: its kernel releases the lock.
             return;
         }
-        // User code runs before anything is changed; so a panic leaves nothing half done.
+        // User code runs before anything is changed; so a panic leaves nothing half done but blocks.
+        if !self.pins.get_mut().is_empty() {
+            // Damaged words are found again by who comes next.
+            let _ = self.free_pinned();
+        }
         let changed = self.shard.version.load(Ordering::Relaxed) != self.version;
         let watched = changed && self.shard.watched.load(Ordering::Relaxed) != 0;
         // In a forked child it is the parent who tells.
