@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use shm_core::Deadline;
 
-use crate::raw_mutex::{Acquired, RawLockError, RawMutex};
 
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy)]
@@ -26,26 +25,5 @@ impl From<Duration> for Patience {
 impl From<Instant> for Patience {
     fn from(deadline: Instant) -> Self {
         Self::Until(Deadline::at(deadline))
-    }
-}
-
-impl RawMutex {
-    /// Takes the lock, with as much patience as given.
-    ///
-    /// # Errors
-    /// As [`lock`](Self::lock) and [`try_lock`](Self::try_lock).
-    ///
-    /// # Safety
-    /// As [`lock`](Self::lock).
-    #[inline]
-    pub unsafe fn acquire(&self, patience: Patience) -> Result<Acquired, RawLockError> {
-        match patience {
-            // SAFETY: the caller's promise.
-            Patience::None => unsafe { self.try_lock() },
-            // SAFETY: the caller's promise.
-            Patience::Endless => unsafe { self.lock(None) },
-            // SAFETY: the caller's promise.
-            Patience::Until(deadline) => unsafe { self.lock(Some(deadline)) },
-        }
     }
 }

@@ -333,14 +333,8 @@ impl RawMutex {
     /// All that previous owners did, the dead included, happens before the return.
     #[inline(always)]
     pub unsafe fn lock(&self, deadline: Option<Deadline>) -> Result<Acquired, RawLockError> {
-        let thread = robust::thread()?;
-        thread.begin(&self.node, &self.word)?;
-        let taken = if self.take(FREE, thread.tid()) {
-            Taken::Released
-        } else {
-            self.lock_slow(deadline)?
-        };
-        self.enter(thread, taken)
+        // SAFETY: the caller's promise.
+        unsafe { self.lock_or_else(|| self.lock_slow(deadline)) }
     }
 
     /// Takes the lock if nobody holds it; never waits.
@@ -355,12 +349,42 @@ impl RawMutex {
     /// As [`lock`](Self::lock).
     #[inline]
     pub unsafe fn try_lock(&self) -> Result<Acquired, RawLockError> {
+        // SAFETY: the caller's promise.
+        unsafe { self.lock_or_else(|| self.try_lock_slow()) }
+    }
+
+    /// Takes the lock, with as much patience as given.
+    ///
+    /// # Errors
+    /// As [`lock`](Self::lock) and [`try_lock`](Self::try_lock).
+    ///
+    /// # Safety
+    /// As [`lock`](Self::lock).
+    #[inline(always)]
+    pub unsafe fn acquire(&self, patience: crate::Patience) -> Result<Acquired, RawLockError> {
+        let slow = || match patience {
+            crate::Patience::None => self.try_lock_slow(),
+            crate::Patience::Endless => self.lock_slow(None),
+            crate::Patience::Until(deadline) => self.lock_slow(Some(deadline)),
+        };
+        // SAFETY: the caller's promise.
+        unsafe { self.lock_or_else(slow) }
+    }
+
+    /// Takes a free lock, or one that is not by the slow path.
+    ///
+    /// # Safety
+    /// As [`lock`](Self::lock).
+    #[inline(always)]
+    unsafe fn lock_or_else(
+        &self,
+        slow: impl FnOnce() -> Result<Taken, RawLockError>,
+    ) -> Result<Acquired, RawLockError> {
         let thread = robust::thread()?;
         thread.begin(&self.node, &self.word)?;
-        let taken = if self.take(FREE, thread.tid()) {
-            Taken::Released
-        } else {
-            self.try_lock_slow()?
+        let taken = match self.take(FREE, thread.tid()) {
+            true => Taken::Released,
+            false => slow()?,
         };
         self.enter(thread, taken)
     }
