@@ -320,20 +320,24 @@ impl Inner {
         inside::check(self.segment.generation())?;
         // SAFETY: the writer borrows `self`, whose segment keeps the lock mapped where it is, and keeps its
         // memory if a writer is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
-        match unsafe { self.raw.enter(shard, patience, self) } {
-            Ok((writer, None)) => Ok(writer),
-            Err(NotEntered::Unfinished) => {
-                drop(self.writers(patience)?);
-                self.writer(shard, patience)
-            }
-            Ok((writer, Some(rebuilt))) => {
-                self.report(&rebuilt);
-                writer.ensure_held()?;
-                Ok(writer)
-            }
-            Err(NotEntered::Damaged(damaged)) => Err(damaged.into()),
-            Err(error) => Err(error.into()),
+        let (writer, rebuilt) = match unsafe { self.raw.enter(shard, patience, self) } {
+            Err(NotEntered::Unfinished) => return self.writer_after_all(shard, patience),
+            entered => entered?,
+        };
+        if let Some(rebuilt) = rebuilt {
+            self.report(&rebuilt);
+            // What is told of it may have forked.
+            writer.ensure_held()?;
         }
+        Ok(writer)
+    }
+
+    /// As [`writer`](Self::writer), after what the dead have left unfinished in several shards.
+    #[cold]
+    #[inline(never)]
+    fn writer_after_all(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
+        drop(self.writers(patience)?);
+        self.writer(shard, patience)
     }
 
     /// The lock of the shard that has a key, the key's hash, and the key or the place for it.

@@ -52,11 +52,17 @@ impl Drop for Inside {
 ///
 /// # Errors
 /// [`DictError::Reentered`].
-#[inline]
+#[inline(always)]
 pub(crate) fn check(dict: u64) -> Result<(), DictError> {
-    if DEPTH.get() == 0 {
-        return Ok(());
+    match DEPTH.get() {
+        0 => Ok(()),
+        _ => check_all(dict),
     }
+}
+
+#[cold]
+#[inline(never)]
+fn check_all(dict: u64) -> Result<(), DictError> {
     match INSIDE.try_with(|inside| inside.borrow().contains(&dict)) {
         Ok(true) => Err(DictError::Reentered),
         _ => Ok(()),

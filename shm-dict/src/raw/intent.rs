@@ -226,7 +226,9 @@ impl RawDict {
         for (index, shard) in self.shards.iter().enumerate() {
             // SAFETY: the caller's promise.
             let acquired = unsafe { shard.lock.acquire(patience) }?;
-            writers.push(Writer::new(self, index, memory));
+            // Relaxed: the shard's lock.
+            let version = shard.version.load(Ordering::Relaxed);
+            writers.push(Writer::new(self, index, version, memory));
             deaths.push((!acquired.is_clean()).then_some(acquired.dead_owner));
         }
         if !self.broken(Fault::SkipsIntents) {

@@ -70,6 +70,7 @@ mod view;
 mod words;
 mod writer;
 
+use shm_core::ProcessId;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::{Patience, RawLockError};
 use siphasher::sip::SipHasher13;
@@ -255,16 +256,34 @@ impl RawDict {
     ) -> Result<(Writer<'a>, Option<Rebuilt>), NotEntered> {
         // SAFETY: the caller's promise.
         let acquired = unsafe { self.shards[shard].lock.acquire(patience) }?;
-        let writer = Writer::new(self, shard, memory);
-        if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
-            return Ok((writer, None));
-        }
+        // As it is before a rebuild, which is a change that waiters are told of.
+        let version = self.shards[shard].version.load(Ordering::Relaxed);
+        let rebuilt = match acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
+            true => None,
+            false => Some(self.rebuild(shard, version, acquired.dead_owner, memory)?),
+        };
+        Ok((Writer::new(self, shard, version, memory), rebuilt))
+    }
+
+    /// Rebuilds a shard whose lock was just taken; where that cannot be done, or not yet, the lock is given back and
+    /// stays inconsistent.
+    #[cold]
+    #[inline(never)]
+    fn rebuild(
+        &self,
+        shard: usize,
+        version: u64,
+        dead: Option<ProcessId>,
+        memory: &dyn Memory,
+    ) -> Result<Rebuilt, NotEntered> {
+        let writer = Writer::new(self, shard, version, memory);
         if self.has_intent(shard) {
-            // The lock is given back, and stays inconsistent.
             return Err(NotEntered::Unfinished);
         }
-        let rebuilt = writer.rebuild(acquired.dead_owner)?;
-        Ok((writer, Some(rebuilt)))
+        let rebuilt = writer.rebuild(dead)?;
+        // The lock stays with the caller.
+        core::mem::forget(writer);
+        Ok(rebuilt)
     }
 
     /// Takes everything out, by one store; `writers` are those of all shards.

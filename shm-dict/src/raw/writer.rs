@@ -20,7 +20,8 @@ pub struct Writer<'a> {
     pub(super) memory: &'a dyn Memory,
     /// The shard's, when it was locked.
     version: u64,
-    /// Whether the thread was panicking already when it locked.
+    /// Whether the model's thread was panicking already when it locked.
+    #[cfg(loom)]
     panicking: bool,
     /// Blocks that nothing leads to yet, and how many bytes were asked for.
     pub(super) pins: RefCell<Vec<(u64, usize)>>,
@@ -29,14 +30,19 @@ pub struct Writer<'a> {
 
 impl<'a> Writer<'a> {
     #[inline(always)]
-    pub(super) fn new(dict: &'a RawDict, index: usize, memory: &'a dyn Memory) -> Self {
-        let shard = &dict.shards[index];
+    pub(super) fn new(
+        dict: &'a RawDict,
+        index: usize,
+        version: u64,
+        memory: &'a dyn Memory,
+    ) -> Self {
         Self {
             dict,
             index,
-            shard,
+            shard: &dict.shards[index],
             memory,
-            version: shard.version.load(Ordering::Relaxed),
+            version,
+            #[cfg(loom)]
             panicking: std::thread::panicking(),
             pins: RefCell::new(Vec::new()),
             not_send: PhantomData,
@@ -69,6 +75,7 @@ impl<'a> Writer<'a> {
         }
     }
 
+    #[inline(always)]
     pub(super) fn epoch(&self) -> u64 {
         // Relaxed: who changes it holds this lock too.
         self.dict.control.epoch.load(Ordering::Relaxed)
@@ -161,9 +168,10 @@ impl<'a> Writer<'a> {
 }
 
 impl Drop for Writer<'_> {
-    #[inline]
+    #[inline(always)]
     fn drop(&mut self) {
-        if cfg!(loom) && !self.panicking && std::thread::panicking() {
+        #[cfg(loom)]
+        if !self.panicking && std::thread::panicking() {
             // A model thread that was killed: its kernel releases the lock.
             return;
         }
