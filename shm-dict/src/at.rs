@@ -36,7 +36,7 @@ impl<'w> At<'_, 'w> {
     }
 
     /// The key's value, if it is there.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn value<V, C: Codec<V>>(&self) -> Result<Option<V>, DictError> {
         let Some(record) = self.record() else {
             return Ok(None);
@@ -65,20 +65,27 @@ impl<'w> At<'_, 'w> {
     }
 
     /// Stores an encoded value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn store(&self, value: &[u8]) -> Result<(), DictError> {
         match self.map().store(self.found, self.hash, self.key, value) {
-            Err(Refused::Full { .. }) if make_room(self.others)? => {
-                // The table may be gone, if there was nothing in it.
-                let found = self.map().find(self.hash, self.key)?;
-                Ok(self.map().store(found, self.hash, self.key, value)?)
-            }
+            Err(Refused::Full { needed, free }) => self.store_after_all(value, needed, free),
             result => Ok(result?),
         }
     }
 
+    /// Stores an encoded value, for which so many bytes were needed, where it was full.
+    #[cold]
+    fn store_after_all(&self, value: &[u8], needed: u64, free: u64) -> Result<(), DictError> {
+        if !make_room(self.others)? {
+            return Err(Refused::Full { needed, free }.into());
+        }
+        // The table may be gone, if there was nothing in it.
+        let found = self.map().find(self.hash, self.key)?;
+        Ok(self.map().store(found, self.hash, self.key, value)?)
+    }
+
     /// Stores a value.
-    #[inline]
+    #[inline(always)]
     pub(crate) fn encode<V, C: Codec<V>>(&self, value: &V) -> Result<(), DictError> {
         if let Some(value) = C::as_encoded(value) {
             self.inner.check_value(value)?;

@@ -108,12 +108,16 @@ impl Drop for Landing {
 }
 
 /// The value of a record that nobody changes.
-#[inline]
+#[inline(always)]
 pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
     let value = value_of(record)?;
-    if let Some(word) = value.word() {
-        return Ok(C::decode(&word[..value.len()])?);
+    match value.word() {
+        Some(word) => Ok(C::decode(&word[..value.len()])?),
+        None => decode_long::<V, C>(value),
     }
+}
+
+fn decode_long<V, C: Codec<V>>(value: Value<'_>) -> Result<V, DictError> {
     let mut landing = Landing::new();
     landing.copy(value);
     Ok(C::decode(landing.bytes())?)
