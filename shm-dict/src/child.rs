@@ -5,20 +5,18 @@ use std::sync::Arc;
 
 use shm_core::codec::Codec;
 use shm_core::sync::AtomicU32;
-use siphasher::sip::SipHasher13;
 
 use crate::dict::{self, Dict};
 use crate::error::DictError;
 use crate::key::{KeyBytes, ShmKey};
 use crate::list::{self, List};
-use crate::raw::{Container, Found, Kind, Path, Record, Shape, Step, Way};
+use crate::raw::{self, Container, Found, Kind, Path, Record, Shape, Step, Way};
 
 /// What is expected of a container, or made.
 fn shape_of(kind: Kind, type_name: &str) -> Shape {
-    let hasher = SipHasher13::new_with_keys(0, 0);
     Shape {
         kind,
-        types: hasher.hash(type_name.as_bytes()),
+        types: raw::hash([0; 2], type_name.as_bytes()),
     }
 }
 

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | `words.rs` | one word for each place of a table, one for each table |
 //! | `control.rs` | the fixed part, and what each shard has of its own |
+//! | `hash.rs` | SipHash-1-3 |
 //! | `classes.rs` | the sizes that blocks have |
 //! | `owners.rs` | which shard a chunk of the heap belongs to: taken by compare-and-swap |
 //! | `heap.rs` | blocks, given out and taken back under a shard's lock |
@@ -53,6 +54,7 @@ mod array;
 mod check;
 mod classes;
 mod control;
+mod hash;
 mod heap;
 mod home;
 mod intent;
@@ -73,12 +75,12 @@ mod writer;
 use shm_core::ProcessId;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::{Patience, RawLockError};
-use siphasher::sip::SipHasher13;
 
 pub use array::{Item, Span};
 pub use check::Account;
 pub use classes::{CLASSES, class_of, size_of_class};
 pub use control::{Control, MAX_SHARDS, Shard};
+pub(crate) use hash::hash;
 pub use home::{CONTAINER, Container, Home, Kind, MAX_DEPTH, Shape};
 pub use intent::Change;
 pub use list::{Element, List};
@@ -229,8 +231,7 @@ impl RawDict {
     #[inline]
     #[must_use]
     pub fn hash(&self, key: &[u8]) -> u64 {
-        let [first, second] = self.limits.seed;
-        SipHasher13::new_with_keys(first, second).hash(key)
+        hash(self.limits.seed, key)
     }
 
     /// The number of the shard that has a key.
