@@ -68,13 +68,22 @@ impl<'a> Map<'_, 'a> {
     /// # Errors
     /// [`Damaged`].
     #[inline(always)]
-    pub fn find_at(&self, hint: Option<Hint>, hash: u64, key: &[u8]) -> Result<Found<'a>, Damaged> {
-        let (Some(Hint { slot, entry }), Some(table)) = (hint, self.table()?) else {
-            return self.find(hash, key);
-        };
-        let now = table.slots.get(slot);
+    pub fn find_at(
+        &self,
+        hint: Option<Hint<'a>>,
+        hash: u64,
+        key: &[u8],
+    ) -> Result<Found<'a>, Damaged> {
         // Any place with the key is its place: a key is in a table once.
-        if now.is_some_and(|now| now.load(Ordering::Relaxed) == entry.0) {
+        if let Some(Hint {
+            table,
+            slot,
+            word,
+            entry,
+        }) = hint
+            && self.home.table_word() == table
+            && word.load(Ordering::Relaxed) == entry.0
+        {
             let (unit, record) = (entry.unit(), self.writer.dict.record(entry.unit())?);
             if record.has_key(key) {
                 return Ok(Found::At { slot, unit, record });

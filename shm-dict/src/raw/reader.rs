@@ -5,15 +5,19 @@ use shm_core::sync::{AtomicU64, Ordering, prefetch_to_write};
 use super::path::Path;
 use super::table::Table;
 use super::view::{Missed, TRIES, View};
-use super::{Damaged, Entry, Home, Looked, RawDict, Record, Tag};
+use super::{Damaged, Entry, Home, Looked, RawDict, Record, TableWord, Tag};
 
 /// Where a key seemed to be, before the lock was taken.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Hint {
-    /// The place in the table.
-    pub slot: usize,
+#[derive(Clone, Copy, Debug)]
+pub struct Hint<'a> {
+    /// The table.
+    pub(super) table: TableWord,
+    /// The place in it.
+    pub(super) slot: usize,
+    /// That place.
+    pub(super) word: &'a AtomicU64,
     /// What was there.
-    pub entry: Entry,
+    pub(super) entry: Entry,
 }
 
 impl RawDict {
@@ -46,17 +50,24 @@ impl RawDict {
     /// For a writer, before it takes the lock: asks for the lines that it will need, which then come while it locks,
     /// and says where the key seems to be.
     #[inline(always)]
-    pub fn approach(&self, hash: u64) -> Option<Hint> {
+    pub fn approach(&self, hash: u64) -> Option<Hint<'_>> {
         let shard = &self.shards[self.shard_of(hash)];
-        let view = View::at(self, shard);
-        let table = view.table(view.top()).ok()??;
+        // PAIR dict-entry: Acquire sees the table's words.
+        let table_word = TableWord(shard.table.load(Ordering::Acquire));
+        let (unit, log) = table_word.table()?;
+        let table = self.table(unit, log).ok()?;
         let (first, tag) = (table.probe(hash).next()?, Tag::of(hash));
-        for (slot, word) in (first..).zip(table.bucket(first)) {
+        for (slot, place) in (first..).zip(table.bucket(first)) {
             // Relaxed: nothing is believed.
-            let entry = Entry(word.load(Ordering::Relaxed));
+            let entry = Entry(place.load(Ordering::Relaxed));
             if entry.has(tag) {
                 prefetch_to_write(self.word(entry.unit()).ok()?);
-                return Some(Hint { slot, entry });
+                return Some(Hint {
+                    table: table_word,
+                    slot,
+                    word: place,
+                    entry,
+                });
             }
         }
         None
