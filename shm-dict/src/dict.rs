@@ -457,17 +457,25 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         f: impl FnOnce(At<'_, '_>) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
         key.with_key_bytes(|key| {
-            let (writer, home, hash, found) =
-                self.inner.writer_for(self.path(), key, self.patience())?;
-            f(At {
-                inner: &self.inner,
+            let (inner, path) = (&*self.inner, self.path());
+            let hash = inner.hash(key)?;
+            let (hint, shard) = match path {
+                None => (inner.raw.approach(hash), inner.raw.shard_of(hash)),
+                Some(path) => (None, path.shard),
+            };
+            let writer = inner.writer(shard, self.patience())?;
+            let home = inner.home(&writer, path)?;
+            let result = f(At {
+                inner,
                 writer: &writer,
                 others: &[],
                 home,
                 hash,
                 key,
-                found,
-            })
+                found: writer.map(home).find_at(hint, hash, key)?,
+            });
+            writer.end();
+            result
         })
     }
 

@@ -340,27 +340,6 @@ impl Inner {
         self.writer(shard, patience)
     }
 
-    /// The lock of the shard that has a key, the key's hash, and the key or the place for it.
-    #[inline(always)]
-    pub(crate) fn writer_for(
-        &self,
-        path: Option<&Path>,
-        key: &[u8],
-        patience: Patience,
-    ) -> Result<(Writer<'_>, Home<'_>, u64, Found<'_>), DictError> {
-        let hash = self.hash(key)?;
-        let Some(path) = path else {
-            let hint = self.raw.approach(hash);
-            let writer = self.writer(self.raw.shard_of(hash), patience)?;
-            let (home, found) = (writer.home(), writer.top().find_at(hint, hash, key)?);
-            return Ok((writer, home, hash, found));
-        };
-        let writer = self.writer(path.shard, patience)?;
-        let home = self.home(&writer, Some(path))?;
-        let found = writer.map(home).find(hash, key)?;
-        Ok((writer, home, hash, found))
-    }
-
     /// All locks, in ascending order; what the dead have left is finished.
     pub(crate) fn writers(&self, patience: Patience) -> Result<Vec<Writer<'_>>, DictError> {
         if self.segment.is_read_only() {

@@ -2,6 +2,7 @@
 
 use core::cell::RefCell;
 use core::marker::PhantomData;
+use core::mem::ManuallyDrop;
 
 use shm_core::futex;
 use shm_core::sync::{AtomicU64, Ordering, fence};
@@ -165,11 +166,18 @@ impl<'a> Writer<'a> {
     pub(super) fn set_version(&self, version: u64) {
         self.has_changed(version);
     }
-}
 
-impl Drop for Writer<'_> {
+    /// As if it was dropped, which is a call.
     #[inline(always)]
-    fn drop(&mut self) {
+    pub fn end(self) {
+        let mut writer = ManuallyDrop::new(self);
+        writer.leave();
+        drop(core::mem::take(writer.pins.get_mut()));
+    }
+
+    /// Gives the lock back, and tells who waits for a change if there was one.
+    #[inline(always)]
+    fn leave(&mut self) {
         #[cfg(loom)]
         if !self.panicking && std::thread::panicking() {
             // A model thread that was killed: its kernel releases the lock.
@@ -194,5 +202,11 @@ impl Drop for Writer<'_> {
         if watched {
             futex::wake(&self.dict.control.bell, u32::MAX);
         }
+    }
+}
+
+impl Drop for Writer<'_> {
+    fn drop(&mut self) {
+        self.leave();
     }
 }
