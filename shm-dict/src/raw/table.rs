@@ -48,6 +48,32 @@ pub(super) const fn table_bytes(log_buckets: u32) -> usize {
     }
 }
 
+/// Places of a bucket where no key is: a bit for each.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Dead(u32);
+
+impl Dead {
+    /// Compared all at once: which is the first cannot be guessed, and a branch for each would be wrong once in each
+    /// search.
+    #[inline(always)]
+    fn of(bucket: &[AtomicU64; WIDTH]) -> Self {
+        // Relaxed: the shard's lock.
+        let is_dead = |place: usize| !Entry(bucket[place].load(Ordering::Relaxed)).is_live();
+        Self((0..WIDTH).map(|place| u32::from(is_dead(place)) << place).sum())
+    }
+}
+
+impl Iterator for Dead {
+    type Item = usize;
+
+    #[inline(always)]
+    fn next(&mut self) -> Option<usize> {
+        let place = self.0.trailing_zeros() as usize;
+        self.0 &= self.0.wrapping_sub(1);
+        (place < WIDTH).then_some(place)
+    }
+}
+
 impl RawDict {
     #[inline(always)]
     pub(super) fn table(&self, unit: u64, log_buckets: u32) -> Result<Table<'_>, Damaged> {
@@ -93,19 +119,15 @@ impl<'a> Table<'a> {
                     }
                 }
             }
-            let mut ends = false;
-            for (slot, word) in (first..).zip(bucket) {
-                let entry = Entry(word.load(Ordering::Relaxed));
-                if !entry.is_live() {
-                    let tombstone = entry == Entry::TOMBSTONE;
-                    ends |= !tombstone;
-                    if matches!(free, Found::Nowhere) {
-                        free = Found::Free { slot, tombstone };
-                    }
+            for place in Dead::of(bucket) {
+                let slot = first + place;
+                let tombstone = Entry(bucket[place].load(Ordering::Relaxed)) != Entry::EMPTY;
+                if matches!(free, Found::Nowhere) {
+                    free = Found::Free { slot, tombstone };
                 }
-            }
-            if ends {
-                break;
+                if !tombstone {
+                    return Ok(free);
+                }
             }
         }
         Ok(free)
@@ -113,9 +135,11 @@ impl<'a> Table<'a> {
 
     /// The first free place on a key's way, in a table that nobody else sees.
     pub(super) fn place(self, hash: u64) -> Option<&'a AtomicU64> {
-        let mut slots = self.probe(hash).flat_map(|first| self.bucket(first));
-        // Relaxed: nobody else is here.
-        slots.find(|slot| !Entry(slot.load(Ordering::Relaxed)).is_live())
+        self.probe(hash).find_map(|first| {
+            let bucket = self.bucket(first);
+            let place = Dead::of(bucket).next()?;
+            Some(&bucket[place])
+        })
     }
 
     /// The places on a key's way, and what is there.
