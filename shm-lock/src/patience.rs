@@ -4,7 +4,6 @@ use std::time::{Duration, Instant};
 
 use shm_core::Deadline;
 
-
 /// How long to wait for a lock.
 #[derive(Debug, Clone, Copy)]
 pub enum Patience {

@@ -51,12 +51,22 @@ impl State {
 #[inline(always)]
 pub(crate) fn hash(seed: [u64; 2], bytes: &[u8]) -> u64 {
     let (words, rest) = bytes.as_chunks::<8>();
-    let absorb = |state: State, word: &[u8; 8]| state.absorb(u64::from_le_bytes(*word));
-    let state = words.iter().fold(State::new(seed), absorb);
-    // The last word: what is left, and the length modulo 256.
+    let words = words.iter().map(|word| u64::from_le_bytes(*word));
     let first = |word, byte: &u8| word << 8 | u64::from(*byte);
-    let rest = rest.iter().rev().fold(0, first);
-    state.absorb((bytes.len() as u64) << 56 | rest).end()
+    of_words(seed, words, rest.iter().rev().fold(0, first), bytes.len())
+}
+
+/// The hash of `len` bytes: whole words of them, and those that are left with zeros behind.
+#[inline(always)]
+pub(super) fn of_words(
+    seed: [u64; 2],
+    words: impl Iterator<Item = u64>,
+    rest: u64,
+    len: usize,
+) -> u64 {
+    let state = words.fold(State::new(seed), State::absorb);
+    // The last word has the length modulo 256, too.
+    state.absorb((len as u64) << 56 | rest).end()
 }
 
 #[cfg(all(test, not(loom)))]

@@ -353,7 +353,6 @@ impl<'a> Map<'_, 'a> {
     }
 
     fn copy_entries(&self, to: Table<'a>) -> Result<(), Damaged> {
-        let mut key = Vec::new();
         let Some(from) = self.table()? else {
             return Ok(());
         };
@@ -362,8 +361,8 @@ impl<'a> Map<'_, 'a> {
         for entry in from.live() {
             self.prefetch(ahead.next());
             let record = self.writer.dict.record(entry.unit())?;
-            record.key().copy_to(&mut key);
-            let slot = to.place(self.writer.dict.hash(&key)).ok_or(Damaged {
+            let hash = record.hash(self.writer.dict.limits.seed);
+            let slot = to.place(hash).ok_or(Damaged {
                 field: "entries of a mapping",
                 value: self.count(),
             })?;

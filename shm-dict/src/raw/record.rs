@@ -9,7 +9,7 @@
 use shm_core::sync::{AtomicU64, Ordering};
 
 use super::heap::UNIT;
-use super::{CONTAINER, Container, Damaged, Entry, RawDict};
+use super::{CONTAINER, Container, Damaged, Entry, RawDict, hash};
 
 /// In the length of a value: it is a container.
 const IS_CONTAINER: u32 = 1 << 31;
@@ -225,6 +225,22 @@ impl<'a> Record<'a> {
     #[inline(always)]
     pub(super) fn has_key(&self, key: &[u8]) -> bool {
         self.key as usize == key.len() && are(self.key_words(), key)
+    }
+
+    /// The key's hash, of the words where they are; under the shard's lock.
+    #[inline]
+    pub(super) fn hash(&self, seed: [u64; 2]) -> u64 {
+        let (whole, rest) = (self.key as usize / 8, self.key as usize % 8);
+        let words = self.key_words();
+        // Relaxed: see `Record`.
+        let word = |word: &AtomicU64| u64::from_le(word.load(Ordering::Relaxed));
+        let last = words.get(whole).map_or(0, word) & ((1 << (8 * rest)) - 1);
+        hash::of_words(
+            seed,
+            words[..whole].iter().map(word),
+            last,
+            self.key as usize,
+        )
     }
 
     /// The key.

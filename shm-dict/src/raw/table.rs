@@ -59,7 +59,11 @@ impl Dead {
     fn of(bucket: &[AtomicU64; WIDTH]) -> Self {
         // Relaxed: the shard's lock.
         let is_dead = |place: usize| !Entry(bucket[place].load(Ordering::Relaxed)).is_live();
-        Self((0..WIDTH).map(|place| u32::from(is_dead(place)) << place).sum())
+        Self(
+            (0..WIDTH)
+                .map(|place| u32::from(is_dead(place)) << place)
+                .sum(),
+        )
     }
 }
 
