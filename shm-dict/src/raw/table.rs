@@ -48,26 +48,32 @@ pub(super) const fn table_bytes(log_buckets: u32) -> usize {
     }
 }
 
-/// Places of a bucket where no key is: a bit for each.
+/// Places of a bucket: a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Dead(u32);
+struct Places(u32);
 
-impl Dead {
-    /// Compared all at once: which is the first cannot be guessed, and a branch for each would be wrong once in each
-    /// search.
+impl Places {
+    /// Those with such an entry. Looked at all at once: which is the first cannot be guessed, and a branch for each
+    /// would be wrong once in each search.
     #[inline(always)]
-    fn of(bucket: &[AtomicU64; WIDTH]) -> Self {
+    fn of(bucket: &[AtomicU64; WIDTH], is_such: impl Fn(Entry) -> bool) -> Self {
         // Relaxed: the shard's lock.
-        let is_dead = |place: usize| !Entry(bucket[place].load(Ordering::Relaxed)).is_live();
+        let is_such = |place: usize| is_such(Entry(bucket[place].load(Ordering::Relaxed)));
         Self(
             (0..WIDTH)
-                .map(|place| u32::from(is_dead(place)) << place)
+                .map(|place| u32::from(is_such(place)) << place)
                 .sum(),
         )
     }
+
+    /// Those where no key is.
+    #[inline(always)]
+    fn dead(bucket: &[AtomicU64; WIDTH]) -> Self {
+        Self::of(bucket, |entry| !entry.is_live())
+    }
 }
 
-impl Iterator for Dead {
+impl Iterator for Places {
     type Item = usize;
 
     #[inline(always)]
@@ -112,18 +118,16 @@ impl<'a> Table<'a> {
         let (tag, mut free) = (Tag::of(hash), Found::Nowhere);
         for first in self.probe(hash) {
             let bucket = self.bucket(first);
-            for (slot, word) in (first..).zip(bucket) {
+            for place in Places::of(bucket, |entry| entry.has(tag)) {
                 // Relaxed, here and below: the shard's lock.
-                let entry = Entry(word.load(Ordering::Relaxed));
-                if entry.has(tag) {
-                    let record = dict.record(entry.unit())?;
-                    if record.has_key(key) {
-                        let unit = entry.unit();
-                        return Ok(Found::At { slot, unit, record });
-                    }
+                let unit = Entry(bucket[place].load(Ordering::Relaxed)).unit();
+                let record = dict.record(unit)?;
+                if record.has_key(key) {
+                    let slot = first + place;
+                    return Ok(Found::At { slot, unit, record });
                 }
             }
-            for place in Dead::of(bucket) {
+            for place in Places::dead(bucket) {
                 let slot = first + place;
                 let tombstone = Entry(bucket[place].load(Ordering::Relaxed)) != Entry::EMPTY;
                 if matches!(free, Found::Nowhere) {
@@ -141,7 +145,7 @@ impl<'a> Table<'a> {
     pub(super) fn place(self, hash: u64) -> Option<&'a AtomicU64> {
         self.probe(hash).find_map(|first| {
             let bucket = self.bucket(first);
-            let place = Dead::of(bucket).next()?;
+            let place = Places::dead(bucket).next()?;
             Some(&bucket[place])
         })
     }
