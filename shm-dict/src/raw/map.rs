@@ -12,6 +12,11 @@ use super::{
 /// Records whose lines are under way while a table is copied.
 const AHEAD: usize = 16;
 
+/// Binary logarithm of the buckets of a shard's first table.
+const FIRST: u32 = 2;
+/// A shard's tables of so many buckets and more, by the binary logarithm, grow by two.
+const STEADY: u32 = 10;
+
 /// A mapping whose shard's lock is held.
 #[derive(Clone, Copy, Debug)]
 pub struct Map<'w, 'a> {
@@ -330,9 +335,7 @@ impl<'a> Map<'_, 'a> {
 
     fn renew_table(&self, more: u64) -> Result<(), Refused> {
         let old = self.home.table_word();
-        let wanted = self.count().saturating_add(more).saturating_mul(2);
-        let log_buckets = wanted.div_ceil(WIDTH as u64).next_power_of_two().ilog2();
-        let unit = self.writer.allocate(table_bytes(log_buckets))?;
+        let (log_buckets, unit) = self.allocate_table(more)?;
         let new = TableWord::new(self.home.epoch, log_buckets, unit).ok_or(Damaged {
             field: "table",
             value: unit,
@@ -350,6 +353,25 @@ impl<'a> Map<'_, 'a> {
             self.writer.free(unit, table_bytes(log_buckets))?;
         }
         Ok(())
+    }
+
+    /// A table of which the entries and so many more take up half at most; a small one of a shard is larger, where there
+    /// is room.
+    fn allocate_table(&self, more: u64) -> Result<(u32, u64), Refused> {
+        let wanted = self.count().saturating_add(more).saturating_mul(2);
+        let least = wanted.div_ceil(WIDTH as u64).next_power_of_two().ilog2();
+        // They grow by four at once: each size takes a chunk of its own, and each entry is copied less often. Containers
+        // are many, and have the chunks of a size in common.
+        let ample = match least {
+            0..STEADY if self.home.depth() == 0 => (least + 1).max(FIRST),
+            _ => least,
+        };
+        match self.writer.allocate(table_bytes(ample)) {
+            Err(Refused::Full { .. }) if ample > least => {
+                Ok((least, self.writer.allocate(table_bytes(least))?))
+            }
+            unit => Ok((ample, unit?)),
+        }
     }
 
     fn copy_entries(&self, to: Table<'a>) -> Result<(), Damaged> {
