@@ -304,7 +304,7 @@ impl RawDict {
             return Ok(());
         }
         // The more there is already, the more at a time; where there is little left, what is needed.
-        let ahead = (first / 8).clamp(count, count.max(AHEAD));
+        let ahead = (first / 4 + 2).clamp(count, count.max(AHEAD));
         let ahead = ahead.min(self.frontier() - first);
         let memory = match memory.back_chunks(first, ahead) {
             Ok(()) => Ok(ahead),
