@@ -463,7 +463,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 None => (inner.raw.approach(hash), inner.raw.shard_of(hash)),
                 Some(path) => (None, path.shard),
             };
-            let writer = inner.writer(shard, self.patience())?;
+            let taken = inner.take_lock(shard, self.patience())?;
+            let writer = inner.raw.writer(taken, inner);
             let home = inner.home(&writer, path)?;
             let result = f(At {
                 inner,

@@ -18,7 +18,7 @@ use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
     self, Account, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
-    Rebuilt, Record, Shard, TableWord, Writer,
+    Rebuilt, Record, Shard, TableWord, Taken, Writer,
 };
 
 /// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
@@ -314,30 +314,46 @@ impl Inner {
     /// A shard's lock.
     #[inline(always)]
     pub(crate) fn writer(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
+        let taken = self.take_lock(shard, patience)?;
+        Ok(self.raw.writer(taken, self))
+    }
+
+    /// As [`writer`](Self::writer), but for the writer, of which one is made at once.
+    #[inline(always)]
+    pub(crate) fn take_lock(&self, shard: usize, patience: Patience) -> Result<Taken, DictError> {
         if self.segment.is_read_only() {
             return Err(DictError::ReadOnly);
         }
         inside::check(self.segment.generation())?;
         // SAFETY: the writer borrows `self`, whose segment keeps the lock mapped where it is, and keeps its
         // memory if a writer is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
-        let (writer, rebuilt) = match unsafe { self.raw.enter(shard, patience, self) } {
-            Err(NotEntered::Unfinished) => return self.writer_after_all(shard, patience),
-            entered => entered?,
-        };
-        if let Some(rebuilt) = rebuilt {
-            self.report(&rebuilt);
-            // What is told of it may have forked.
-            writer.ensure_held()?;
+        match unsafe { self.raw.take_lock(shard, patience, self) } {
+            Ok((taken, None)) => Ok(taken),
+            Ok((taken, Some(rebuilt))) => self.reported(taken, &rebuilt),
+            Err(NotEntered::Unfinished) => self.take_lock_after_all(shard, patience),
+            Err(error) => Err(error.into()),
         }
-        Ok(writer)
     }
 
-    /// As [`writer`](Self::writer), after what the dead have left unfinished in several shards.
+    /// Reports what was found under a lock that was taken; gives it back where that fails.
     #[cold]
     #[inline(never)]
-    fn writer_after_all(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
+    fn reported(&self, taken: Taken, rebuilt: &Rebuilt) -> Result<Taken, DictError> {
+        let writer = self.raw.writer(taken, self);
+        self.report(rebuilt);
+        // What is told of it may have forked.
+        writer.ensure_held()?;
+        // The lock stays with the caller.
+        std::mem::forget(writer);
+        Ok(taken)
+    }
+
+    /// As [`take_lock`](Self::take_lock), after what the dead have left unfinished in several shards.
+    #[cold]
+    #[inline(never)]
+    fn take_lock_after_all(&self, shard: usize, patience: Patience) -> Result<Taken, DictError> {
         drop(self.writers(patience)?);
-        self.writer(shard, patience)
+        self.take_lock(shard, patience)
     }
 
     /// All locks, in ascending order; what the dead have left is finished.

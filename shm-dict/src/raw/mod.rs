@@ -213,6 +213,15 @@ pub struct RawDict {
     pub fault: Option<Fault>,
 }
 
+/// A shard's lock, held by the thread, of which a [`Writer`] is to be made.
+#[derive(Clone, Copy, Debug)]
+#[must_use = "the lock is held until its writer is dropped"]
+pub struct Taken {
+    shard: usize,
+    /// The shard's, when it was locked.
+    version: u64,
+}
+
 impl RawDict {
     #[cfg(loom)]
     pub(crate) fn broken(&self, fault: Fault) -> bool {
@@ -256,14 +265,40 @@ impl RawDict {
         memory: &'a dyn Memory,
     ) -> Result<(Writer<'a>, Option<Rebuilt>), NotEntered> {
         // SAFETY: the caller's promise.
+        let (taken, rebuilt) = unsafe { self.take_lock(shard, patience, memory) }?;
+        Ok((self.writer(taken, memory), rebuilt))
+    }
+
+    /// As [`enter`](Self::enter), but for the writer, which is large: who makes it where it stays need not move it.
+    ///
+    /// # Errors
+    /// [`NotEntered`].
+    ///
+    /// # Safety
+    /// As [`enter`](Self::enter).
+    #[inline(always)]
+    pub unsafe fn take_lock(
+        &self,
+        shard: usize,
+        patience: Patience,
+        memory: &dyn Memory,
+    ) -> Result<(Taken, Option<Rebuilt>), NotEntered> {
+        // SAFETY: the caller's promise.
         let acquired = unsafe { self.shards[shard].lock.acquire(patience) }?;
         // As it is before a rebuild, which is a change that waiters are told of.
         let version = self.shards[shard].version.load(Ordering::Relaxed);
+        let taken = Taken { shard, version };
         let rebuilt = match acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
             true => None,
-            false => Some(self.rebuild(shard, version, acquired.dead_owner, memory)?),
+            false => Some(self.rebuild(taken, acquired.dead_owner, memory)?),
         };
-        Ok((Writer::new(self, shard, version, memory), rebuilt))
+        Ok((taken, rebuilt))
+    }
+
+    /// The writer of a lock that was taken.
+    #[inline(always)]
+    pub fn writer<'a>(&'a self, taken: Taken, memory: &'a dyn Memory) -> Writer<'a> {
+        Writer::new(self, taken.shard, taken.version, memory)
     }
 
     /// Rebuilds a shard whose lock was just taken; where that cannot be done, or not yet, the lock is given back and
@@ -272,13 +307,12 @@ impl RawDict {
     #[inline(never)]
     fn rebuild(
         &self,
-        shard: usize,
-        version: u64,
+        taken: Taken,
         dead: Option<ProcessId>,
         memory: &dyn Memory,
     ) -> Result<Rebuilt, NotEntered> {
-        let writer = Writer::new(self, shard, version, memory);
-        if self.has_intent(shard) {
+        let writer = self.writer(taken, memory);
+        if self.has_intent(taken.shard) {
             return Err(NotEntered::Unfinished);
         }
         let rebuilt = writer.rebuild(dead)?;
