@@ -17,7 +17,7 @@ use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
 use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
-    self, Account, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
+    self, Account, Control, Death, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
     Rebuilt, Record, Shard, TableWord, Taken, Writer,
 };
 
@@ -330,7 +330,9 @@ impl Inner {
         match unsafe { self.raw.take_lock(shard, patience, self) } {
             Ok((taken, None)) => Ok(taken),
             Ok((taken, Some(rebuilt))) => self.reported(taken, &rebuilt),
-            Err(NotEntered::Unfinished) => self.take_lock_after_all(shard, patience),
+            Err(NotEntered::Unfinished(death)) => {
+                self.take_lock_after_all(shard, patience, death)
+            }
             Err(error) => Err(error.into()),
         }
     }
@@ -351,19 +353,32 @@ impl Inner {
     /// As [`take_lock`](Self::take_lock), after what the dead have left unfinished in several shards.
     #[cold]
     #[inline(never)]
-    fn take_lock_after_all(&self, shard: usize, patience: Patience) -> Result<Taken, DictError> {
-        drop(self.writers(patience)?);
+    fn take_lock_after_all(
+        &self,
+        shard: usize,
+        patience: Patience,
+        death: Death,
+    ) -> Result<Taken, DictError> {
+        drop(self.all_writers(patience, Some(death))?);
         self.take_lock(shard, patience)
     }
 
     /// All locks, in ascending order; what the dead have left is finished.
     pub(crate) fn writers(&self, patience: Patience) -> Result<Vec<Writer<'_>>, DictError> {
+        self.all_writers(patience, None)
+    }
+
+    fn all_writers(
+        &self,
+        patience: Patience,
+        known: Option<Death>,
+    ) -> Result<Vec<Writer<'_>>, DictError> {
         if self.segment.is_read_only() {
             return Err(DictError::ReadOnly);
         }
         inside::check(self.segment.generation())?;
         // SAFETY: as in `writer`.
-        let (writers, rebuilt) = unsafe { self.raw.enter_all(patience, self) }?;
+        let (writers, rebuilt) = unsafe { self.raw.enter_all(patience, self, known) }?;
         rebuilt.iter().for_each(|rebuilt| self.report(rebuilt));
         if !rebuilt.is_empty() {
             writers.iter().try_for_each(Writer::ensure_held)?;
@@ -394,7 +409,9 @@ impl Inner {
             match shards.iter().map(enter).collect() {
                 Ok(writers) => return Ok(writers),
                 // The locks are given back first.
-                Err(NotEntered::Unfinished) => drop(self.writers(patience)?),
+                Err(NotEntered::Unfinished(death)) => {
+                    drop(self.all_writers(patience, Some(death))?);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

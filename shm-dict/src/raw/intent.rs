@@ -18,8 +18,8 @@ use shm_lock::Patience;
 
 use super::map::add;
 use super::{
-    Content, Damaged, Entry, Fault, Found, Home, Map, Memory, NotEntered, RawDict, Rebuilt, Record,
-    Refused, Writer, record_bytes,
+    Content, Damaged, Death, Entry, Fault, Found, Home, Map, Memory, NotEntered, RawDict, Rebuilt,
+    Record, Refused, Writer, record_bytes,
 };
 
 const SHARD_SHIFT: u32 = 48;
@@ -210,7 +210,8 @@ impl RawDict {
         self.shards[shard].intent.load(Ordering::Acquire) != 0
     }
 
-    /// Takes all locks, in ascending order; finishes and rebuilds what the dead have left, and says what that found.
+    /// Takes all locks, in ascending order; finishes and rebuilds what the dead have left, and says what that found. `known` is a
+    /// death that the caller was told of.
     ///
     /// # Errors
     /// [`NotEntered`].
@@ -221,6 +222,7 @@ impl RawDict {
         &'a self,
         patience: Patience,
         memory: &'a dyn Memory,
+        known: Option<Death>,
     ) -> Result<(Vec<Writer<'a>>, Vec<Rebuilt>), NotEntered> {
         let (mut writers, mut deaths) = (Vec::new(), Vec::new());
         for (index, shard) in self.shards.iter().enumerate() {
@@ -229,7 +231,9 @@ impl RawDict {
             // Relaxed: the shard's lock.
             let version = shard.version.load(Ordering::Relaxed);
             writers.push(Writer::new(self, index, version, memory));
-            deaths.push((!acquired.is_clean()).then_some(acquired.dead_owner));
+            let known = known.filter(|death| death.shard == index);
+            let dead = acquired.dead_owner.or(known.and_then(|death| death.dead));
+            deaths.push((!acquired.is_clean()).then_some(dead));
         }
         if !self.broken(Fault::SkipsIntents) {
             writers.iter().try_for_each(Writer::finish)?;

@@ -140,6 +140,15 @@ pub enum Refused {
     TooLong,
 }
 
+/// A shard whose lock was found orphaned, and was given back so.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Death {
+    /// The shard.
+    pub shard: usize,
+    /// Who had the lock. Only the first to take it afterwards is told.
+    pub dead: Option<ProcessId>,
+}
+
 /// Why a shard was not entered.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum NotEntered {
@@ -150,7 +159,7 @@ pub enum NotEntered {
     /// It is the lock of this process's parent, which held it when it forked.
     NotMine,
     /// Somebody died in a change of several words, which is to be finished under all locks.
-    Unfinished,
+    Unfinished(Death),
 }
 
 impl From<Damaged> for Refused {
@@ -313,7 +322,8 @@ impl RawDict {
     ) -> Result<Rebuilt, NotEntered> {
         let writer = self.writer(taken, memory);
         if self.has_intent(taken.shard) {
-            return Err(NotEntered::Unfinished);
+            let shard = taken.shard;
+            return Err(NotEntered::Unfinished(Death { shard, dead }));
         }
         let rebuilt = writer.rebuild(dead)?;
         // The lock stays with the caller.
