@@ -8,11 +8,12 @@ use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, raise};
-use shm_dict::{Dict, Options, Raw};
+use shm_dict::{Dict, DictError, List, Options, Raw};
 use shm_lock::{Guarded, LockError, LockResult, Mutex, RwLock};
 use shm_testing::linearizability::{
-    Budget, LockedCounter, LockedCounterOp, LockedCounterRet, Map, MapAction, MapOp, MapRet, Model,
-    Recorder, Register, RegisterOp, RegisterRet, Verdict, Words, check, collect,
+    self, Budget, ListOp, ListRet, LockedCounter, LockedCounterOp, LockedCounterRet, Map,
+    MapAction, MapOp, MapRet, Model, Recorder, Register, RegisterOp, RegisterRet, Verdict, Words,
+    check, collect,
 };
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main};
 use shm_value::{AtomicArray, AtomicValue, Value};
@@ -38,6 +39,8 @@ fn peer() {
         ("uses a reader-writer lock", uses_a_rwlock),
         ("uses a dictionary", uses_a_dict),
         ("adds to entries in two steps", adds_to_entries_in_two_steps),
+        ("uses a list", uses_a_list),
+        ("pops in two steps", pops_in_two_steps),
     ]);
 }
 
@@ -343,6 +346,75 @@ fn adds_to_entries_in_two_steps(peer: &mut Peer) {
     });
 }
 
+/// Numbers of few bytes stand in their places, longer ones in records.
+fn on_elements(random: u64) -> ListOp {
+    let (new, index) = (random >> 16 >> (random >> 8 & 32), random >> 12 & 3);
+    match random % 16 {
+        0..=2 => ListOp::Push(new),
+        3 => ListOp::PushFront(new),
+        4 | 5 => ListOp::Pop,
+        6 => ListOp::PopFront,
+        7..=9 => ListOp::Get(index),
+        10 | 11 => ListOp::Set(index, new),
+        12 | 13 => ListOp::Add(index, random >> 40),
+        14 => ListOp::Reverse,
+        _ => ListOp::Len,
+    }
+}
+
+/// What was put in the place of an element; nothing if there is none.
+fn put(result: Result<u64, DictError>) -> ListRet {
+    match result {
+        Ok(value) => ListRet::Value(Some(value)),
+        Err(DictError::IndexOutOfRange { .. }) => ListRet::Value(None),
+        Err(other) => panic!("{other}"),
+    }
+}
+
+fn on_list(list: &List<u64>, op: ListOp, middle: &dyn Fn()) -> ListRet {
+    let done = |result: Result<(), DictError>| {
+        result.unwrap();
+        ListRet::Done
+    };
+    match op {
+        ListOp::Push(value) => done(list.push(&value)),
+        ListOp::Pop => ListRet::Value(list.pop().unwrap()),
+        ListOp::PopFront => ListRet::Value(list.pop_front().unwrap()),
+        ListOp::PushFront(value) => done(list.insert(0, &value)),
+        ListOp::Get(index) => ListRet::Value(list.get(index as usize).unwrap()),
+        ListOp::Set(index, value) => put(list.set(index as usize, &value).map(|()| value)),
+        ListOp::Add(index, n) => put(list.modify(index as usize, |value| {
+            middle();
+            value.wrapping_add(n)
+        })),
+        ListOp::Reverse => done(list.reverse()),
+        ListOp::Len => ListRet::Len(list.len().unwrap() as u64),
+    }
+}
+
+fn uses_a_list(peer: &mut Peer) {
+    let list = List::open(&peer.args()[0]).unwrap();
+    take_part(peer, on_elements, |&op, middle| on_list(&list, op, middle));
+}
+
+/// The twin that looks first and takes out then.
+fn pops_in_two_steps(peer: &mut Peer) {
+    let list = List::open(&peer.args()[0]).unwrap();
+    take_part(peer, on_elements, |&op, middle| match op {
+        ListOp::PopFront => {
+            let first = list.first().unwrap();
+            std::thread::yield_now();
+            let _ = list.pop_front().unwrap();
+            ListRet::Value(first)
+        }
+        op => on_list(&list, op, middle),
+    });
+}
+
+fn create_list(name: &str) -> List<u64> {
+    List::create(name, Options::new().max_bytes(64 << 10)).unwrap()
+}
+
 fn create_entries(name: &str) -> Entries {
     Entries::create(name, Options::new().max_bytes(64 << 10).shards(1)).unwrap()
 }
@@ -487,6 +559,16 @@ fn a_dictionary() {
 #[test]
 fn control_additions_to_entries_in_two_steps_are_found_out() {
     is_found_out("adds to entries in two steps", &Map, create_entries);
+}
+
+#[test]
+fn a_list() {
+    is_linearizable("uses a list", &linearizability::List, create_list);
+}
+
+#[test]
+fn control_elements_popped_in_two_steps_are_found_out() {
+    is_found_out("pops in two steps", &linearizability::List, create_list);
 }
 
 #[test]

@@ -33,6 +33,7 @@
 
 mod checker;
 mod history;
+mod list;
 mod locked_counter;
 mod map;
 mod model;
@@ -43,6 +44,7 @@ mod report;
 
 pub use checker::{Budget, Verdict, check, check_by_key};
 pub use history::{History, Malformed, Operation, Return};
+pub use list::{List, ListOp, ListRet};
 pub use locked_counter::{LockedCounter, LockedCounterOp, LockedCounterRet, LockedCounterState};
 pub use map::{Map, MapAction, MapOp, MapRet};
 pub use model::{Model, Partitioned};
