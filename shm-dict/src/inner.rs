@@ -17,8 +17,8 @@ use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
 use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
-    self, Account, Control, Death, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
-    Rebuilt, Record, Shard, TableWord, Taken, Writer,
+    self, Account, Control, Death, Found, Home, Looked, Memory, NoMemory, NotEntered, Path,
+    RawDict, Rebuilt, Record, Shard, TableWord, Taken, Writer,
 };
 
 /// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
@@ -330,9 +330,7 @@ impl Inner {
         match unsafe { self.raw.take_lock(shard, patience, self) } {
             Ok((taken, None)) => Ok(taken),
             Ok((taken, Some(rebuilt))) => self.reported(taken, &rebuilt),
-            Err(NotEntered::Unfinished(death)) => {
-                self.take_lock_after_all(shard, patience, death)
-            }
+            Err(NotEntered::Unfinished(death)) => self.take_lock_after_all(shard, patience, death),
             Err(error) => Err(error.into()),
         }
     }

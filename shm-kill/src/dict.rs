@@ -11,7 +11,7 @@ use std::time::Duration;
 use shm_core::sync::Ordering;
 use shm_core::{Place, Region};
 use shm_dict::raw::{Control, Shard, class_of, record_bytes};
-use shm_dict::{Bytes, Dict, DictError, Options, Raw};
+use shm_dict::{Bytes, Dict, DictError, Options, Raw, Recovery};
 use shm_lock::Patience;
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
@@ -22,10 +22,10 @@ type Values = Dict<u64, Vec<u8>, Bytes>;
 type Numbers = Dict<u64, u64, Raw>;
 
 /// Those wait so long whom a victim that stands still may keep waiting.
-const SHORT: Duration = Duration::from_millis(20);
+pub(crate) const SHORT: Duration = Duration::from_millis(20);
 /// Sixteen chunks of 4 KiB.
-const HEAP: u64 = 64 << 10;
-const CHUNK_SHIFT: u32 = 12;
+pub(crate) const HEAP: u64 = 64 << 10;
+pub(crate) const CHUNK_SHIFT: u32 = 12;
 /// The keys that a check looks for.
 const KEYS: std::ops::Range<u64> = 0..300;
 /// From here on keys are counted, and all have this value.
@@ -34,7 +34,7 @@ const OF_MORE: u8 = 20;
 /// So that each victim goes the same way, and keys collide: of 1 to 12 more than eight begin in one of two buckets.
 const SEED: u64 = 16;
 
-fn small_dict(shards: u32) -> Options {
+pub(crate) fn small_dict(shards: u32) -> Options {
     Options::new().max_bytes(HEAP).shards(shards)
 }
 
@@ -149,9 +149,20 @@ fn sets() -> Vec<Case> {
 }
 
 /// What a reader saw while the victim stood still, and what is there in the end: all or nothing of a change.
-fn seen_or_not(old: &str, new: &str, end: &str) -> Outcomes {
+pub(crate) fn seen_or_not(old: &str, new: &str, end: &str) -> Outcomes {
     let [first, second] = [old, new].map(|seen| format!("{seen}; {end}"));
-    Outcomes::rising(&[&first, &second])
+    match first == second {
+        true => Outcomes::always(&first),
+        false => Outcomes::rising(&[&first, &second]),
+    }
+}
+
+/// All or nothing of a change, which in some states is none.
+pub(crate) fn old_or_new(old: &str, new: &str) -> Outcomes {
+    match old == new {
+        true => Outcomes::always(old),
+        false => Outcomes::switch(old, new),
+    }
 }
 
 const FULL: &str = "1=20, 164 more";
@@ -440,7 +451,7 @@ fn create(name: &str, shards: u32, entries: &[(u64, u8)]) -> Values {
     dict
 }
 
-fn fix_seed(config: &[shm_core::sync::AtomicU64; 16]) {
+pub(crate) fn fix_seed(config: &[shm_core::sync::AtomicU64; 16]) {
     // Relaxed: nobody else is here.
     config[4].store(SEED, Ordering::Relaxed);
     config[5].store(SEED, Ordering::Relaxed);
@@ -568,7 +579,7 @@ fn setups_of_the_dead(commands: Commands) -> Commands {
 
 // ---- others -------------------------------------------------------------------------------------
 
-fn acted<T>(done: &str, result: Result<T, DictError>) -> String {
+pub(crate) fn acted<T>(done: &str, result: Result<T, DictError>) -> String {
     match result {
         Ok(_) => done.to_owned(),
         Err(DictError::Timeout) => "refused".to_owned(),
@@ -787,7 +798,7 @@ fn describe(entries: &Entries) -> String {
     }
 }
 
-fn label(acted: Option<&str>, found: &str) -> String {
+pub(crate) fn label(acted: Option<&str>, found: &str) -> String {
     acted.map_or_else(|| found.to_owned(), |acted| format!("{acted}; {found}"))
 }
 
@@ -799,7 +810,8 @@ fn check(name: &str, acted: Option<&str>) -> String {
         Err(other) => panic!("{other}"),
     };
     let dict = open(name);
-    let repaired = count_recoveries(&dict);
+    let (repaired, told) = count_recoveries(true);
+    dict.on_recovery(told);
     assert_eq!(dict.len(), Ok(before.len()));
     assert_eq!(entries(&dict), before, "a repair has changed it");
     assert_eq!(items(&dict), before);
@@ -811,15 +823,18 @@ fn check(name: &str, acted: Option<&str>) -> String {
     label(acted, &describe(&before))
 }
 
-/// How often a repair was reported: once for each shard, with who died.
-fn count_recoveries(dict: &Values) -> Arc<AtomicUsize> {
+/// How often a repair was reported, and what is to be told of each. Who died is known, unless a dead one was told, and
+/// had given the lock back to take it among others.
+pub(crate) fn count_recoveries(
+    is_known: bool,
+) -> (Arc<AtomicUsize>, impl Fn(&Recovery) + Send + Sync) {
     let count = Arc::new(AtomicUsize::new(0));
     let counted = Arc::clone(&count);
-    dict.on_recovery(move |recovery| {
-        assert!(recovery.dead.is_some(), "{recovery:?}");
+    let told = move |recovery: &Recovery| {
+        assert!(recovery.dead.is_some() || !is_known, "{recovery:?}");
         counted.fetch_add(1, Ordering::Relaxed);
-    });
-    count
+    };
+    (count, told)
 }
 
 /// Each block is an entry's, a table's, or free; and behind a repair no chunk is held for nothing.
@@ -839,12 +854,16 @@ fn all_memory_is_known(dict: &Values, entries: &Entries, repaired: bool) {
     }
 }
 
-/// The chunks that a table and a few entries lie in: one for each size, and runs.
+/// The chunks that a table and a few entries lie in.
 fn chunks_for(entries: &Entries, table: usize) -> u64 {
     let records = entries
         .values()
         .map(|&number| record_bytes(8, value(number).len()));
-    let blocks = records.chain((table > 0).then_some(table));
+    chunks_of(records.chain((table > 0).then_some(table)))
+}
+
+/// The chunks that a few blocks of so many bytes lie in: one for each size, and runs.
+pub(crate) fn chunks_of(blocks: impl IntoIterator<Item = usize>) -> u64 {
     let (mut classes, mut runs) = (std::collections::BTreeSet::new(), 0);
     for bytes in blocks {
         match class_of(bytes, CHUNK_SHIFT) {

@@ -24,6 +24,8 @@
 //! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
 //! | `dict.rs` | `Dict`, `DictGuard` |
+//! | `dict_list.rs` | `List` |
+//! | `dict_tree.rs` | containers inside of others, transactions |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
 
 mod atomic;
@@ -33,6 +35,8 @@ mod condvar;
 mod control;
 mod creation;
 mod dict;
+mod dict_list;
+mod dict_tree;
 mod event;
 mod faults;
 mod mutex;
@@ -83,6 +87,8 @@ fn main() -> ExitCode {
             .and(atomic::commands())
             .and(queue::commands())
             .and(dict::commands())
+            .and(dict_list::commands())
+            .and(dict_tree::commands())
             .and(seq_value::commands())
             .and(shareable_list::commands())
             .and(faults::commands())
@@ -108,6 +114,8 @@ fn main() -> ExitCode {
         atomic::cases(),
         queue::cases(),
         dict::cases(),
+        dict_list::cases(),
+        dict_tree::cases(),
         seq_value::cases(),
         shareable_list::cases(),
         control::cases(),

@@ -243,7 +243,7 @@ impl RawDict {
         let mut rebuilt = Vec::new();
         for (writer, death) in writers.iter().zip(deaths) {
             if let Some(dead) = death {
-                rebuilt.push(writer.rebuild(dead)?);
+                rebuilt.push(writer.recover(dead)?);
             }
         }
         Ok((writers, rebuilt))

@@ -325,7 +325,7 @@ impl RawDict {
             let shard = taken.shard;
             return Err(NotEntered::Unfinished(Death { shard, dead }));
         }
-        let rebuilt = writer.rebuild(dead)?;
+        let rebuilt = writer.recover(dead)?;
         // The lock stays with the caller.
         core::mem::forget(writer);
         Ok(rebuilt)

@@ -256,6 +256,17 @@ impl<'a> Writer<'a> {
         Ok(census)
     }
 
+    /// After a death: makes all caches anew, and counts it. Who died is not known if somebody else was told, and could do
+    /// nothing about it.
+    ///
+    /// # Errors
+    /// [`Damaged`]; the lock stays inconsistent.
+    pub(super) fn recover(&self, dead: Option<ProcessId>) -> Result<Rebuilt, Damaged> {
+        // Relaxed: a number for people.
+        self.shard.recoveries.fetch_add(1, Ordering::Relaxed);
+        self.rebuild(dead)
+    }
+
     /// After a death, or after the epoch was raised: makes all caches anew.
     ///
     /// # Errors
@@ -274,10 +285,6 @@ impl<'a> Writer<'a> {
         let chunks = self.renew_caches(&census)?;
         // Relaxed: a hint; the dead may have given a chunk back and left it behind that.
         self.dict.control.hint.store(0, Ordering::Relaxed);
-        if dead.is_some() {
-            // Relaxed: a number for people.
-            self.shard.recoveries.fetch_add(1, Ordering::Relaxed);
-        }
         self.shard.lock.mark_consistent();
         Ok(Rebuilt {
             shard: self.index,
