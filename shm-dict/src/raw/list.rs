@@ -14,6 +14,9 @@ use super::{
     TableWord, Value, Writer, record_bytes,
 };
 
+/// So many elements before its turn a record is asked for.
+pub(super) const AHEAD: usize = 12;
+
 /// Items that are turned at once.
 const AT_ONCE: usize = 256;
 
@@ -45,6 +48,17 @@ impl RawDict {
             value: item.0,
         })?;
         self.record(unit).map(Element::Record)
+    }
+}
+
+impl RawDict {
+    /// Asks for the line of an item's record, which is going to be looked at.
+    #[inline]
+    pub(super) fn approach_item(&self, item: Item) {
+        let word = item.unit().and_then(|unit| self.word(unit).ok());
+        if let Some(word) = word {
+            shm_core::sync::prefetch_to_read(word);
+        }
     }
 }
 
@@ -155,7 +169,10 @@ impl<'a> List<'_, 'a> {
     ) -> impl Iterator<Item = Result<Element<'a>, Damaged>> + use<'i, 'a> {
         let dict = self.writer.dict;
         let mut left = dict.heap.len();
-        items.iter().map(move |item| {
+        items.iter().enumerate().map(move |(at, item)| {
+            if let Some(ahead) = items.get(at + AHEAD) {
+                dict.approach_item(*ahead);
+            }
             let element = dict.element(*item)?;
             if let Element::Record(record) = element {
                 record.count_down(0, &mut left)?;
