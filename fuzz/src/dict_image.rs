@@ -82,7 +82,7 @@ enum Value {
 const SHARDS: usize = 2;
 const SHARDS_AT: usize = 512;
 const HEAP_AT: usize = 4096;
-const CHUNKS: usize = 5;
+const CHUNKS: usize = 16;
 /// Keys of containers.
 const DICT: u8 = 20;
 const ROW: u8 = 21;
