@@ -10,7 +10,7 @@ set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 
 cargo_fuzz_version=0.13.2
-targets=(segment_image segment_pokes value_ops queue_ops queue_image dict_ops dict_image codec_decode dynamic_decode)
+targets=(segment_image segment_pokes value_ops queue_ops queue_image dict_ops dict_image list_ops codec_decode dynamic_decode)
 # Target, fault (fuzz/src/planted.rs) and what the report of it says: one for each thing that the
 # targets watch.
 planted=(
@@ -27,6 +27,8 @@ planted=(
     'queue_image waiting panicked at src/planted.rs'
     'dict_ops removal panicked at src/dict.rs'
     'dict_image entries panicked at src/planted.rs'
+    'dict_image span panicked at src/planted.rs'
+    'list_ops long panicked at src/list.rs'
     'dynamic_decode key panicked at src/dynamic.rs'
 )
 # Most were found within 60,000 inputs in all trials, some took up to 150,000: half a minute on a quiet machine.
@@ -68,7 +70,7 @@ export ASAN_OPTIONS=quarantine_size_mb=8:thread_local_quarantine_size_kb=64:mall
 # limit, 4096, take several times as long and bring more of the same.
 declare -A longest=(
     [segment_image]=1024 [segment_pokes]=512 [value_ops]=512 [queue_ops]=256 [queue_image]=512
-    [dict_ops]=256 [dict_image]=512 [codec_decode]=512
+    [dict_ops]=256 [dict_image]=512 [list_ops]=256 [codec_decode]=512 [dynamic_decode]=512
 )
 
 run() {

@@ -4,8 +4,9 @@
 //!
 //! - `cargo bench -p shm-benches --bench counter`: four tables. One counter decremented by one, two and four processes; fairness with
 //!   long critical sections; the time from the death of a holder until a sleeping waiter owns the lock; and the life of a small segment.
-//! - `cargo bench -p shm-benches --bench lock_family`, `--bench value`, `--bench queue`, `--bench dict`: the other locks, values,
-//!   queues and dictionaries, a table for each way of use; each says which of its targets were met.
+//! - `cargo bench -p shm-benches --bench lock_family`, `--bench value`, `--bench queue`, `--bench dict`,
+//!   `--bench containers`: the other locks, values, queues, dictionaries, lists and what is inside of others, a table for each way of
+//!   use; each says which of its targets were met.
 //! - `cargo bench -p shm-benches --bench uncontended`: lock and unlock by a single thread, with criterion.
 //!
 //! Every figure is meant to be read as a ratio inside one run: the variants take turns in short slices, each ratio is taken within its
@@ -22,8 +23,9 @@
 //! | [`variants`] | one file for each contender of `counter` |
 //! | [`part`] | one file for each table of `counter` |
 //! | [`suite`], [`section`], [`company`], [`workload`], [`bell`] | the same for the benches whose tables are sections: rows, targets, peers |
-//! | [`family`], [`values`], [`queues`], [`dicts`] | their sections, and the contenders in them |
+//! | [`family`], [`values`], [`queues`], [`dicts`], [`containers`] | their sections, and the contenders in them |
 //! | [`shared`] | what the threads of one process find under a name |
+//! | [`python`] | contenders of Python |
 //! | [`calls`], [`statistics`], [`table`], [`machine`] | system calls, medians, the printed table, what the run ran on |
 //!
 //! # What is left behind
@@ -37,6 +39,7 @@ pub mod bell;
 pub mod calls;
 pub mod clock;
 pub mod company;
+pub mod containers;
 pub mod control;
 pub mod counter;
 pub mod crew;
@@ -46,6 +49,7 @@ pub mod machine;
 pub mod options;
 pub mod part;
 pub mod process;
+pub mod python;
 pub mod queues;
 pub mod section;
 pub mod shared;

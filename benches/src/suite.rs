@@ -1,4 +1,4 @@
-//! The benches `lock_family`, `value`, `queue` and `dict`: their command line, and their sections one after the other.
+//! The benches `lock_family`, `value`, `queue`, `dict` and `containers`: their command line, and their sections one after the other.
 
 use std::io;
 use std::process::ExitCode;
@@ -11,7 +11,7 @@ use crate::machine::{BUSY, Machine};
 use crate::options::Plan;
 use crate::process::{Janitor, Role};
 use crate::section::{Outcome, Section, measure};
-use crate::{dicts, family, queues, values, worker};
+use crate::{containers, dicts, family, queues, values, worker};
 
 /// One of the benches that consist of sections.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
@@ -25,11 +25,19 @@ pub enum Suite {
     Queue,
     /// Dictionaries.
     Dict,
+    /// Lists, containers inside of others, transactions.
+    Containers,
 }
 
 impl Suite {
     /// All of them.
-    pub const ALL: [Self; 4] = [Self::LockFamily, Self::Value, Self::Queue, Self::Dict];
+    pub const ALL: [Self; 5] = [
+        Self::LockFamily,
+        Self::Value,
+        Self::Queue,
+        Self::Dict,
+        Self::Containers,
+    ];
 
     /// Its sections, in the order of the tables.
     #[must_use]
@@ -39,6 +47,7 @@ impl Suite {
             Self::Value => values::sections(),
             Self::Queue => queues::sections(),
             Self::Dict => dicts::sections(),
+            Self::Containers => containers::sections(),
         }
     }
 
@@ -78,6 +87,7 @@ impl std::fmt::Display for Suite {
             Self::Value => "value",
             Self::Queue => "queue",
             Self::Dict => "dict",
+            Self::Containers => "containers",
         })
     }
 }

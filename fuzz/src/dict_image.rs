@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use shm_core::{Place, Segment};
-use shm_dict::{Bytes, Dict, DictError, Options, Raw};
+use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
 
 use crate::allocation;
 use crate::backing::Backing;
@@ -18,6 +18,10 @@ enum Content {
     Texts,
     Numbers,
     Structs,
+    /// A list, with containers in it.
+    Row,
+    /// A dictionary, with containers in it.
+    Nested,
 }
 
 /// Bytes behind the header, and rounds of changes and uses.
@@ -59,22 +63,34 @@ enum Part {
 enum Value {
     Small(u8),
     Long(u64),
-    /// Low and high half.
+    /// Low and high half: also a span.
     Pair(u32, u32),
     /// A table word: its logarithm, and its block.
     Table(u8, u16),
     /// The bits of an owner.
     Owner(u8, u8, bool),
+    /// An item of a list: a short value of so many bytes, or a record.
+    Item(Option<u8>, u16),
+    /// A container's kind and depth.
+    Kind(u8, u8),
+    /// A record's lengths: of the key, and of a value or a container.
+    Lengths(u8, u16, bool),
+    /// A place of an intent.
+    Place(u8, u16),
 }
 
 const SHARDS: usize = 2;
 const SHARDS_AT: usize = 512;
-const OWNERS_AT: usize = SHARDS_AT + SHARDS * 1152;
 const HEAP_AT: usize = 4096;
-const CHUNKS: usize = 5;
+const CHUNKS: usize = 16;
+/// Keys of containers.
+const DICT: u8 = 20;
+const ROW: u8 = 21;
 
 type Texts = Dict<Vec<u8>, Vec<u8>, Bytes>;
 type Numbers = Dict<u32, u64, Raw>;
+type Row = List<Vec<u8>, Bytes>;
+type Nested = Dict<u8, Vec<u8>, Bytes>;
 type Structs = Dict<(u8, String), Vec<String>>;
 
 fn make(content: Content) -> Vec<u8> {
@@ -97,6 +113,20 @@ fn make(content: Content) -> Vec<u8> {
             (0..30).step_by(4).for_each(|n| drop(dict.pop(&n)));
             bytes_of(dict.segment())
         }
+        Content::Row => {
+            let row = Row::create(place, options).expect("a list");
+            fill_row(&row);
+            bytes_of(row.segment())
+        }
+        Content::Nested => {
+            let outer = Nested::create(place, options).expect("a dictionary");
+            (0..4).for_each(|n| outer.set(&n, &vec![n; 9]).expect("room"));
+            let inner: Nested = outer.child_dict(&DICT).expect("room");
+            inner.set(&0, &vec![0; 9]).expect("room");
+            fill_row(&inner.child_list(&ROW).expect("room"));
+            fill_row(&outer.child_list(&ROW).expect("room"));
+            bytes_of(outer.segment())
+        }
         Content::Structs => {
             let dict = Structs::create(place, options).expect("a dictionary");
             for n in 0..4 {
@@ -106,6 +136,17 @@ fn make(content: Content) -> Vec<u8> {
             bytes_of(dict.segment())
         }
     }
+}
+
+/// Short and long values, a dictionary and a list.
+fn fill_row(row: &Row) {
+    for len in [1, 7, 8, 40, 300] {
+        row.push(&vec![7; len]).expect("room");
+    }
+    let map: Nested = row.push_dict().expect("room");
+    map.set(&0, &vec![0; 9]).expect("room");
+    let inner: Row = row.push_list().expect("room");
+    inner.push(&vec![1; 20]).expect("room");
 }
 
 fn bytes_of(segment: &Segment) -> Vec<u8> {
@@ -120,16 +161,21 @@ fn bytes_of(segment: &Segment) -> Vec<u8> {
 
 impl Content {
     fn image(self) -> &'static [u8] {
-        static IMAGES: LazyLock<[Vec<u8>; 3]> =
-            LazyLock::new(|| [Content::Texts, Content::Numbers, Content::Structs].map(make));
+        static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
+            let contents = [Content::Texts, Content::Numbers, Content::Structs];
+            let [texts, numbers, structs] = contents.map(make);
+            let [row, nested] = [Content::Row, Content::Nested].map(make);
+            [texts, numbers, structs, row, nested]
+        });
         &IMAGES[self as usize]
     }
 }
 
 impl Poke {
-    fn apply(self, backing: &Backing, payload: usize) {
+    fn apply(self, backing: &Backing, payload: usize, shards: usize) {
         let at = usize::from(self.at);
-        let shard = SHARDS_AT + at % SHARDS * 1152;
+        let shard = SHARDS_AT + at % shards * 1152;
+        let owners_at = SHARDS_AT + shards * 1152;
         let (at, width) = match self.part {
             Part::Header => (at / 4 * 4, 4),
             Part::Options => (payload + at % 6 * 8, 8),
@@ -139,7 +185,7 @@ impl Poke {
                 (payload + shard + field, 8)
             }
             Part::Classes => (payload + shard + 192 + at / 2 * 8 % 896, 8),
-            Part::Owners => (payload + OWNERS_AT + at % CHUNKS * 4, 4),
+            Part::Owners => (payload + owners_at + at % CHUNKS * 4, 4),
             Part::Blocks => {
                 // Most blocks are of 32 or 64 bytes.
                 let (chunk, block) = ((at % CHUNKS) << 12, at / CHUNKS * 32);
@@ -152,6 +198,13 @@ impl Poke {
             Value::Long(value) => value,
             Value::Pair(low, high) => u64::from(low) | u64::from(high) << 32,
             Value::Table(log, unit) => u64::from(log) << 40 | u64::from(unit),
+            Value::Item(Some(len), value) => 1 << 63 | u64::from(len % 16) << 56 | u64::from(value),
+            Value::Item(None, unit) => 1 << 62 | u64::from(unit),
+            Value::Kind(kind, depth) => u64::from(kind % 4) | u64::from(depth) << 8,
+            Value::Lengths(key, value, is_container) => {
+                u64::from(key) | u64::from(value) << 32 | u64::from(is_container) << 63
+            }
+            Value::Place(shard, word) => u64::from(shard % 4) << 48 | u64::from(word),
             Value::Owner(shard, used, backed) => {
                 u64::from(shard % 4) | u64::from(used) << 16 | u64::from(backed) << 31
             }
@@ -178,13 +231,17 @@ pub fn dict_image(attack: &DictAttack) {
         false => Backing::memory(&bytes),
     };
     let taken_for = attack.taken_for.unwrap_or(attack.content);
+    let shards = match attack.content {
+        Content::Row => 1,
+        _ => SHARDS,
+    };
     allocation::bounded(backing.len(), || {
         let mut rounds = attack.rounds.iter().take(6);
         let change = |round: &Vec<Poke>| {
             round
                 .iter()
                 .take(16)
-                .for_each(|poke| poke.apply(&backing, payload));
+                .for_each(|poke| poke.apply(&backing, payload, shards));
         };
         if let Some(round) = rounds.next() {
             change(round);
@@ -216,6 +273,30 @@ pub fn dict_image(attack: &DictAttack) {
                     use_dict(&dict, &keys, &8);
                 });
             }
+            Content::Row => {
+                let Ok(row) = Row::open(place) else { return };
+                let row = row.within(Duration::ZERO);
+                let inner = (row.child_list(6).ok(), row.child_dict(5).ok());
+                use_row(&row);
+                rounds.for_each(|round| {
+                    change(round);
+                    use_inside(&inner);
+                    use_row(&row);
+                });
+            }
+            Content::Nested => {
+                let Ok(dict) = Nested::open(place) else {
+                    return;
+                };
+                let dict = dict.within(Duration::ZERO);
+                let inner = (dict.child_list(&ROW).ok(), dict.child_dict(&DICT).ok());
+                use_nested(&dict);
+                rounds.for_each(|round| {
+                    change(round);
+                    use_inside(&inner);
+                    use_nested(&dict);
+                });
+            }
             Content::Structs => {
                 let Ok(dict) = Structs::open(place) else {
                     return;
@@ -236,6 +317,74 @@ fn told<T>(result: Result<T, DictError>) -> Option<T> {
     result
         .map_err(|error| assert!(!error.to_string().is_empty()))
         .ok()
+}
+
+fn use_inside((row, dict): &(Option<Row>, Option<Nested>)) {
+    row.iter().for_each(use_row);
+    dict.iter()
+        .for_each(|dict| use_dict(dict, &[0, 1], &vec![7; 9]));
+}
+
+fn use_nested(dict: &Nested) {
+    if let Some(inner) = told(dict.child_dict::<_, u8, Vec<u8>, Bytes>(&DICT)) {
+        told(inner.get(&0));
+        told(inner.set(&1, &vec![1; 9]));
+        told(inner.find_child_list::<_, Vec<u8>, Bytes>(&ROW));
+        told(inner.clear());
+    }
+    if let Some(row) = told(dict.child_list::<_, Vec<u8>, Bytes>(&ROW)) {
+        use_row(&row);
+    }
+    told(dict.transaction(&[&1, &2, &30], |keys| {
+        keys.set(&1, &vec![1; 30])?;
+        keys.remove(&2)?;
+        keys.modify(&30, |_| Some(vec![3; 9])).map(drop)
+    }));
+    if dict.version().is_multiple_of(2) {
+        told(dict.remove(&ROW));
+    }
+    use_dict(dict, &[0, 1, DICT], &vec![7; 9]);
+}
+
+fn use_row(row: &Row) {
+    #[cfg(feature = "planted")]
+    crate::planted::in_row(row);
+    told(row.len());
+    told(row.check());
+    for at in 0..9 {
+        told(row.get(at));
+        told(row.set(at, &vec![at as u8; at * 3]));
+    }
+    row.iter().take(300).for_each(|element| drop(told(element)));
+    told(row.snapshot());
+    told(row.slice(1..3));
+    told(row.position(&vec![7; 8]));
+    told(row.push(&vec![1; 2]));
+    told(row.extend(vec![vec![2; 50]; 3]));
+    told(row.insert(0, &vec![3; 20]));
+    told(row.splice(1..2, vec![vec![4; 4]; 4]));
+    told(row.modify(2, |value| value));
+    told(row.swap(0, 1));
+    told(row.reverse());
+    told(row.sort());
+    told(row.sort_by_key(Vec::len));
+    told(row.retain(|value| !value.is_empty()));
+    for at in 0..12 {
+        told(row.child_dict::<u8, Vec<u8>, Bytes>(at)).map(|dict| told(dict.set(&3, &vec![3; 3])));
+        told(row.child_list::<Vec<u8>, Bytes>(at)).map(|inner| told(inner.push(&vec![3; 30])));
+    }
+    told(row.push_dict::<u8, Vec<u8>, Bytes>());
+    told(row.push_list::<Vec<u8>, Bytes>());
+    told(row.pop());
+    told(row.pop_front());
+    told(row.pop_at(1));
+    told(row.remove(0));
+    told(row.check());
+    if row.version().is_multiple_of(4) {
+        told(row.drain());
+        told(row.clear());
+    }
+    let _ = format!("{row:?}");
 }
 
 fn use_texts(dict: &Texts) {

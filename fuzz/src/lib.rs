@@ -8,7 +8,8 @@
 //! | `queue_ops` | a [`QueueScript`] of operations on a byte queue and a queue of tasks, through two handles each | a model in ordinary memory says what each gives |
 //! | `queue_image` | a [`QueueAttack`]: a queue that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
 //! | `dict_ops` | a [`DictScript`] of operations through two handles | a model in ordinary memory says what each gives |
-//! | `dict_image` | a [`DictAttack`]: a dictionary that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
+//! | `dict_image` | a [`DictAttack`]: a dictionary or a list, with others in it, that was in order, or any bytes behind its header, with changes | as `segment_pokes` |
+//! | `list_ops` | a [`ListScript`] of operations on lists and dictionaries inside of each other, and of transactions, through two handles | a tree in ordinary memory says what each gives |
 //! | `codec_decode` | any bytes as keys and values ([`Encoded`]) | what decodes is encoded to what decodes to the same; keys are equal if and only if their bytes are; no allocation out of proportion |
 //! | `dynamic_decode` | any bytes as keys and values of any kind ([`DynamicBytes`]) | as `codec_decode`; a key has one string of bytes; equality, order, hash and copies agree |
 //!
@@ -23,6 +24,7 @@ mod dict;
 mod dict_image;
 mod dynamic;
 mod image;
+mod list;
 mod pokes;
 mod probe;
 mod queue;
@@ -37,6 +39,7 @@ pub use dict::{DictScript, dict_ops};
 pub use dict_image::{DictAttack, dict_image};
 pub use dynamic::{DynamicBytes, dynamic_decode};
 pub use image::segment_image;
+pub use list::{ListScript, list_ops};
 pub use pokes::{Attack, segment_pokes};
 pub use queue::{QueueScript, queue_ops};
 pub use queue_image::{QueueAttack, queue_image};

@@ -3,7 +3,7 @@
 use std::sync::LazyLock;
 
 use shm_core::sync::{AtomicU64, Ordering};
-use shm_dict::{Codec, Dict, Dynamic, KeyBytes, Postcard, ShmKey};
+use shm_dict::{Bytes, Codec, Dict, Dynamic, KeyBytes, List, Postcard, ShmKey};
 use shm_lock::{LockError, Mutex, Semaphore};
 use shm_queue::{ByteQueue, QueueError};
 use shm_value::{Array, Item, ShareableList, Value};
@@ -127,4 +127,17 @@ pub(crate) fn in_key(bytes: &[u8]) -> Option<Dynamic> {
     <Postcard as Codec<Dynamic>>::decode(bytes)
         .ok()
         .filter(|key| active("key") && key.with_key_bytes(|_| Ok(())).is_ok())
+}
+
+/// What an end of a list is expected to give.
+pub(crate) fn in_end(expected: Option<Vec<u8>>) -> Option<Vec<u8>> {
+    // "What does not fit into the word of an item stays."
+    expected.filter(|value| !active("long") || value.len() < 8)
+}
+
+pub(crate) fn in_row(row: &List<Vec<u8>, Bytes>) {
+    if active("span") {
+        // "A list is as long as it was made."
+        assert!(row.len().is_ok_and(|len| len < 50));
+    }
 }

@@ -269,7 +269,7 @@ fn the_whole_story_goes_into_a_pipe_without_escapes() {
     for title in titles {
         assert!(text.contains(&format!("\n{title}: ")), "{text}");
     }
-    assert!(text.contains("All 22 expectations hold."), "{text}");
+    assert!(text.contains("All 26 expectations hold."), "{text}");
     assert!(!text.contains("FAILED"), "{text}");
 }
 

@@ -210,14 +210,15 @@ impl<T, C> List<T, C> {
     /// [`Corrupt`](DictError::Corrupt), ..). Nothing was changed then.
     pub fn swap(&self, first: usize, second: usize) -> Result<(), DictError> {
         self.locked(|list| {
-            let mut items = list.items()?;
+            let len = list.len()?;
             for index in [first, second] {
-                if index >= items.len() {
+                if index >= len {
                     return Err(no_element(index, list));
                 }
             }
-            items.swap(first, second);
-            Ok(list.arrange(&items)?)
+            let mut order: Vec<u32> = (0..len as u32).collect();
+            order.swap(first, second);
+            Ok(list.arrange(&order)?)
         })
     }
 
@@ -226,11 +227,7 @@ impl<T, C> List<T, C> {
     /// # Errors
     /// Those of [`swap`](Self::swap).
     pub fn reverse(&self) -> Result<(), DictError> {
-        self.locked(|list| {
-            let mut items = list.items()?;
-            items.reverse();
-            Ok(list.arrange(&items)?)
-        })
+        self.locked(|list| Ok(list.reverse()?))
     }
 }
 
@@ -564,10 +561,10 @@ impl<T, C: Codec<T>> List<T, C> {
     ///
     /// # Errors
     /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
-    pub fn sort_by_key<K: Ord>(&self, mut key: impl FnMut(&T) -> K) -> Result<(), DictError> {
-        self.arrange(|mut elements| {
-            elements.sort_by_cached_key(|(value, _)| key(value));
-            Some(elements)
+    pub fn sort_by_key<K: Ord>(&self, key: impl FnMut(&T) -> K) -> Result<(), DictError> {
+        self.arrange(|values| {
+            let keys: Vec<K> = values.iter().map(key).collect();
+            sort::order(keys.len(), |a, b| Some(keys[a].cmp(&keys[b])))
         })
     }
 
@@ -576,11 +573,14 @@ impl<T, C: Codec<T>> List<T, C> {
     ///
     /// # Errors
     /// [`Unordered`](DictError::Unordered), and those of [`sort_by_key`](Self::sort_by_key).
+    ///
+    /// # Panics
+    /// It may, as [`slice::sort_by`], if the comparison is no order; nothing was changed then.
     pub fn sort_by(
         &self,
         mut compare: impl FnMut(&T, &T) -> Option<Ordering>,
     ) -> Result<(), DictError> {
-        self.arrange(|elements| sort::sort(elements, |(a, _), (b, _)| compare(a, b)))
+        self.arrange(|values| sort::order(values.len(), |a, b| compare(&values[a], &values[b])))
     }
 
     /// Sorts, in one step and stably.
@@ -594,19 +594,20 @@ impl<T, C: Codec<T>> List<T, C> {
         self.sort_by(T::partial_cmp)
     }
 
-    fn arrange(
-        &self,
-        order: impl FnOnce(Vec<(T, Item)>) -> Option<Vec<(T, Item)>>,
-    ) -> Result<(), DictError> {
+    /// Puts the elements in the order that `order` finds for their values.
+    fn arrange(&self, order: impl FnOnce(&[T]) -> Option<Vec<u32>>) -> Result<(), DictError> {
         self.writing(|writer, list| {
-            let elements = self.decoded(list)?;
-            let elements = {
+            let order = {
                 let _inside = self.inner.inside();
-                order(elements).ok_or(DictError::Unordered)?
+                let items = list.items()?;
+                let mut values = Vec::with_capacity(items.len());
+                for element in list.each(&items) {
+                    values.push(decode_element::<T, C>(element?)?);
+                }
+                order(&values).ok_or(DictError::Unordered)?
             };
             writer.ensure_held()?;
-            let items: Vec<Item> = elements.into_iter().map(|(_, item)| item).collect();
-            Ok(list.arrange(&items)?)
+            Ok(list.arrange(&order)?)
         })
     }
 

@@ -72,6 +72,21 @@ fn the_order_is_what_was_asked_for() {
 }
 
 #[test]
+fn long_lists_are_turned_and_sorted_too() {
+    for len in [255, 256, 257, 1000] {
+        let list = list(0_u64..len);
+        list.reverse().unwrap();
+        assert_eq!(all(&list), (0..len).rev().collect::<Vec<_>>());
+        list.sort_by_key(|n| n * 7919 % len).unwrap();
+        let mut sorted: Vec<u64> = (0..len).rev().collect();
+        sorted.sort_by_key(|n| n * 7919 % len);
+        assert_eq!(all(&list), sorted, "stably");
+        list.sort().unwrap();
+        assert_eq!(all(&list), (0..len).collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn numbers_of_eight_bytes_are_changed_where_they_are() {
     let place = place(&UniqueName::new("list"));
     let list = List::<u64, Raw>::create(place, Options::new()).unwrap();

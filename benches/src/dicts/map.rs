@@ -6,10 +6,10 @@ use std::io;
 use crate::variants::Site;
 
 /// Entries of a mapping; few in a build that is not for figures.
-pub(super) const KEYS: u64 = entries(100_000);
+pub(crate) const KEYS: u64 = entries(100_000);
 
 /// So many, or few in a build that is not for figures.
-pub(super) const fn entries(count: u64) -> u64 {
+pub(crate) const fn entries(count: u64) -> u64 {
     if cfg!(debug_assertions) && count > 1000 {
         1000
     } else {
@@ -18,11 +18,11 @@ pub(super) const fn entries(count: u64) -> u64 {
 }
 
 /// A key.
-pub(super) type Key = [u8; 16];
+pub(crate) type Key = [u8; 16];
 
 /// The key of that number. Its first bytes look random, its last ones are the number.
 #[inline]
-pub(super) fn key(number: u64) -> Key {
+pub(crate) fn key(number: u64) -> Key {
     let mut key = [0; 16];
     key[..8].copy_from_slice(&mixed(number).to_le_bytes());
     key[8..].copy_from_slice(&number.to_le_bytes());
@@ -40,15 +40,15 @@ fn mixed(number: u64) -> u64 {
 
 /// Numbers in no order, others for each seat.
 #[derive(Debug)]
-pub(super) struct Random(u64);
+pub(crate) struct Random(u64);
 
 impl Random {
-    pub(super) fn of(seat: usize) -> Self {
+    pub(crate) fn of(seat: usize) -> Self {
         Self((seat as u64 + 1) << 40)
     }
 
     #[inline]
-    pub(super) fn next(&mut self) -> u64 {
+    pub(crate) fn next(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(1);
         mixed(self.0)
     }
@@ -56,13 +56,13 @@ impl Random {
 
 /// Some number below `end`, by the upper bits of a random one.
 #[inline]
-pub(super) fn below(random: u64, end: u64) -> u64 {
+pub(crate) fn below(random: u64, end: u64) -> u64 {
     ((u128::from(random) * u128::from(end)) >> 64) as u64
 }
 
 /// Stamps a value: its first and its last bytes are the stamp.
 #[inline]
-pub(super) fn stamp(value: &mut [u8], stamp: u64) {
+pub(crate) fn stamp(value: &mut [u8], stamp: u64) {
     let last = value.len() - 8;
     value[..8].copy_from_slice(&stamp.to_le_bytes());
     value[last..].copy_from_slice(&stamp.to_le_bytes());

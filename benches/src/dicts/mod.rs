@@ -6,7 +6,7 @@ mod growth;
 mod in_process;
 #[cfg(feature = "rivals")]
 mod lmdb;
-mod map;
+pub(crate) mod map;
 mod peers;
 mod python;
 mod repair;

@@ -1,11 +1,11 @@
 //! Dictionaries of Python, by a script that runs alone: their figures stand below the table, not in its rounds.
 
 use std::io;
-use std::process::Command;
 
 use serde_json::Value;
 
 use crate::options::Plan;
+use crate::python;
 use crate::statistics::median;
 use crate::table::thousands;
 
@@ -37,23 +37,7 @@ pub(super) fn lines(plan: &Plan, rows: &[Value]) -> io::Result<Vec<String>> {
 }
 
 fn speed(dict: &str, plan: &Plan) -> Result<f64, String> {
-    let runs = (0..plan.rounds.min(5)).map(|_| once(dict, plan));
+    let runs = (0..plan.rounds.min(5)).map(|_| python::speed(SCRIPT, &[dict], plan));
     runs.collect::<Result<Vec<_>, _>>()
         .map(|speeds| median(&speeds))
-}
-
-fn once(dict: &str, plan: &Plan) -> Result<f64, String> {
-    let length = plan.slice.as_secs_f64() * 8.0;
-    let output = Command::new("python3")
-        .args(["-c", SCRIPT, dict, &length.to_string()])
-        .output()
-        .map_err(|error| format!("python3: {error}"))?;
-    let said = String::from_utf8_lossy(&output.stdout);
-    match said.trim().parse() {
-        Ok(speed) if output.status.success() => Ok(speed),
-        _ => {
-            let why = String::from_utf8_lossy(&output.stderr);
-            Err(why.lines().last().unwrap_or("it said nothing").to_owned())
-        }
-    }
 }

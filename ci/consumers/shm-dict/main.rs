@@ -5,7 +5,7 @@ use std::process::Command;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::sync::Arc;
 
-use shm_dict::{Bytes, Dict, DictError, Options, Place, Raw};
+use shm_dict::{Bytes, Dict, DictError, List, Options, Place, Raw};
 
 type Failure = Box<dyn std::error::Error>;
 
@@ -60,6 +60,24 @@ fn keep() -> Result<(), Failure> {
         }
     };
     println!("full: {}", matches!(full, DictError::Full { .. }));
+    nest(place("-nested"))?;
+    Ok(())
+}
+
+fn nest(place: Place) -> Result<(), Failure> {
+    let shelves = Dict::<String, u32>::create(place, Options::new())?;
+    let order: List<u32> = shelves.child_list("order")?;
+    order.extend(0..10)?;
+    order.reverse()?;
+    println!("reversed: {:?}", order.snapshot()?);
+    shelves.extend([("left".to_owned(), 9), ("right".to_owned(), 0)])?;
+    shelves.transaction(&["left", "right"], |buns| {
+        buns.modify("left", |left| left.map(|left| left - 4))?;
+        buns.modify("right", |right| right.map(|right| right + 4)).map(drop)
+    })?;
+    println!("moved: {:?} and {:?}", shelves.get("left")?, shelves.get("right")?);
+    shelves.remove("order")?;
+    println!("gone: {}", order.len() == Err(DictError::Stale));
     Ok(())
 }
 

@@ -11,7 +11,7 @@ use nix::time::{ClockId, clock_gettime};
 use nix::unistd::getppid;
 use serde::{Deserialize, Serialize};
 
-use super::{bakery, counter, death, dict, permits, tickets, value};
+use super::{bakery, containers, counter, death, dict, permits, tickets, value};
 
 /// How the tour starts a child.
 #[derive(Debug, Args)]
@@ -64,6 +64,10 @@ pub(super) enum Role {
     },
     /// Begins to update the number in the dictionary `name`, and waits for its death.
     Update { name: String },
+    /// Changes a dictionary, a list, and a dictionary with a list in it.
+    Change { names: [String; 3] },
+    /// Transfers between the accounts in the dictionary `name` until it is killed.
+    Transfer { name: String },
 }
 
 impl Role {
@@ -82,6 +86,8 @@ impl Role {
             Self::Eat { .. } => "eating",
             Self::Decrement { .. } => "taking one off",
             Self::Update { .. } => "updating",
+            Self::Change { .. } => "changing containers",
+            Self::Transfer { .. } => "transferring",
         }
     }
 }
@@ -197,6 +203,8 @@ pub(crate) fn run_child(options: &ChildOptions) -> ExitCode {
         Role::Eat { name, doomed } => bakery::eat(&actor, name, *doomed),
         Role::Decrement { call, name, times } => dict::decrement(&actor, *call, name, *times),
         Role::Update { name } => dict::update(&actor, name),
+        Role::Change { names } => containers::change(&actor, names),
+        Role::Transfer { name } => containers::transfer(name),
     };
     let Err(error) = done else {
         return ExitCode::SUCCESS;

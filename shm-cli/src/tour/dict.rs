@@ -7,11 +7,11 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 use shm_dict::{Dict, Options};
 
-use super::Findings;
 use super::child::{Actor, Failure, Role, Said};
 use super::children::{Act, Trouble};
 use super::report::{self, Expectation};
 use super::teller::Teller;
+use super::{Findings, containers};
 use crate::figures::{elapsed, grouped};
 
 const PROCESSES: u64 = 10;
@@ -56,6 +56,7 @@ impl Call {
 pub(super) struct Figures {
     runs: Vec<Run>,
     death: Death,
+    containers: containers::Figures,
 }
 
 #[derive(Debug, Clone, Serialize)]
@@ -157,7 +158,6 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
         .map_err(told)?;
 
     let death = killed_in_an_update(act)?;
-    act.farewell()?;
     teller
         .then_say(format!(
             "Then a process is killed with SIGKILL in the middle of a modify, with the lock in its \
@@ -168,8 +168,15 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
             death.reported.map_or("?".to_owned(), |pid| pid.to_string()),
         ))
         .map_err(told)?;
-    let figures = Figures { runs, death };
-    let expectations = expectations(&figures);
+    let (containers, more) = containers::run(act, teller)?;
+    act.farewell()?;
+    let figures = Figures {
+        runs,
+        death,
+        containers,
+    };
+    let mut expectations = expectations(&figures);
+    expectations.extend(more);
     Ok((report::Figures::Dict(figures), expectations))
 }
 
@@ -246,7 +253,7 @@ fn killed_in_an_update(act: &mut Act) -> Result<Death, Trouble> {
 }
 
 fn expectations(figures: &Figures) -> Vec<Expectation> {
-    let Figures { runs, death } = figures;
+    let Figures { runs, death, .. } = figures;
     let modify = runs.iter().find(|run| run.call == Call::Modify);
     vec![
         Expectation::new(
@@ -287,6 +294,7 @@ mod tests {
                 reported: Some(7),
                 checked: true,
             },
+            containers: containers::Figures::default(),
         };
         change(&mut figures);
         expectations(&figures).iter().map(|e| e.ok).collect()

@@ -2,7 +2,7 @@
 //!
 //! | file | idea |
 //! |---|---|
-//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs`, `permits.rs`, `bakery.rs`, `dict.rs` | a part each: what is told, what the children do, what must be so |
+//! | `counter.rs`, `tickets.rs`, `value.rs`, `death.rs`, `permits.rs`, `bakery.rs`, `dict.rs` with `containers.rs` | a part each: what is told, what the children do, what must be so |
 //! | `children.rs` | the processes and names of a part, and that both end |
 //! | `child.rs` | a process from its own side |
 //! | `teller.rs` | how it is told |
@@ -11,6 +11,7 @@
 mod bakery;
 mod child;
 mod children;
+mod containers;
 mod counter;
 mod death;
 mod dict;
@@ -82,7 +83,7 @@ enum Part {
     Permits,
     /// Bakers and eaters around a queue, one of whom is killed
     Bakery,
-    /// Ten processes change one entry of a dictionary, and a writer is killed
+    /// Ten processes change one entry of a dictionary, a writer is killed; lists, what is inside of others, and transfers
     Dict,
 }
 
@@ -110,7 +111,9 @@ impl Part {
             Self::Death => "Death: the owner of a lock is killed",
             Self::Permits => "Permits: holders and parties are killed",
             Self::Bakery => "Bakery: bakers, eaters, and a queue of ten buns",
-            Self::Dict => "Dict: ten processes, one entry; and a writer is killed",
+            Self::Dict => {
+                "Dict: one entry, lists, transfers; and writers are killed"
+            }
         }
     }
 

@@ -14,6 +14,12 @@ use super::{
     TableWord, Value, Writer, record_bytes,
 };
 
+/// So many elements before its turn a record is asked for.
+pub(super) const AHEAD: usize = 12;
+
+/// Items that are turned at once.
+const AT_ONCE: usize = 256;
+
 /// A list whose shard's lock is held.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'w, 'a> {
@@ -42,6 +48,17 @@ impl RawDict {
             value: item.0,
         })?;
         self.record(unit).map(Element::Record)
+    }
+}
+
+impl RawDict {
+    /// Asks for the line of an item's record, which is going to be looked at.
+    #[inline]
+    pub(super) fn approach_item(&self, item: Item) {
+        let word = item.unit().and_then(|unit| self.word(unit).ok());
+        if let Some(word) = word {
+            shm_core::sync::prefetch_to_read(word);
+        }
     }
 }
 
@@ -152,7 +169,10 @@ impl<'a> List<'_, 'a> {
     ) -> impl Iterator<Item = Result<Element<'a>, Damaged>> + use<'i, 'a> {
         let dict = self.writer.dict;
         let mut left = dict.heap.len();
-        items.iter().map(move |item| {
+        items.iter().enumerate().map(move |(at, item)| {
+            if let Some(ahead) = items.get(at + AHEAD) {
+                dict.approach_item(*ahead);
+            }
             let element = dict.element(*item)?;
             if let Element::Record(record) = element {
                 record.count_down(0, &mut left)?;
@@ -354,13 +374,44 @@ impl<'a> List<'_, 'a> {
         Ok(true)
     }
 
-    /// Puts the same elements in another order, in one step.
+    /// Puts the elements in another order, in one step: in each place the one that was in the place that `order` says.
     ///
     /// # Errors
     /// [`Refused`].
-    pub fn arrange(&self, items: &[Item]) -> Result<(), Refused> {
-        debug_assert_eq!(items.len(), self.len()?);
-        self.replace(items)
+    pub fn arrange(&self, order: &[u32]) -> Result<(), Refused> {
+        let elements = self.elements()?;
+        let is_one = |place: &u32| (*place as usize) < elements.len();
+        if order.len() != elements.len() || !order.iter().all(is_one) {
+            // They were others when the order was found.
+            return Err(Refused::Damaged(Damaged {
+                field: "span of a list",
+                value: elements.len() as u64,
+            }));
+        }
+        self.rewrite(order.len(), |places| {
+            for (to, from) in places.iter().zip(order) {
+                // Relaxed: the root's store publishes them.
+                let item = elements[*from as usize].load(Ordering::Relaxed);
+                to.store(item, Ordering::Relaxed);
+            }
+        })
+    }
+
+    /// Puts the elements in the opposite order, in one step.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn reverse(&self) -> Result<(), Refused> {
+        let elements = self.elements()?;
+        self.rewrite(elements.len(), |places| {
+            let mut items = [Item(0); AT_ONCE];
+            for (to, from) in places.chunks(AT_ONCE).zip(elements.rchunks(AT_ONCE)) {
+                let items = &mut items[..from.len()];
+                load(from, items);
+                items.reverse();
+                write(to, items);
+            }
+        })
     }
 
     /// Keeps some elements and takes the others out, in one step.
@@ -387,10 +438,15 @@ impl<'a> List<'_, 'a> {
         self.writer.free_items(items.into_iter())
     }
 
-    /// Writes a new array with these items, and publishes it by one store.
+    /// Writes a new array with these items, and publishes it.
     fn replace(&self, items: &[Item]) -> Result<(), Refused> {
+        self.rewrite(items.len(), |places| write(places, items))
+    }
+
+    /// Has a new array of so many elements written, and publishes it by one store.
+    fn rewrite(&self, len: usize, write: impl FnOnce(&[AtomicU64])) -> Result<(), Refused> {
         let old = self.home.table_word();
-        let log = log_for(items.len()).ok_or(Refused::TooLong)?;
+        let log = log_for(len).ok_or(Refused::TooLong)?;
         let unit = self.writer.allocate(table_bytes(log))?;
         let root = TableWord::new(self.home.epoch, log, unit).ok_or(Damaged {
             field: "array",
@@ -400,10 +456,10 @@ impl<'a> List<'_, 'a> {
             field: "array",
             value: root.0,
         })?;
-        write(array.places, items);
+        write(array.places);
         array.set_span(Span {
             start: 0,
-            len: items.len() as u32,
+            len: len as u32,
         });
         self.publish_root(root);
         Ok(self.writer.free_block_of(old)?)
@@ -434,9 +490,15 @@ fn log_for(len: usize) -> Option<u32> {
     (log <= MAX_LOG).then_some(log)
 }
 
-#[cfg(not(loom))]
 fn items_of(words: &[AtomicU64]) -> Vec<Item> {
     let mut items = vec![Item(0); words.len()];
+    load(words, &mut items);
+    items
+}
+
+#[cfg(not(loom))]
+fn load(words: &[AtomicU64], items: &mut [Item]) {
+    assert_eq!(words.len(), items.len());
     // SAFETY:
     // - in bounds: as many words as items; mapped as long as the dictionary; aligned;
     // - writers, in any process, store whole words, and the shard's lock is held; any word is an item.
@@ -447,15 +509,13 @@ fn items_of(words: &[AtomicU64]) -> Vec<Item> {
             words.len() * 8,
         );
     };
-    items
 }
 
 #[cfg(loom)]
-fn items_of(words: &[AtomicU64]) -> Vec<Item> {
-    words
-        .iter()
-        .map(|word| Item(word.load(Ordering::Relaxed)))
-        .collect()
+fn load(words: &[AtomicU64], items: &mut [Item]) {
+    for (item, word) in items.iter_mut().zip(words) {
+        item.0 = word.load(Ordering::Relaxed);
+    }
 }
 
 #[cfg(not(loom))]

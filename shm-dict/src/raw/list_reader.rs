@@ -5,6 +5,7 @@ use core::ops::Range;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, fence};
 
 use super::array::Array;
+use super::list::AHEAD;
 use super::path::Path;
 use super::view::{Missed, TRIES, View};
 use super::{Container, Damaged, Element, Home, Item, Looked, RawDict};
@@ -130,7 +131,11 @@ impl<'a> View<'a> {
         self.ensure_valid()?;
         restart(elements.len(), len);
         let mut left = self.dict.heap.len();
-        for word in elements {
+        for (at, word) in elements.iter().enumerate() {
+            if let Some(ahead) = elements.get(at + AHEAD) {
+                // Relaxed: nothing is believed.
+                self.dict.approach_item(Item(ahead.load(Ordering::Relaxed)));
+            }
             let element = self.element_of(word)?;
             if let Element::Record(record) = element {
                 record.count_down(0, &mut left)?;
