@@ -182,7 +182,7 @@ impl From<NotEntered> for DictError {
     fn from(error: NotEntered) -> Self {
         match error {
             NotEntered::NotMine => Self::Unsupported,
-            NotEntered::Unfinished => Self::Busy,
+            NotEntered::Unfinished(_) => Self::Busy,
             NotEntered::Lock(RawLockError::WouldBlock | RawLockError::Timeout) => Self::Timeout,
             NotEntered::Lock(RawLockError::Deadlock) => Self::Reentered,
             NotEntered::Lock(RawLockError::TooManyLocks) => Self::TooManyLocks,

@@ -17,8 +17,8 @@ use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
 use crate::layout::Layout;
 use crate::options::{MAX_KEY, Shape};
 use crate::raw::{
-    self, Account, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Path, RawDict,
-    Rebuilt, Record, Shard, TableWord, Writer,
+    self, Account, Control, Found, Home, Looked, Memory, NoMemory, NotEntered, Orphan, Path,
+    RawDict, Rebuilt, Record, Shard, TableWord, Writer,
 };
 
 /// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
@@ -322,8 +322,8 @@ impl Inner {
         // memory if a writer is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
         match unsafe { self.raw.enter(shard, patience, self) } {
             Ok((writer, None)) => Ok(writer),
-            Err(NotEntered::Unfinished) => {
-                drop(self.writers(patience)?);
+            Err(NotEntered::Unfinished(orphan)) => {
+                drop(self.writers_after(Some(orphan), patience)?);
                 self.writer(shard, patience)
             }
             Ok((writer, Some(rebuilt))) => {
@@ -359,12 +359,21 @@ impl Inner {
 
     /// All locks, in ascending order; what the dead have left is finished.
     pub(crate) fn writers(&self, patience: Patience) -> Result<Vec<Writer<'_>>, DictError> {
+        self.writers_after(None, patience)
+    }
+
+    /// As [`writers`](Self::writers), after one of the shards was found orphaned.
+    fn writers_after(
+        &self,
+        orphan: Option<Orphan>,
+        patience: Patience,
+    ) -> Result<Vec<Writer<'_>>, DictError> {
         if self.segment.is_read_only() {
             return Err(DictError::ReadOnly);
         }
         inside::check(self.segment.generation())?;
         // SAFETY: as in `writer`.
-        let (writers, rebuilt) = unsafe { self.raw.enter_all(patience, self) }?;
+        let (writers, rebuilt) = unsafe { self.raw.enter_all(patience, self, orphan) }?;
         rebuilt.iter().for_each(|rebuilt| self.report(rebuilt));
         if !rebuilt.is_empty() {
             writers.iter().try_for_each(Writer::ensure_held)?;
@@ -395,7 +404,9 @@ impl Inner {
             match shards.iter().map(enter).collect() {
                 Ok(writers) => return Ok(writers),
                 // The locks are given back first.
-                Err(NotEntered::Unfinished) => drop(self.writers(patience)?),
+                Err(NotEntered::Unfinished(orphan)) => {
+                    drop(self.writers_after(Some(orphan), patience)?);
+                }
                 Err(error) => return Err(error.into()),
             }
         }

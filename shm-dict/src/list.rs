@@ -493,8 +493,8 @@ impl<T, C: Codec<T>> List<T, C> {
         Ok((row.into_inner(), total.get()))
     }
 
-    /// The elements, one after the other as they are when their turn comes, until there are no more. No lock is held
-    /// meanwhile. For all as they are at one instant: [`snapshot`](Self::snapshot).
+    /// The elements, one after the other as they are when their turn comes, until there are no more; what comes to the list
+    /// later is not seen then. No lock is held meanwhile. For all as they are at one instant: [`snapshot`](Self::snapshot).
     #[must_use]
     pub fn iter(&self) -> Elements<T, C> {
         Elements {
@@ -666,12 +666,15 @@ pub struct Elements<T, C> {
     next: usize,
 }
 
+impl<T, C: Codec<T>> std::iter::FusedIterator for Elements<T, C> {}
+
 impl<T, C: Codec<T>> Iterator for Elements<T, C> {
     type Item = Result<T, DictError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        let element = self.list.get(self.next).transpose()?;
-        self.next += 1;
-        Some(element)
+        let element = self.list.get(self.next).transpose();
+        // No list has so many elements: once at the end, it stays there.
+        self.next = element.as_ref().map_or(usize::MAX, |_| self.next + 1);
+        element
     }
 }

@@ -15,8 +15,8 @@ use shm_lock::Patience;
 
 use super::map::add;
 use super::{
-    Content, Damaged, Entry, Fault, Found, Home, Map, Memory, NotEntered, RawDict, Rebuilt, Record,
-    Refused, Writer, record_bytes,
+    Content, Damaged, Entry, Fault, Found, Home, Map, Memory, NotEntered, Orphan, RawDict, Rebuilt,
+    Record, Refused, Writer, record_bytes,
 };
 
 const SHARD_SHIFT: u32 = 48;
@@ -174,6 +174,9 @@ impl RawDict {
             1 => None,
             _ => Some(first.writer.declare(changes)?),
         };
+        if self.broken(Fault::TakesTheIntentBackFirst) {
+            first.writer.shard.intent.store(0, Ordering::Release);
+        }
         changes.iter().for_each(Change::store);
         for (i, change) in changes.iter().enumerate() {
             let is_seen = |other: &Change<'_, '_>| core::ptr::eq(other.writer, change.writer);
@@ -204,6 +207,7 @@ impl RawDict {
     }
 
     /// Takes all locks, in ascending order; finishes and rebuilds what the dead have left, and says what that found.
+    /// `orphan` is what the caller found before.
     ///
     /// # Errors
     /// [`NotEntered`].
@@ -214,20 +218,25 @@ impl RawDict {
         &'a self,
         patience: Patience,
         memory: &'a dyn Memory,
+        orphan: Option<Orphan>,
     ) -> Result<(Vec<Writer<'a>>, Vec<Rebuilt>), NotEntered> {
         let (mut writers, mut deaths) = (Vec::new(), Vec::new());
         for (index, shard) in self.shards.iter().enumerate() {
             // SAFETY: the caller's promise.
             let acquired = unsafe { shard.lock.acquire(patience) }?;
             writers.push(Writer::new(self, index, memory));
-            deaths.push((!acquired.is_clean()).then_some(acquired.dead_owner));
+            let known = orphan.filter(|orphan| orphan.shard == index);
+            let dead = acquired.dead_owner.or(known.and_then(|known| known.dead));
+            deaths.push((!acquired.is_clean()).then_some(dead));
         }
         if !self.broken(Fault::SkipsIntents) {
             writers.iter().try_for_each(Writer::finish)?;
         }
         let mut rebuilt = Vec::new();
         for (writer, death) in writers.iter().zip(deaths) {
-            if let Some(dead) = death {
+            if let Some(dead) = death
+                && !self.broken(Fault::SkipsRebuild)
+            {
                 rebuilt.push(writer.rebuild(dead)?);
             }
         }

@@ -246,13 +246,13 @@ impl<'a> List<'_, 'a> {
         let (behind, len) = (span.start + span.len, span.len + items.len() as u32);
         let longer = Span { len, ..span };
         if self.writer.dict.broken(Fault::PublishesTheSpanFirst) {
-            array.set_span(longer);
+            array.set_span(self.writer, longer);
         }
         for (word, item) in array.places[behind as usize..].iter().zip(items) {
             // PAIR dict-entry: Release publishes the record.
             self.writer.publish(word, item.0);
         }
-        array.set_span(longer);
+        array.set_span(self.writer, longer);
         self.has_changed();
         Ok(())
     }
@@ -262,10 +262,8 @@ impl<'a> List<'_, 'a> {
         let Span { start, len } = array.span()?;
         let old = Item(array.places[start as usize + index].load(Ordering::Relaxed));
         let start = if index == 0 { start + 1 } else { start };
-        array.set_span(Span {
-            start,
-            len: len - 1,
-        });
+        let len = len - 1;
+        array.set_span(self.writer, Span { start, len });
         self.has_changed();
         // Also where nothing is freed: the place may be written again before its word is an element's.
         if !self.writer.dict.broken(Fault::ForgetsTheCutOfAPop) {
@@ -295,7 +293,8 @@ impl<'a> List<'_, 'a> {
     /// # Errors
     /// [`Refused`]; the items are not published then.
     pub fn splice(&self, range: Range<usize>, with: &[Item]) -> Result<(), Refused> {
-        if range == (0..0) && self.push_before(with)? {
+        let is_nothing = range.is_empty() && with.is_empty();
+        if is_nothing || (range == (0..0) && self.push_before(with)?) {
             return Ok(());
         }
         let mut items = self.items()?;
@@ -315,10 +314,8 @@ impl<'a> List<'_, 'a> {
         for (word, item) in array.places[first..].iter().zip(items) {
             self.writer.publish(word, item.0);
         }
-        array.set_span(Span {
-            start: first as u32,
-            len: len + items.len() as u32,
-        });
+        let (start, len) = (first as u32, len + items.len() as u32);
+        array.set_span(self.writer, Span { start, len });
         self.has_changed();
         Ok(true)
     }
@@ -370,10 +367,8 @@ impl<'a> List<'_, 'a> {
             value: root.0,
         })?;
         write(array.places, items);
-        array.set_span(Span {
-            start: 0,
-            len: items.len() as u32,
-        });
+        let (start, len) = (0, items.len() as u32);
+        array.set_span(self.writer, Span { start, len });
         self.publish_root(root);
         Ok(self.writer.free_block_of(old)?)
     }

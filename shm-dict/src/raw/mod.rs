@@ -70,6 +70,7 @@ mod view;
 mod words;
 mod writer;
 
+use shm_core::ProcessId;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::{Patience, RawLockError};
 use siphasher::sip::SipHasher13;
@@ -106,6 +107,10 @@ pub enum Fault {
     SkipsIntents,
     ForgetsTheCutOfAPop,
     PublishesTheSpanFirst,
+    DoesNotCompareVersions,
+    ForgetsTheNumber,
+    RebuildsDespiteIntents,
+    TakesTheIntentBackFirst,
 }
 
 /// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
@@ -146,8 +151,18 @@ pub enum NotEntered {
     Damaged(Damaged),
     /// It is the lock of this process's parent, which held it when it forked.
     NotMine,
-    /// Somebody died in a change of several shards, which is to be finished under all locks.
-    Unfinished,
+    /// Somebody died in a change of several shards, which is to be finished under all locks; who is told of the death
+    /// by this shard's lock is told once.
+    Unfinished(Orphan),
+}
+
+/// A shard that was found orphaned, and given back as it was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Orphan {
+    /// The shard.
+    pub shard: usize,
+    /// Who died under its lock.
+    pub dead: Option<ProcessId>,
 }
 
 impl From<Damaged> for Refused {
@@ -259,9 +274,10 @@ impl RawDict {
         if acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
             return Ok((writer, None));
         }
-        if self.has_intents() {
+        if self.has_intents() && !self.broken(Fault::RebuildsDespiteIntents) {
             // The lock is given back, and stays inconsistent.
-            return Err(NotEntered::Unfinished);
+            let dead = acquired.dead_owner;
+            return Err(NotEntered::Unfinished(Orphan { shard, dead }));
         }
         let rebuilt = writer.rebuild(acquired.dead_owner)?;
         Ok((writer, Some(rebuilt)))
