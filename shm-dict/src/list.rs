@@ -490,8 +490,8 @@ impl<T, C: Codec<T>> List<T, C> {
         Ok((row.into_inner(), total.get()))
     }
 
-    /// The elements, one after the other as they are when their turn comes, until there are no more. No lock is held
-    /// meanwhile. For all as they are at one instant: [`snapshot`](Self::snapshot).
+    /// The elements, one after the other as they are when their turn comes, until there are no more; what comes to the list
+    /// later is not seen then. No lock is held meanwhile. For all as they are at one instant: [`snapshot`](Self::snapshot).
     #[must_use]
     pub fn iter(&self) -> Elements<T, C> {
         Elements {
@@ -668,6 +668,8 @@ pub struct Elements<T, C> {
     list: List<T, C>,
     next: Option<usize>,
 }
+
+impl<T, C: Codec<T>> std::iter::FusedIterator for Elements<T, C> {}
 
 impl<T, C: Codec<T>> Iterator for Elements<T, C> {
     type Item = Result<T, DictError>;

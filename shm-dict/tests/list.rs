@@ -139,6 +139,7 @@ fn a_full_list_is_as_it_was() {
     assert!(list.push(&value).unwrap_err().is_full());
     assert!(list.extend(vec![value.clone(); 9]).unwrap_err().is_full());
     assert!(list.set(0, &vec![8; 30_000]).unwrap_err().is_full());
+    list.splice(3..3, Vec::<Vec<u8>>::new()).unwrap();
     assert_eq!((list.len(), list.check()), (Ok(len), Ok(before)));
     list.clear().unwrap();
     list.extend(vec![value; len]).unwrap();

@@ -6,189 +6,17 @@
 
 #![cfg(loom)]
 
-use std::sync::Arc;
+mod model;
 
-use shm_core::sync::death::{self, Outcome};
-use shm_core::sync::{AtomicU32, AtomicU64, Ordering, explore, thread};
-use shm_dict::raw::{
-    Control, Fault, Found, Kind, Limits, Looked, Memory, NoMemory, RawDict, Record, Refused, Shard,
-    Writer,
+use model::{
+    Shared, at_once, explore_less, killed_at, one_of_each, pair, spawn, spawn_victim, word,
 };
-use shm_lock::Patience;
-
-/// Chunks of 128 bytes: two tables of a bucket, or two records of a value of two words.
-const CHUNK_SHIFT: u32 = 7;
-
-/// A file system with room for all.
-#[derive(Debug)]
-struct Plenty;
-
-impl Memory for Plenty {
-    fn back_owners(&self, _: u32, _: u32) -> Result<(), NoMemory> {
-        Ok(())
-    }
-
-    fn back_chunks(&self, _: u32, _: u32) -> Result<(), NoMemory> {
-        Ok(())
-    }
-}
-
-struct Shared(RawDict);
-
-/// A value of one word.
-fn word(n: u8) -> [u8; 8] {
-    [n; 8]
-}
-
-/// A value of two words, whose record moves when it is replaced.
-fn pair(n: u8) -> [u8; 16] {
-    [n; 16]
-}
-
-/// What a pair says.
-fn number(value: &[u8]) -> u8 {
-    assert!(value.windows(2).all(|two| two[0] == two[1]), "a torn value");
-    value[0]
-}
-
-impl Shared {
-    fn new(shards: usize, chunks: u32, fault: Option<Fault>) -> Arc<Self> {
-        let words = (chunks as usize) << CHUNK_SHIFT >> 3;
-        Arc::new(Self(RawDict {
-            control: Box::new(Control::default()),
-            shards: (0..shards).map(|_| Shard::default()).collect(),
-            owners: (0..chunks).map(|_| AtomicU32::new(0)).collect(),
-            heap: (0..words).map(|_| AtomicU64::new(0)).collect(),
-            limits: Limits {
-                chunk_shift: CHUNK_SHIFT,
-                chunks,
-                max_key: 8,
-                max_value: 64,
-                seed: [1, 2],
-                root: Kind::Map,
-            },
-            fault,
-        }))
-    }
-
-    fn writer(&self, shard: usize) -> Writer<'_> {
-        // SAFETY: the dictionary outlives all threads of the model.
-        let entered = unsafe { self.0.enter(shard, Patience::Endless, &Plenty) };
-        entered
-            .expect("a lock without a deadline, and good words")
-            .0
-    }
-
-    fn writer_for(&self, key: u8) -> (Writer<'_>, u64) {
-        let hash = self.0.hash(&[key]);
-        (self.writer(self.0.shard_of(hash)), hash)
-    }
-
-    fn try_set(&self, key: u8, value: &[u8]) -> Result<(), Refused> {
-        let (writer, hash) = self.writer_for(key);
-        let found = writer.top().find(hash, &[key]).expect("good words");
-        writer.top().store(found, hash, &[key], value)
-    }
-
-    fn set(&self, key: u8, value: &[u8]) {
-        self.try_set(key, value).expect("room");
-    }
-
-    fn remove(&self, key: u8) -> bool {
-        let (writer, hash) = self.writer_for(key);
-        let found = writer.top().find(hash, &[key]).expect("good words");
-        writer.top().remove(found).expect("good words")
-    }
-
-    fn clear(&self) {
-        let shards = 0..self.0.shards.len();
-        let writers: Vec<_> = shards.map(|shard| self.writer(shard)).collect();
-        self.0.clear(&writers).expect("good words");
-    }
-
-    /// Looks without a lock.
-    fn get(&self, key: u8) -> Option<Vec<u8>> {
-        let hash = self.0.hash(&[key]);
-        loop {
-            let mut value = Vec::new();
-            let take = |record: Record<'_>| record.value().expect("a value").copy_to(&mut value);
-            match self
-                .0
-                .look_up(None, hash, &[key], take)
-                .expect("good words")
-            {
-                Looked::Found(()) => return Some(value),
-                Looked::Absent => return None,
-                Looked::Disturbed => thread::yield_now(),
-            }
-        }
-    }
-
-    fn number(&self, key: u8) -> Option<u8> {
-        self.get(key).map(|value| number(&value))
-    }
-
-    /// The value under the lock.
-    fn settled(&self, key: u8) -> Option<u8> {
-        let (writer, hash) = self.writer_for(key);
-        match writer.top().find(hash, &[key]).expect("good words") {
-            Found::At { record, .. } => {
-                let mut value = Vec::new();
-                record.value().expect("a value").copy_to(&mut value);
-                Some(number(&value))
-            }
-            _ => None,
-        }
-    }
-
-    /// Every block is used once, or free once; gives how many entries there are.
-    fn check(&self) -> u64 {
-        let shards = 0..self.0.shards.len();
-        let writers: Vec<_> = shards.map(|shard| self.writer(shard)).collect();
-        self.0.check_owners().expect("owners in order");
-        let accounts = writers.iter().map(|writer| writer.check());
-        accounts
-            .map(|account| account.expect("caches in order").entries)
-            .sum()
-    }
-}
+use shm_core::sync::{Ordering, death, explore, thread};
+use shm_dict::raw::{Fault, RawDict, Refused};
 
 /// Keys that all begin their search in the first of two buckets.
 fn neighbours(dict: &RawDict) -> impl Iterator<Item = u8> {
     (0..=255).filter(|&key| dict.hash(&[key]) & 1 == 0)
-}
-
-/// A key of each of two shards.
-fn one_of_each(dict: &RawDict) -> [u8; 2] {
-    let of = |shard| (0..=255).find(|&key| dict.shard_of(dict.hash(&[key])) == shard);
-    [0, 1].map(|shard| of(shard).expect("there are many keys"))
-}
-
-fn spawn<T: 'static>(
-    shared: &Arc<Shared>,
-    body: impl FnOnce(&Shared) -> T + 'static,
-) -> thread::JoinHandle<T> {
-    let shared = Arc::clone(shared);
-    thread::spawn(move || body(&shared))
-}
-
-/// Spawns a process that is killed at `step`; says whether it came to its end.
-fn spawn_victim(
-    shared: &Arc<Shared>,
-    step: usize,
-    body: impl FnOnce(&Shared) + 'static,
-) -> thread::JoinHandle<bool> {
-    spawn(shared, move |shared| {
-        death::run(step, || body(shared)) == Outcome::Finished(())
-    })
-}
-
-/// Schedules with one preemption, where threads and points of death are many.
-fn explore_less(model: impl Fn() + Sync + Send + 'static) {
-    let mut builder = loom::model::Builder::new();
-    builder.preemption_bound = Some(1);
-    builder.max_branches = 20_000;
-    builder.check(model);
 }
 
 // ---- readers and writers ---------------------------------------------------------------------------
@@ -198,15 +26,13 @@ fn replacing(fault: Option<Fault>) {
     explore(move || {
         let shared = Shared::new(1, 2, fault);
         shared.set(1, &pair(1));
-        let writer = spawn(&shared, |shared| {
+        let sets = |shared: &Shared| {
             shared.set(1, &pair(2));
             shared.set(1, &pair(3));
-        });
-        let first = shared.number(1).expect("a key that is there is found");
-        thread::yield_now();
-        let second = shared.number(1).expect("a key that is there is found");
-        assert!((1..=3).contains(&first) && (first..=3).contains(&second));
-        writer.join().expect("no panic");
+        };
+        let (_, seen) = at_once(&shared, sets, |shared| [0; 2].map(|_| shared.number(1)));
+        let seen = seen.map(|seen| seen.expect("a key that is there is found"));
+        assert!(seen.is_sorted() && seen.iter().all(|seen| (1..=3).contains(seen)));
         assert_eq!((shared.number(1), shared.check()), (Some(3), 1));
     });
 }
@@ -223,13 +49,13 @@ fn twin_that_publishes_relaxed() {
 }
 
 #[test]
-#[should_panic(expected = "a key that is there is found")]
+#[should_panic(expected = "a torn value")]
 fn twin_that_forgets_the_generation() {
     replacing(Some(Fault::ForgetsTheGeneration));
 }
 
 #[test]
-#[should_panic(expected = "a key that is there is found")]
+#[should_panic(expected = "a torn value")]
 fn twin_that_does_not_validate() {
     replacing(Some(Fault::DoesNotValidate));
 }
@@ -272,19 +98,17 @@ fn twin_that_reuses_without_a_fence() {
 /// The table becomes too small, and its block becomes a record.
 #[test]
 fn a_key_is_found_while_the_table_grows() {
-    explore(|| {
+    explore_less(|| {
         let shared = Shared::new(1, 5, None);
         (1..=6).for_each(|key| shared.set(key, &word(key)));
-        let writer = spawn(&shared, |shared| {
+        let sets = |shared: &Shared| {
             shared.set(7, &word(7));
             shared.set(8, &[8; 40]);
-        });
-        for _ in 0..2 {
+        };
+        at_once(&shared, sets, |shared| {
             assert_eq!(shared.number(3), Some(3), "a key that is there is found");
             assert!(matches!(shared.number(8), None | Some(8)));
-            thread::yield_now();
-        }
-        writer.join().expect("no panic");
+        });
         assert_eq!(shared.check(), 8);
     });
 }
@@ -298,19 +122,12 @@ fn in_a_chain(fault: Option<Fault>) {
             shared.set(key, &word(key));
         }
         let (first, last, new) = (keys[0], keys[8], keys[9]);
-        let writer = spawn(&shared, move |shared| {
+        let changes = move |shared: &Shared| {
             assert!(shared.remove(first));
             shared.set(new, &word(new));
-        });
-        for _ in 0..2 {
-            assert_eq!(
-                shared.number(last),
-                Some(last),
-                "a key that is there is found"
-            );
-            thread::yield_now();
-        }
-        writer.join().expect("no panic");
+        };
+        let (_, seen) = at_once(&shared, changes, move |shared| shared.number(last));
+        assert_eq!(seen, Some(last), "a key that is there is found");
         assert_eq!(shared.settled(new), Some(new));
         assert_eq!(shared.check(), 9);
     });
@@ -335,17 +152,14 @@ fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
         let [first, second] = one_of_each(&shared.0);
         shared.set(first, &pair(1));
         shared.set(second, &pair(1));
-        let writer = spawn(&shared, move |shared| {
+        let clears = move |shared: &Shared| {
             shared.clear();
             shared.set(second, &pair(2));
-        });
-        for _ in 0..2 {
-            let seen = [shared.number(first), shared.number(second)];
-            let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
-            assert!(holds, "half of it is there: {seen:?}");
-            thread::yield_now();
-        }
-        writer.join().expect("no panic");
+        };
+        let looks = move |shared: &Shared| [first, second].map(|key| shared.number(key));
+        let (_, seen) = at_once(&shared, clears, looks);
+        let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
+        assert!(holds, "half of it is there: {seen:?}");
         assert_eq!(shared.check(), 1);
     });
 }
@@ -431,9 +245,8 @@ fn dying(
             let shared = Shared::new(1, 6, fault);
             prepare(&shared);
             let before = shared.check();
-            let victim = spawn_victim(&shared, step, change);
-            shared.set(2, &pair(2));
-            let finished = victim.join().expect("no panic");
+            let sets = |shared: &Shared| shared.set(2, &pair(2));
+            let (finished, ()) = at_once(&shared, killed_at(step, change), sets);
             let is = shared.settled(1);
             assert!(is == new || (is == old && !finished), "neither old nor new");
             assert_eq!(shared.number(1), is, "who reads sees the same");
@@ -523,13 +336,12 @@ fn a_writer_dies_at_every_step_of_clearing() {
             let shared = Shared::new(2, 4, None);
             let keys @ [first, second] = one_of_each(&shared.0);
             keys.iter().for_each(|&key| shared.set(key, &pair(1)));
-            let victim = spawn_victim(&shared, step, Shared::clear);
-            let seen = [shared.number(first), shared.number(second)];
+            let looks = move |shared: &Shared| [first, second].map(|key| shared.number(key));
+            let (finished, seen) = at_once(&shared, killed_at(step, Shared::clear), looks);
             assert!(
                 matches!(seen, [Some(1), _] | [None, None]),
                 "half of it is there: {seen:?}"
             );
-            let finished = victim.join().expect("no panic");
             let entries = shared.check();
             assert!(
                 entries == 0 || (entries == 2 && !finished),
@@ -551,14 +363,11 @@ fn a_reader_meets_a_death_and_the_rebuild() {
             let shared = Shared::new(1, 2, None);
             shared.set(1, &pair(1));
             let victim = spawn_victim(&shared, step, replaces);
-            let next = spawn(&shared, |shared| drop(shared.writer(0)));
-            for _ in 0..2 {
-                let seen = shared.number(1).expect("a key that is there is found");
-                assert!((1..=2).contains(&seen));
-                thread::yield_now();
-            }
+            let comes = |shared: &Shared| drop(shared.writer(0));
+            let (_, seen) = at_once(&shared, comes, |shared| [0; 2].map(|_| shared.number(1)));
             victim.join().expect("no panic");
-            next.join().expect("no panic");
+            let seen = seen.map(|seen| seen.expect("a key that is there is found"));
+            assert!(seen.is_sorted() && seen.iter().all(|seen| (1..=2).contains(seen)));
             assert_eq!(shared.check(), 1);
         });
     });
@@ -582,9 +391,8 @@ fn two_recover_and_one_of_them_dies() {
                 class.bump.store(u64::MAX, Ordering::Relaxed);
             }
             drop(writer);
-            let victim = spawn_victim(&shared, step, |shared| drop(shared.writer(0)));
-            shared.set(2, &pair(2));
-            victim.join().expect("no panic");
+            let comes = killed_at(step, |shared| drop(shared.writer(0)));
+            at_once(&shared, comes, |shared| shared.set(2, &pair(2)));
             assert_eq!(shared.check(), 3);
             assert_eq!(
                 [1, 2, 3].map(|key| shared.settled(key)),

@@ -1,19 +1,17 @@
 //! Random operations through two handles against a `HashMap`, where there is often no room; then a file system
 //! that refuses memory at any moment.
 
-use std::cell::Cell;
+mod refusing;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
 use proptest::collection::vec;
 use proptest::prelude::*;
+use refusing::{Refusing, raw, writer};
 use shm_core::Place;
-use shm_core::sync::{AtomicU32, AtomicU64};
-use shm_dict::raw::{
-    Control, Found, Kind, Limits, Memory, NoMemory, RawDict, Refused, Shard, Writer,
-};
+use shm_dict::raw::{Found, Kind, RawDict, Refused};
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
-use shm_lock::Patience;
 use shm_testing::watchdog;
 
 type Key = Vec<u8>;
@@ -354,8 +352,8 @@ proptest! {
         sets in vec((0..KEYS, len().prop_map(|len| len.min(6000))), 0..60),
         refused in 0..12_usize,
     ) {
-        let dict = raw();
-        let memory = Refusing { left: Cell::new(refused) };
+        let dict = raw(Kind::Map, LONGEST);
+        let memory = Refusing::after(refused);
         let mut model = Model::new();
         for (n, (k, len)) in sets.into_iter().enumerate() {
             let (key, value) = (key(k), value(n as u8, len));
@@ -375,63 +373,6 @@ proptest! {
             }
         }
     }
-}
-
-/// Refuses once, after so many requests.
-#[derive(Debug)]
-struct Refusing {
-    left: Cell<usize>,
-}
-
-impl Refusing {
-    fn ask(&self) -> Result<(), NoMemory> {
-        let left = self.left.get();
-        self.left.set(left.wrapping_sub(1));
-        match left {
-            0 => Err(NoMemory { needed: 1, free: 0 }),
-            _ => Ok(()),
-        }
-    }
-}
-
-impl Memory for Refusing {
-    fn back_owners(&self, _: u32, _: u32) -> Result<(), NoMemory> {
-        self.ask()
-    }
-
-    fn back_chunks(&self, _: u32, _: u32) -> Result<(), NoMemory> {
-        self.ask()
-    }
-}
-
-fn leaked<T>(len: usize, each: fn() -> T) -> &'static [T] {
-    Box::leak((0..len).map(|_| each()).collect())
-}
-
-/// A dictionary of one shard and eight chunks.
-fn raw() -> RawDict {
-    const CHUNKS: u32 = 8;
-    RawDict {
-        control: &leaked(1, Control::default)[0],
-        shards: leaked(1, Shard::default),
-        owners: leaked(CHUNKS as usize, || AtomicU32::new(0)),
-        heap: leaked((CHUNKS as usize) << 9, || AtomicU64::new(0)),
-        limits: Limits {
-            chunk_shift: 12,
-            chunks: CHUNKS,
-            max_key: 300,
-            max_value: LONGEST as u32,
-            seed: [3, 4],
-            root: Kind::Map,
-        },
-    }
-}
-
-fn writer<'a>(dict: &'a RawDict, memory: &'a Refusing) -> Writer<'a> {
-    // SAFETY: the dictionary's memory is there for ever.
-    unsafe { dict.enter(0, Patience::Endless, memory) }
-        .unwrap()
-        .0
 }
 
 fn set(dict: &RawDict, memory: &Refusing, key: &[u8], value: &[u8]) -> Result<(), Refused> {

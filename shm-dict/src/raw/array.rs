@@ -10,7 +10,7 @@
 
 use shm_core::sync::{AtomicU64, Ordering};
 
-use super::{Damaged, RawDict, TableWord};
+use super::{Damaged, RawDict, TableWord, Writer};
 
 const HERE: u64 = 1 << 63;
 const RECORD: u64 = 1 << 62;
@@ -23,6 +23,7 @@ pub(super) const MAX_LOG: u32 = 28;
 
 /// An element of a list.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
 pub struct Item(pub u64);
 
 /// Which places of an array have elements.
@@ -127,9 +128,9 @@ impl<'a> Array<'a> {
     }
 
     /// Says which places have elements: the store that is the change.
-    pub(super) fn set_span(&self, span: Span) {
+    pub(super) fn set_span(&self, writer: &Writer<'_>, span: Span) {
         // PAIR dict-span: Release publishes the items.
-        self.span.store(span.word(), Ordering::Release);
+        writer.publish(self.span, span.word());
     }
 
     /// The words of the elements.

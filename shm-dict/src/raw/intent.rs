@@ -186,6 +186,9 @@ impl RawDict {
             1 => None,
             _ => Some(first.writer.declare(changes, &writers)?),
         };
+        if self.broken(Fault::TakesTheIntentBackFirst) {
+            first.writer.shard.intent.store(0, Ordering::Release);
+        }
         changes.iter().for_each(Change::store);
         for writer in &writers {
             writer.has_changed(writer.next_version());
@@ -242,7 +245,9 @@ impl RawDict {
         }
         let mut rebuilt = Vec::new();
         for (writer, death) in writers.iter().zip(deaths) {
-            if let Some(dead) = death {
+            if let Some(dead) = death
+                && !self.broken(Fault::SkipsRebuild)
+            {
                 rebuilt.push(writer.recover(dead)?);
             }
         }

@@ -294,13 +294,13 @@ impl<'a> List<'_, 'a> {
         let (behind, len) = (span.start + span.len, span.len + items.len() as u32);
         let longer = Span { len, ..span };
         if self.writer.dict.broken(Fault::PublishesTheSpanFirst) {
-            array.set_span(longer);
+            array.set_span(self.writer, longer);
         }
         for (word, item) in array.places[behind as usize..].iter().zip(items) {
             // PAIR dict-entry: Release publishes the record.
             self.writer.publish(word, item.0);
         }
-        array.set_span(longer);
+        array.set_span(self.writer, longer);
         self.has_changed();
         Ok(())
     }
@@ -310,10 +310,8 @@ impl<'a> List<'_, 'a> {
         let Span { start, len } = span;
         let old = Item(array.places[start as usize + index].load(Ordering::Relaxed));
         let start = if index == 0 { start + 1 } else { start };
-        array.set_span(Span {
-            start,
-            len: len - 1,
-        });
+        let len = len - 1;
+        array.set_span(self.writer, Span { start, len });
         self.has_changed();
         // Also where nothing is freed: the place may be written again before its word is an element's.
         if !self.writer.dict.broken(Fault::ForgetsTheCutOfAPop) {
@@ -350,6 +348,9 @@ impl<'a> List<'_, 'a> {
         if items.get(range.clone()).is_none() {
             return Ok(false);
         }
+        if range.is_empty() && with.is_empty() {
+            return Ok(true);
+        }
         let out: Vec<Item> = items.splice(range, with.iter().copied()).collect();
         self.keep(&items, out)?;
         Ok(true)
@@ -366,10 +367,8 @@ impl<'a> List<'_, 'a> {
         for (word, item) in array.places[first..].iter().zip(items) {
             self.writer.publish(word, item.0);
         }
-        array.set_span(Span {
-            start: first as u32,
-            len: len + items.len() as u32,
-        });
+        let (start, len) = (first as u32, len + items.len() as u32);
+        array.set_span(self.writer, Span { start, len });
         self.has_changed();
         Ok(true)
     }
@@ -457,10 +456,8 @@ impl<'a> List<'_, 'a> {
             value: root.0,
         })?;
         write(array.places);
-        array.set_span(Span {
-            start: 0,
-            len: len as u32,
-        });
+        let (start, len) = (0, len as u32);
+        array.set_span(self.writer, Span { start, len });
         self.publish_root(root);
         Ok(self.writer.free_block_of(old)?)
     }

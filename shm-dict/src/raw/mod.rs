@@ -109,6 +109,10 @@ pub enum Fault {
     SkipsIntents,
     ForgetsTheCutOfAPop,
     PublishesTheSpanFirst,
+    DoesNotCompareVersions,
+    ForgetsTheNumber,
+    RebuildsDespiteIntents,
+    TakesTheIntentBackFirst,
 }
 
 /// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
@@ -321,7 +325,7 @@ impl RawDict {
         memory: &dyn Memory,
     ) -> Result<Rebuilt, NotEntered> {
         let writer = self.writer(taken, memory);
-        if self.has_intent(taken.shard) {
+        if self.has_intent(taken.shard) && !self.broken(Fault::RebuildsDespiteIntents) {
             let shard = taken.shard;
             return Err(NotEntered::Unfinished(Death { shard, dead }));
         }
