@@ -111,9 +111,7 @@ impl Part {
             Self::Death => "Death: the owner of a lock is killed",
             Self::Permits => "Permits: holders and parties are killed",
             Self::Bakery => "Bakery: bakers, eaters, and a queue of ten buns",
-            Self::Dict => {
-                "Dict: one entry, lists, transfers; and writers are killed"
-            }
+            Self::Dict => "Dict: one entry, lists, transfers; and writers are killed",
         }
     }
 
