@@ -119,6 +119,7 @@ impl Shared {
             {
                 Looked::Found(()) => return Some(value),
                 Looked::Absent => return None,
+                Looked::Gone => panic!("a shard's own mapping is always there"),
                 Looked::Disturbed => thread::yield_now(),
             }
         }
