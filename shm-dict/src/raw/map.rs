@@ -14,8 +14,10 @@ const AHEAD: usize = 16;
 
 /// Binary logarithm of the buckets of a shard's first table.
 const FIRST: u32 = 2;
-/// A shard's tables of so many buckets and more, by the binary logarithm, grow by two.
+/// A shard's tables that have so many buckets, by the binary logarithm, are no larger than need be.
 const STEADY: u32 = 10;
+/// Nor are those that would take more than this part of the heap.
+const LITTLE: usize = 256;
 
 /// A mapping whose shard's lock is held.
 #[derive(Clone, Copy, Debug)]
@@ -362,9 +364,11 @@ impl<'a> Map<'_, 'a> {
         let least = wanted.div_ceil(WIDTH as u64).next_power_of_two().ilog2();
         // They grow by four at once: each size takes a chunk of its own, and each entry is copied less often. Containers
         // are many, and have the chunks of a size in common.
-        let ample = match least {
-            0..STEADY if self.home.depth() == 0 => (least + 1).max(FIRST),
-            _ => least,
+        let larger = (least + 1).max(FIRST);
+        let is_little = table_bytes(larger) <= self.writer.dict.heap.len() * 8 / LITTLE;
+        let ample = match self.home.depth() == 0 && least < STEADY && is_little {
+            true => larger,
+            false => least,
         };
         match self.writer.allocate(table_bytes(ample)) {
             Err(Refused::Full { .. }) if ample > least => {
