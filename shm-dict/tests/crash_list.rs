@@ -286,6 +286,31 @@ fn the_sum_of_all_accounts_outlives_a_hundred_deaths() {
     accounts.check().unwrap();
 }
 
+/// Also where another has to finish what the dead one had promised.
+#[test]
+fn each_death_in_a_transfer_is_reported_with_who_died() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("transfers-told");
+    let accounts = create_accounts(&name);
+    let (told, record) = recorder();
+    accounts.on_recovery(record);
+    for death in 0..100_u64 {
+        let mut doomed = Child::spawn("transfers", &[&name]);
+        doomed.expect("transferring");
+        std::thread::sleep(Duration::from_micros(death * 37 % 1500));
+        let pid = doomed.pid();
+        doomed.kill();
+        accounts.repair().unwrap();
+        let told: Vec<Recovery> = told.lock().unwrap().drain(..).collect();
+        let is_named = |told: &Recovery| told.dead.map(|dead| dead.pid()) == Some(pid);
+        assert!(told.iter().all(is_named), "{pid}: {told:?}");
+    }
+    let shards = accounts.inspect().shards;
+    let recoveries: u64 = shards.iter().map(|shard| shard.recoveries).sum();
+    assert!(recoveries > 0, "nobody died under a lock");
+    accounts.check().unwrap();
+}
+
 #[test]
 fn of_what_was_pushed_nothing_is_missing_and_nothing_is_there_twice() {
     let _watchdog = watchdog();

@@ -486,7 +486,7 @@ fn dead_transactions() -> Vec<Case> {
     let mut cases = vec![
         orphaned("dict tree repair").mode(Mode::Kill, done.clone()),
         orphaned("dict tree check")
-            .at_most(100)
+            .at_most(30)
             .mode(Mode::Kill, done),
     ];
     for operation in TRANSACTIONS {
