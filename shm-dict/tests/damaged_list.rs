@@ -43,10 +43,7 @@ fn elements_that_share_a_record_are_noticed() {
     let short = 1 << 63 | 1 << 56 | u64::from(b'x');
     let is_array =
         |at: &usize| words[at - 1] == 2001 << 32 && words[*at] >> 62 == 1 && words[at + 1] == short;
-    let first = (1..words.len() - 2000)
-        .filter(is_array)
-        .next_back()
-        .unwrap();
+    let first = (1..words.len() - 2000).rfind(is_array).unwrap();
     for at in 1..=2000 {
         write(&file, first + at, words[first]);
     }

@@ -49,11 +49,12 @@ fn key_of_the_other_shard(dict: &Blobs, list: &List<Vec<u8>, Bytes>) -> u64 {
     })
 }
 
+/// The dictionary, the list in it, and what the call gave, unless it panicked.
+type Outcome = (Blobs, List<Vec<u8>, Bytes>, Option<Result<(), DictError>>);
+
 /// A list that runs out of room, so that another shard is looked at, whose owner died: `on_recovery` is called with
 /// blocks allocated that nothing leads to.
-fn extend_beyond(
-    on_recovery: fn(),
-) -> (Blobs, List<Vec<u8>, Bytes>, Option<Result<(), DictError>>) {
+fn extend_beyond(on_recovery: fn()) -> Outcome {
     let place = Place::named(&*UniqueName::new("callbacks")).unlink_on_drop(true);
     let options = Options::new().max_bytes(64 << 10).shards(2);
     let dict = Blobs::create(place, options).unwrap();
