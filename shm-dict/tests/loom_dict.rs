@@ -101,14 +101,16 @@ fn a_key_is_found_while_the_table_grows() {
     explore_less(|| {
         let shared = Shared::new(1, 5, None);
         (1..=6).for_each(|key| shared.set(key, &word(key)));
-        let sets = |shared: &Shared| {
+        let writer = spawn(&shared, |shared| {
             shared.set(7, &word(7));
             shared.set(8, &[8; 40]);
-        };
-        at_once(&shared, sets, |shared| {
+        });
+        for _ in 0..2 {
             assert_eq!(shared.number(3), Some(3), "a key that is there is found");
             assert!(matches!(shared.number(8), None | Some(8)));
-        });
+            thread::yield_now();
+        }
+        writer.join().expect("no panic");
         assert_eq!(shared.check(), 8);
     });
 }
@@ -152,14 +154,17 @@ fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
         let [first, second] = one_of_each(&shared.0);
         shared.set(first, &pair(1));
         shared.set(second, &pair(1));
-        let clears = move |shared: &Shared| {
+        let writer = spawn(&shared, move |shared| {
             shared.clear();
             shared.set(second, &pair(2));
-        };
-        let looks = move |shared: &Shared| [first, second].map(|key| shared.number(key));
-        let (_, seen) = at_once(&shared, clears, looks);
-        let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
-        assert!(holds, "half of it is there: {seen:?}");
+        });
+        for _ in 0..2 {
+            let seen = [shared.number(first), shared.number(second)];
+            let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
+            assert!(holds, "half of it is there: {seen:?}");
+            thread::yield_now();
+        }
+        writer.join().expect("no panic");
         assert_eq!(shared.check(), 1);
     });
 }
@@ -245,8 +250,9 @@ fn dying(
             let shared = Shared::new(1, 6, fault);
             prepare(&shared);
             let before = shared.check();
-            let sets = |shared: &Shared| shared.set(2, &pair(2));
-            let (finished, ()) = at_once(&shared, killed_at(step, change), sets);
+            let victim = spawn_victim(&shared, step, change);
+            shared.set(2, &pair(2));
+            let finished = victim.join().expect("no panic");
             let is = shared.settled(1);
             assert!(is == new || (is == old && !finished), "neither old nor new");
             assert_eq!(shared.number(1), is, "who reads sees the same");
@@ -336,12 +342,13 @@ fn a_writer_dies_at_every_step_of_clearing() {
             let shared = Shared::new(2, 4, None);
             let keys @ [first, second] = one_of_each(&shared.0);
             keys.iter().for_each(|&key| shared.set(key, &pair(1)));
-            let looks = move |shared: &Shared| [first, second].map(|key| shared.number(key));
-            let (finished, seen) = at_once(&shared, killed_at(step, Shared::clear), looks);
+            let victim = spawn_victim(&shared, step, Shared::clear);
+            let seen = [shared.number(first), shared.number(second)];
             assert!(
                 matches!(seen, [Some(1), _] | [None, None]),
                 "half of it is there: {seen:?}"
             );
+            let finished = victim.join().expect("no panic");
             let entries = shared.check();
             assert!(
                 entries == 0 || (entries == 2 && !finished),
