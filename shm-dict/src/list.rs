@@ -676,12 +676,12 @@ impl<T, C: Codec<T>> Iterator for Elements<T, C> {
 
     fn next(&mut self) -> Option<Self::Item> {
         let next = self.next?;
-        let element = self.list.get(next).transpose()?;
+        let element = self.list.get(next).transpose();
         self.next = match &element {
-            Ok(_) | Err(DictError::Codec(_) | DictError::WrongKind { .. }) => Some(next + 1),
-            // It would be the same for all that follow.
-            Err(_) => None,
+            Some(Ok(_) | Err(DictError::Codec(_) | DictError::WrongKind { .. })) => Some(next + 1),
+            // At the end it stays there; any other error would be the same for all that follow.
+            Some(Err(_)) | None => None,
         };
-        Some(element)
+        element
     }
 }
