@@ -17,7 +17,7 @@ const FIRST: u32 = 2;
 /// A shard's tables that have so many buckets, by the binary logarithm, are no larger than need be.
 const STEADY: u32 = 10;
 /// Nor are those that would take more than this part of the heap.
-const LITTLE: usize = 256;
+const LITTLE: usize = 1024;
 
 /// A mapping whose shard's lock is held.
 #[derive(Clone, Copy, Debug)]
