@@ -1,18 +1,21 @@
-//! A dictionary in shared memory, which a killed process cannot corrupt.
+//! Dictionaries and lists in shared memory, which a killed process cannot corrupt.
 //!
-//! [`Dict`] maps keys whose equal values have equal bytes ([`ShmKey`]) to values that a [`Codec`] encodes. Any number
-//! of processes and threads read it without a lock and write to it under short robust locks, one for each shard
-//! of the mapping. No server, no system call as long as nobody has to wait and no memory has to be allocated.
+//! [`Dict`] maps keys whose equal values have equal bytes ([`ShmKey`]) to values that a [`Codec`] encodes; [`List`] has
+//! values in a row. Either can be inside of the other, to some depth, and is changed there in place
+//! ([`Dict::child_dict`]). [`Dict::transaction`] changes several keys together. [`Dynamic`] is a value or a key of any
+//! kind. Any number of processes and threads read without a lock and write under short robust locks, one for each shard
+//! of a mapping. No server, no system call as long as nobody has to wait and no memory has to be allocated.
 //!
 //! # What is promised
-//! Any process may be killed between any two instructions. Every operation on one key, and `clear`, is wholly done or
-//! wholly not; nothing is torn, nobody waits for the dead, and memory that belonged to what they had not finished
-//! is free again after a repair that the next writer makes.
+//! Any process may be killed between any two instructions. Every operation on one key or element, `clear`, what is said
+//! to be one step, and a transaction is wholly done or wholly not; nothing is torn, nobody waits for the dead, and
+//! memory that belonged to what they had not finished is free again after a repair that the next writer makes.
 //!
 //! # How
-//! A change is one 8-byte store, of the word that leads to a record or of the one that leads to a table; what it leads
-//! to was written before and is not written again while anybody can reach it. Everything else is a cache that whoever
-//! follows a dead process makes anew. See `docs/format.md`.
+//! A change is one 8-byte store, of the word that leads to a record or to a value, or of the one that leads to a table or an
+//! array; what it leads to was written before and is not written again while anybody can reach it. A change of several
+//! words is written down first, and the store that publishes that is the change. Everything else is a cache that
+//! whoever follows a dead process makes anew. See `docs/format.md`.
 //!
 //! # Not from signal handlers
 //! A handler may have interrupted an operation on the same thread's locks.
