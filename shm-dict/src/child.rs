@@ -246,7 +246,7 @@ impl<T, C: Codec<T>> List<T, C> {
         self.locked(|list| {
             let (item, id) = list.new_container(shape)?;
             let index = list.len()?;
-            self.published(list, list.push(&[item]))?;
+            list.push(&[item])?;
             Ok(self.way_to(index, id))
         })
     }

@@ -130,18 +130,6 @@ impl<T, C> List<T, C> {
         self.inner.look_or_lock(self.shard(), look, locked)
     }
 
-    /// Takes back what was made for a change that was refused.
-    pub(crate) fn published(
-        &self,
-        list: &Locked<'_, '_>,
-        result: Result<(), Refused>,
-    ) -> Result<(), DictError> {
-        if result.is_err() {
-            list.abandon()?;
-        }
-        Ok(result?)
-    }
-
     /// Calls `f` with items for the values, which it publishes.
     fn put(
         &self,
@@ -151,7 +139,7 @@ impl<T, C> List<T, C> {
     ) -> Result<(), DictError> {
         let items = values.iter().flatten().map(|value| list.new_item(value));
         let items: Result<Vec<Item>, Refused> = items.collect();
-        self.published(list, items.and_then(|items| f(&items)))
+        Ok(f(&items?)?)
     }
 
     /// How many elements there are.
@@ -347,7 +335,7 @@ impl<T, C: Codec<T>> List<T, C> {
         with_encoded::<T, C, _>(&self.inner, value, |value| {
             self.locked(|list| {
                 let item = list.new_item(value)?;
-                self.published(list, list.push(&[item]))
+                Ok(list.push(&[item])?)
             })
         })
     }

@@ -209,8 +209,8 @@ impl<'a> List<'_, 'a> {
 
     // ---- new elements ------------------------------------------------------------------------
 
-    /// An item for a value, which nothing leads to yet. What is not published is to be given back with
-    /// [`abandon`](Self::abandon).
+    /// An item for a value, which nothing leads to yet. What is not published is given back with the
+    /// lock, or before by [`abandon`](Self::abandon).
     ///
     /// # Errors
     /// [`Refused`].
