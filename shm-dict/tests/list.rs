@@ -141,6 +141,11 @@ fn a_full_list_is_as_it_was() {
     assert!(list.set(0, &vec![8; 30_000]).unwrap_err().is_full());
     list.splice(3..3, Vec::<Vec<u8>>::new()).unwrap();
     assert_eq!((list.len(), list.check()), (Ok(len), Ok(before)));
+    // Room for some of the values, and not for all.
+    (0..3).for_each(|_| drop(list.pop().unwrap()));
+    let before = list.check().unwrap();
+    assert!(list.extend(vec![value.clone(); 9]).unwrap_err().is_full());
+    assert_eq!((list.len(), list.check()), (Ok(len - 3), Ok(before)));
     list.clear().unwrap();
     list.extend(vec![value; len]).unwrap();
     list.check().unwrap();
