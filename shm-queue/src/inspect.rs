@@ -109,6 +109,7 @@ impl Inner {
         let Census {
             undone, returned, ..
         } = self.recover(Patience::Endless)?;
+        self.close_without_senders(Patience::Endless)?;
         Ok(Recovered { undone, returned })
     }
 

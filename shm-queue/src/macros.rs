@@ -185,7 +185,8 @@ macro_rules! handle_forms {
             self.inner().inspect()
         }
 
-        /// Settles what dead processes left, which otherwise whoever waits does within its slice (100 ms).
+        /// Settles what dead processes left, which otherwise whoever waits does within its slice (100 ms):
+        /// what they held goes to others, and the queue closes if the last sender was theirs.
         ///
         /// # Errors
         /// What a queue says that cannot be used.

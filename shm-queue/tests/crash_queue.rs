@@ -310,6 +310,22 @@ fn the_last_senders_death_closes_the_queue_and_no_other() {
 }
 
 #[test]
+fn recovery_closes_a_queue_whose_last_sender_died() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("settles");
+    let queue = Queue::<u32>::create(&*name, 8).unwrap();
+    let mut sender = Child::spawn("sends", &[&name, "1"]);
+    sender.expect("sent");
+    queue.recover().unwrap();
+    assert!(!queue.inspect().unwrap().closed, "it lives");
+    sender.kill_unreaped();
+    queue.recover().unwrap();
+    assert!(queue.inspect().unwrap().closed);
+    assert_eq!(queue.get().unwrap(), 1);
+    assert_eq!(queue.try_get(), Err(QueueError::Closed));
+}
+
+#[test]
 fn who_is_killed_asleep_changes_nothing_for_the_others() {
     let _watchdog = watchdog();
     let name = UniqueName::new("asleep");
