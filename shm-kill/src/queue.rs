@@ -17,8 +17,8 @@ use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 use crate::segment::{die, warm_up};
 
 type Message = Vec<u8>;
-type Values = Queue<Message>;
-type Tasks = JoinableQueue<Message>;
+type Values = Queue<String>;
+type Tasks = JoinableQueue<String>;
 
 /// Those wait so long who must get something, or find out that they will not.
 const PATIENCE: Duration = Duration::from_millis(400);
@@ -40,6 +40,15 @@ fn message(number: u8) -> Message {
         _ => 2300,
     };
     vec![number; len]
+}
+
+/// The same as a value: of a type that is encoded as a whole, not element by element.
+fn text(number: u8) -> String {
+    to_text(message(number))
+}
+
+fn to_text(message: Message) -> String {
+    String::from_utf8(message).expect("numbers below 128")
 }
 
 fn number_of(bytes: &[u8]) -> u8 {
@@ -265,7 +274,7 @@ fn values() -> Vec<Case> {
             .killed(Outcomes::switch("open 1", "closed 1")),
         // Dropped or killed, it is gone.
         Case::new("drop sender", "one value")
-            .checked_by("senders")
+            .checked_by("settled senders")
             .killed(Outcomes::always("closed 1")),
     ]
 }
@@ -324,16 +333,25 @@ pub(crate) fn commands() -> Commands {
         .check("values", check::<Values>)
         .check("tasks", check::<Tasks>)
         .check("senders", |name, _| {
-            let queue = Values::open(name).expect("the queue");
-            assert_eq!(queue.get_timeout(PATIENCE), Ok(message(1)));
-            let state = match queue.get_timeout(PATIENCE) {
-                Err(QueueError::Closed) => "closed 1",
-                Err(QueueError::Timeout) => "open 1",
-                other => panic!("{other:?}"),
-            };
-            queue.unlink().expect("it is there");
-            state
+            check_senders(&Values::open(name).expect("the queue"))
         })
+        .check("settled senders", |name, _| {
+            let queue = Values::open(name).expect("the queue");
+            queue.recover().expect("nothing stands in the way");
+            check_senders(&queue)
+        })
+}
+
+/// Whether the queue of one value closes after it.
+fn check_senders(queue: &Values) -> &'static str {
+    assert_eq!(queue.get_timeout(PATIENCE), Ok(text(1)));
+    let state = match queue.get_timeout(PATIENCE) {
+        Err(QueueError::Closed) => "closed 1",
+        Err(QueueError::Timeout) => "open 1",
+        other => panic!("{other:?}"),
+    };
+    queue.unlink().expect("it is there");
+    state
 }
 
 fn create_bytes(name: &str, options: Options, numbers: &[u8]) -> ByteQueue {
@@ -347,7 +365,7 @@ fn create_bytes(name: &str, options: Options, numbers: &[u8]) -> ByteQueue {
 fn create_tasks(name: &str, options: Options, numbers: &[u8]) -> Tasks {
     let queue = Tasks::create(name, options).expect("a new queue");
     for &number in numbers {
-        queue.try_put(message(number)).expect("it has room");
+        queue.try_put(text(number)).expect("it has room");
     }
     queue
 }
@@ -361,7 +379,7 @@ fn setups(commands: Commands) -> Commands {
     let value_queue = |commands: Commands, state, numbers: &'static [u8]| {
         commands.setup(state, |name| {
             let queue = Values::create(name, small_queue()).expect("a new queue");
-            let values = numbers.iter().map(|&number| message(number));
+            let values = numbers.iter().map(|&number| text(number));
             queue.put_many(values).expect("it has room");
         })
     };
@@ -459,7 +477,7 @@ fn setups_of_the_dead(commands: Commands) -> Commands {
         .setup("more poison than room", |name| {
             let queue = create_tasks(name, small_queue().max_deliveries(1), &[1, 2, 3]);
             let mut tasks: Vec<_> = (0..3).map(|_| queue.get().expect("it was put")).collect();
-            queue.put(message(4)).expect("it has room");
+            queue.put(text(4)).expect("it has room");
             tasks.push(queue.get().expect("it was put"));
             die();
         })
@@ -523,7 +541,7 @@ fn do_one(name: &str, patience: Duration) -> String {
     let queue = Tasks::open(name).expect("the queue");
     match queue.get_timeout(patience) {
         Ok(task) => {
-            let number = number_of(&task);
+            let number = number_of(task.as_bytes());
             task.task_done().expect("it is ours");
             format!("did {number}")
         }
@@ -731,7 +749,7 @@ fn value_victims(commands: Commands) -> Commands {
     let open = |name: &str| Values::open(name).expect("the queue");
     commands
         .victim("put_many", move |name| {
-            let (queue, values) = (open(name), [message(4), message(8)]);
+            let (queue, values) = (open(name), [text(4), text(8)]);
             mark_start();
             let result = queue.put_many(values);
             mark_end();
@@ -742,7 +760,7 @@ fn value_victims(commands: Commands) -> Commands {
             mark_start();
             let result = queue.get();
             mark_end();
-            assert_eq!(result, Ok(message(1)));
+            assert_eq!(result, Ok(text(1)));
         })
         .victim("get_many values", move |name| {
             let queue = open(name);
@@ -893,17 +911,21 @@ subject!(
 );
 subject!(
     Values,
-    |queue| queue.try_get().map(|value| (value, 0)),
-    |queue, message| queue.try_put(message).map_err(|refused| refused.error)
+    |queue| queue.try_get().map(|value| (value.into_bytes(), 0)),
+    |queue, message| queue
+        .try_put(to_text(message))
+        .map_err(|refused| refused.error)
 );
 subject!(
     Tasks,
     |queue| {
         let task = queue.try_get()?;
-        let (value, before) = (task.to_vec(), task.deliveries() - 1);
+        let (value, before) = (task.as_bytes().to_vec(), task.deliveries() - 1);
         task.task_done().map(|()| (value, before))
     },
-    |queue, message| queue.try_put(message).map_err(|refused| refused.error)
+    |queue, message| queue
+        .try_put(to_text(message))
+        .map_err(|refused| refused.error)
 );
 
 /// Names all that is in the queue, and sees that nothing of it is lost to use.

@@ -1,6 +1,6 @@
 //! The sub-commands of a program with victims: for the step killer, and for a person at a shell.
 
-use std::collections::BTreeMap;
+use std::collections::HashMap;
 use std::env;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -55,7 +55,7 @@ type Run = Box<dyn Fn(&str, Option<&str>)>;
 /// ```
 #[derive(Default)]
 pub struct Commands {
-    list: BTreeMap<(&'static str, &'static str), Run>,
+    list: HashMap<(&'static str, &'static str), Run>,
 }
 
 impl Commands {
@@ -158,10 +158,16 @@ impl Commands {
 
     fn usage(&self) -> ExitCode {
         eprintln!("usage: one of");
-        for (verb, word) in self.list.keys() {
+        for (verb, word) in self.names() {
             eprintln!("  {verb} {word} NAME");
         }
         ExitCode::from(2)
+    }
+
+    fn names(&self) -> Vec<(&'static str, &'static str)> {
+        let mut names: Vec<_> = self.list.keys().copied().collect();
+        names.sort_unstable();
+        names
     }
 
     fn add(mut self, verb: &'static str, word: &'static str, run: Run) -> Self {
@@ -173,7 +179,7 @@ impl Commands {
 
 impl std::fmt::Debug for Commands {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_list().entries(self.list.keys()).finish()
+        f.debug_list().entries(self.names()).finish()
     }
 }
 

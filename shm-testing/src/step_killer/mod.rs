@@ -86,7 +86,8 @@ pub struct StepKiller {
 }
 
 impl StepKiller {
-    /// A tool for the victims in `program`, which looks at every step and uses every processor.
+    /// A tool for the victims in `program`, which looks at every step, at twice as many points at a
+    /// time as there are processors: half of them wait for somebody to fall asleep or to give up.
     ///
     /// # Errors
     /// [`Error::PtraceNotPermitted`]; [`Error::Program`] when the program cannot be read or has no
@@ -94,7 +95,7 @@ impl StepKiller {
     pub fn new(program: impl AsRef<Path>) -> Result<Self, Error> {
         ptrace_permitted()?;
         let symbols = Symbols::read(program.as_ref())?;
-        let jobs = std::thread::available_parallelism().map_or(1, usize::from);
+        let jobs = 2 * std::thread::available_parallelism().map_or(1, usize::from);
         Ok(Self {
             program: Program::new(program.as_ref().to_owned()),
             symbols,
