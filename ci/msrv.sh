@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# The declared `rust-version`. Where that very toolchain is installed, the libraries are built with
-# it. Elsewhere this sees to it that no dependency asks for a newer one, and clippy (ci/clippy.sh)
+# The declared `rust-version`: the libraries are built with that very toolchain, which rustup installs.
+# Where it cannot, this sees to it that no dependency asks for a newer one, and clippy (ci/clippy.sh)
 # that the code uses no newer API of std.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
@@ -9,9 +9,11 @@ source ci/libraries.sh
 msrv=$(sed -n 's/^rust-version = "\(.*\)"$/\1/p' Cargo.toml)
 packages=("${libraries[@]/#/--package=}")
 
-if rustup toolchain list 2>/dev/null | grep --quiet "^$msrv"; then
-    echo "building with Rust $msrv"
-    RUSTUP_TOOLCHAIN=$msrv cargo check "${packages[@]}" --all-features --locked \
+installed() { rustup toolchain list 2>/dev/null | grep --only-matching --max-count=1 "^${msrv//./\\.}[-.][^ ]*"; }
+installed >/dev/null || timeout 120 rustup toolchain install "$msrv" --profile minimal || true
+if toolchain=$(installed); then
+    echo "building with $toolchain"
+    RUSTUP_TOOLCHAIN=$toolchain cargo check "${packages[@]}" --all-features --locked \
         --target-dir "${CARGO_TARGET_DIR:-target}/msrv"
     exit
 fi
