@@ -101,16 +101,15 @@ fn a_key_is_found_while_the_table_grows() {
     explore_less(|| {
         let shared = Shared::new(1, 5, None);
         (1..=6).for_each(|key| shared.set(key, &word(key)));
-        let writer = spawn(&shared, |shared| {
+        let grows = |shared: &Shared| {
             shared.set(7, &word(7));
             shared.set(8, &[8; 40]);
+        };
+        let (_, seen) = at_once(&shared, grows, |shared| {
+            [3, 8].map(|key| shared.number(key))
         });
-        for _ in 0..2 {
-            assert_eq!(shared.number(3), Some(3), "a key that is there is found");
-            assert!(matches!(shared.number(8), None | Some(8)));
-            thread::yield_now();
-        }
-        writer.join().expect("no panic");
+        assert_eq!(seen[0], Some(3), "a key that is there is found");
+        assert!(matches!(seen[1], None | Some(8)));
         assert_eq!(shared.check(), 8);
     });
 }
@@ -149,22 +148,19 @@ fn twin_that_empties_inside_a_chain() {
 /// All is taken out in one step, and something new is put in where the old was.
 #[test]
 fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
-    explore(|| {
+    explore_less(|| {
         let shared = Shared::new(2, 4, None);
         let [first, second] = one_of_each(&shared.0);
         shared.set(first, &pair(1));
         shared.set(second, &pair(1));
-        let writer = spawn(&shared, move |shared| {
+        let clears = move |shared: &Shared| {
             shared.clear();
             shared.set(second, &pair(2));
-        });
-        for _ in 0..2 {
-            let seen = [shared.number(first), shared.number(second)];
-            let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
-            assert!(holds, "half of it is there: {seen:?}");
-            thread::yield_now();
-        }
-        writer.join().expect("no panic");
+        };
+        let looks = move |shared: &Shared| [first, second].map(|key| shared.number(key));
+        let (_, seen) = at_once(&shared, clears, looks);
+        let holds = matches!(seen, [Some(1), _] | [None, None | Some(2)]);
+        assert!(holds, "half of it is there: {seen:?}");
         assert_eq!(shared.check(), 1);
     });
 }
@@ -250,9 +246,8 @@ fn dying(
             let shared = Shared::new(1, 6, fault);
             prepare(&shared);
             let before = shared.check();
-            let victim = spawn_victim(&shared, step, change);
-            shared.set(2, &pair(2));
-            let finished = victim.join().expect("no panic");
+            let another = |shared: &Shared| shared.set(2, &pair(2));
+            let (finished, ()) = at_once(&shared, killed_at(step, change), another);
             let is = shared.settled(1);
             assert!(is == new || (is == old && !finished), "neither old nor new");
             assert_eq!(shared.number(1), is, "who reads sees the same");
@@ -340,15 +335,14 @@ fn a_writer_dies_at_every_step_of_clearing() {
     death::at_every_step(|step| {
         explore_less(move || {
             let shared = Shared::new(2, 4, None);
-            let keys @ [first, second] = one_of_each(&shared.0);
+            let keys @ [first, _] = one_of_each(&shared.0);
             keys.iter().for_each(|&key| shared.set(key, &pair(1)));
-            let victim = spawn_victim(&shared, step, Shared::clear);
-            let seen = [shared.number(first), shared.number(second)];
+            let looks = move |shared: &Shared| keys.map(|key| shared.number(key));
+            let (finished, seen) = at_once(&shared, killed_at(step, Shared::clear), looks);
             assert!(
                 matches!(seen, [Some(1), _] | [None, None]),
                 "half of it is there: {seen:?}"
             );
-            let finished = victim.join().expect("no panic");
             let entries = shared.check();
             assert!(
                 entries == 0 || (entries == 2 && !finished),
