@@ -26,7 +26,7 @@ struct Cli {
 
 #[derive(Debug, Subcommand)]
 enum Command {
-    /// Watch locks, values and the death of a lock's owner, on real processes
+    /// Watch locks, values, queues and dictionaries on real processes, some of which are killed
     #[command(after_help = exit::CODES)]
     Tour(tour::Options),
     /// List the named segments
