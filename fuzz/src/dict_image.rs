@@ -1,13 +1,17 @@
 //! Dictionaries that are in order, any bytes as a dictionary, and an attacker who changes bytes of it.
 
 use std::fs::File;
+use std::ops::Range;
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
+use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Place, Segment};
+use shm_dict::raw::Shard;
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
+use shm_lock::Patience;
 
 use crate::allocation;
 use crate::backing::Backing;
@@ -22,6 +26,8 @@ enum Content {
     Row,
     /// A dictionary, with containers in it.
     Nested,
+    /// The same, left by one who died when a change of two keys had been promised, and nothing of it stored.
+    Promised,
 }
 
 /// Bytes behind the header, and rounds of changes and uses.
@@ -86,6 +92,8 @@ const CHUNKS: usize = 16;
 /// Keys of containers.
 const DICT: u8 = 20;
 const ROW: u8 = 21;
+/// Keys of which two were promised values.
+const PROMISED: Range<u8> = 30..60;
 
 type Texts = Dict<Vec<u8>, Vec<u8>, Bytes>;
 type Numbers = Dict<u32, u64, Raw>;
@@ -118,14 +126,11 @@ fn make(content: Content) -> Vec<u8> {
             fill_row(&row);
             bytes_of(row.segment())
         }
-        Content::Nested => {
-            let outer = Nested::create(place, options).expect("a dictionary");
-            (0..4).for_each(|n| outer.set(&n, &vec![n; 9]).expect("room"));
-            let inner: Nested = outer.child_dict(&DICT).expect("room");
-            inner.set(&0, &vec![0; 9]).expect("room");
-            fill_row(&inner.child_list(&ROW).expect("room"));
-            fill_row(&outer.child_list(&ROW).expect("room"));
-            bytes_of(outer.segment())
+        Content::Nested => bytes_of(nested(place, options).segment()),
+        Content::Promised => {
+            let dict = nested(place, options);
+            promise(&dict);
+            bytes_of(dict.segment())
         }
         Content::Structs => {
             let dict = Structs::create(place, options).expect("a dictionary");
@@ -136,6 +141,86 @@ fn make(content: Content) -> Vec<u8> {
             bytes_of(dict.segment())
         }
     }
+}
+
+fn nested(place: Place, options: Options) -> Nested {
+    let outer = Nested::create(place, options).expect("a dictionary");
+    (0..4).for_each(|n| outer.set(&n, &vec![n; 9]).expect("room"));
+    let inner: Nested = outer.child_dict(&DICT).expect("room");
+    inner.set(&0, &vec![0; 9]).expect("room");
+    fill_row(&inner.child_list(&ROW).expect("room"));
+    fill_row(&outer.child_list(&ROW).expect("room"));
+    outer
+}
+
+/// Makes a change of two keys in two shards, and takes it back but for the promise.
+fn promise(dict: &Nested) {
+    let first = PROMISED.start;
+    let (leader, unit) = (first + 1..PROMISED.end)
+        .find_map(|second| change_both(dict, [first, second]))
+        .expect("keys of two shards");
+    let heap = heap_of(dict);
+    let block = &heap[unit as usize * 2..];
+    block[0].store(2, Ordering::Relaxed);
+    for place in [&block[2], &block[4]] {
+        let place = place.load(Ordering::Relaxed) << 16 >> 16;
+        heap[place as usize].store(0, Ordering::Relaxed);
+    }
+    for shard in (0..SHARDS).map(|index| shard_of(dict, index)) {
+        shard.intent.store(1 << 63, Ordering::Relaxed);
+        // SAFETY: the dictionary stays mapped meanwhile; no signal handler.
+        unsafe { shard.lock.acquire(Patience::None) }.expect("it is free");
+        shard.lock.mark_poisoned();
+        // SAFETY: just taken.
+        unsafe { shard.lock.unlock() };
+    }
+    shard_of(dict, leader)
+        .intent
+        .store(unit + 1, Ordering::Relaxed);
+}
+
+/// Changes two keys together. If they are of two shards: the one that led, and the block of its intent.
+fn change_both(dict: &Nested, keys: [u8; 2]) -> Option<(usize, u64)> {
+    let [first, second] = &keys;
+    // So that the tables have places.
+    for key in &keys {
+        dict.set(key, &vec![5; 9]).expect("room");
+        dict.remove(key).expect("it is there");
+    }
+    let made = dict.transaction(&[first, second], |both| {
+        both.set(first, &vec![5; 9])?;
+        both.set(second, &vec![5; 9])
+    });
+    made.expect("room");
+    // The block was the last of its size to be given back. Its first word is a link now.
+    let heap = heap_of(dict);
+    let is_intent = |unit: &u64| {
+        let word = |at: usize| heap[*unit as usize * 2 + at].load(Ordering::Relaxed);
+        word(1) == 0 && word(3) != 0 && word(5) != 0 && (word(2) >> 48) + (word(4) >> 48) == 1
+    };
+    let found = (0..SHARDS).find_map(|index| {
+        let classes = shard_of(dict, index).classes.iter();
+        let mut freed =
+            classes.filter_map(|class| class.free.load(Ordering::Relaxed).checked_sub(1));
+        Some((index, freed.find(is_intent)?))
+    });
+    if found.is_none() {
+        for key in &keys {
+            assert!(dict.remove(key).expect("good words"), "it is there");
+        }
+    }
+    found
+}
+
+fn shard_of(dict: &Nested, index: usize) -> &Shard {
+    let at = SHARDS_AT + index * size_of::<Shard>();
+    dict.segment().view(at).expect("a shard")
+}
+
+fn heap_of(dict: &Nested) -> &[AtomicU64] {
+    dict.segment()
+        .view_slice(HEAP_AT, CHUNKS << 9)
+        .expect("a heap")
 }
 
 /// Short and long values, a dictionary and a list.
@@ -161,11 +246,23 @@ fn bytes_of(segment: &Segment) -> Vec<u8> {
 
 impl Content {
     fn image(self) -> &'static [u8] {
-        static IMAGES: LazyLock<[Vec<u8>; 5]> = LazyLock::new(|| {
+        static IMAGES: LazyLock<[Vec<u8>; 6]> = LazyLock::new(|| {
             let contents = [Content::Texts, Content::Numbers, Content::Structs];
             let [texts, numbers, structs] = contents.map(make);
             let [row, nested] = [Content::Row, Content::Nested].map(make);
-            [texts, numbers, structs, row, nested]
+            let promised = make(Content::Promised);
+            // Who comes keeps the promise, or this would be nothing more than `nested`.
+            let backing = Backing::memory(&promised);
+            let dict = Nested::open(backing.place()).expect("a dictionary");
+            let kept = || {
+                PROMISED
+                    .filter(|key| dict.get(key).expect("good words").is_some())
+                    .count()
+            };
+            assert_eq!(kept(), 0);
+            dict.check().expect("good words");
+            assert_eq!(kept(), 2);
+            [texts, numbers, structs, row, nested, promised]
         });
         &IMAGES[self as usize]
     }
@@ -284,7 +381,7 @@ pub fn dict_image(attack: &DictAttack) {
                     use_row(&row);
                 });
             }
-            Content::Nested => {
+            Content::Nested | Content::Promised => {
                 let Ok(dict) = Nested::open(place) else {
                     return;
                 };
