@@ -110,7 +110,10 @@ impl Drop for Landing {
 /// The value of a record that nobody changes.
 #[inline(always)]
 pub(crate) fn decode<V, C: Codec<V>>(record: Record<'_>) -> Result<V, DictError> {
-    let value = value_of(record)?;
+    // Not by `value_of`, whose result would come through memory.
+    let Some(value) = record.value() else {
+        return Err(DictError::no_value(record.container()));
+    };
     match value.word() {
         Some(word) => Ok(C::decode(&word[..value.len()])?),
         None => decode_long::<V, C>(value),
@@ -149,6 +152,7 @@ pub(crate) fn with_encoded<V, C: Codec<V>, R>(
 }
 
 /// The value of an element that nobody changes.
+#[inline(always)]
 pub(crate) fn decode_element<T, C: Codec<T>>(element: Element<'_>) -> Result<T, DictError> {
     match element {
         Element::Short(bytes, len) => Ok(C::decode(&bytes[..len])?),

@@ -113,16 +113,17 @@ impl<'w, 'a> Copy<'w, 'a> {
 
     fn elements(&mut self, home: Home<'a>) -> Result<Vec<Dynamic>, DictError> {
         let list = self.writer.list(home);
-        self.meet(list.len()?)?;
-        let (items, mut elements) = (list.items()?, Vec::new());
-        for element in list.each(&items) {
-            let element = element?;
+        let words = list.elements()?;
+        self.meet(words.len())?;
+        let mut elements = Vec::new();
+        list.each(words, |_, element| {
             self.meet(element.words())?;
             elements.push(match element.container() {
                 Some(container) => self.container(container)?,
                 None => decode_element::<Dynamic, Postcard>(element)?,
             });
-        }
+            Ok::<_, DictError>(())
+        })?;
         Ok(elements)
     }
 

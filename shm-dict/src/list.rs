@@ -198,15 +198,14 @@ impl<T, C> List<T, C> {
     /// [`Corrupt`](DictError::Corrupt), ..). Nothing was changed then.
     pub fn swap(&self, first: usize, second: usize) -> Result<(), DictError> {
         self.locked(|list| {
-            let len = list.len()?;
+            let mut items = list.items()?;
             for index in [first, second] {
-                if index >= len {
-                    return Err(no_element(index, list));
+                if index >= items.len() {
+                    return Err(range_error(index, items.len()));
                 }
             }
-            let mut order: Vec<u32> = (0..len as u32).collect();
-            order.swap(first, second);
-            Ok(list.arrange(&order)?)
+            items.swap(first, second);
+            Ok(list.replace(&items)?)
         })
     }
 
@@ -464,14 +463,15 @@ impl<T, C: Codec<T>> List<T, C> {
         };
         let locked = |list: &Locked<'_, '_>| {
             let mut row = row.borrow_mut();
-            let items = list.items()?;
-            total.set(items.len());
-            let items = items.get(range.start..range.end.min(items.len()));
-            let items = items.unwrap_or_default();
-            row.restart(items.len());
-            for element in list.each(items) {
-                row.push_element(element?);
-            }
+            let elements = list.elements()?;
+            total.set(elements.len());
+            let elements = elements.get(range.start..range.end.min(elements.len()));
+            let elements = elements.unwrap_or_default();
+            row.restart(elements.len());
+            list.each(elements, |_, element| {
+                row.push_element(element);
+                Ok::<_, DictError>(())
+            })?;
             Ok(Some(()))
         };
         self.looked(look, locked)?;
@@ -549,10 +549,11 @@ impl<T, C: Codec<T>> List<T, C> {
     ///
     /// # Errors
     /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
-    pub fn sort_by_key<K: Ord>(&self, key: impl FnMut(&T) -> K) -> Result<(), DictError> {
-        self.arrange(|values| {
-            let keys: Vec<K> = values.iter().map(key).collect();
-            sort::order(keys.len(), |a, b| Some(keys[a].cmp(&keys[b])))
+    pub fn sort_by_key<K: Ord>(&self, mut key: impl FnMut(&T) -> K) -> Result<(), DictError> {
+        self.arrange(|elements| {
+            let elements = elements.into_iter();
+            let keys = elements.map(|(value, item)| (key(&value), item)).collect();
+            sort::by(keys, |a, b| Some(a.cmp(b)))
         })
     }
 
@@ -566,9 +567,9 @@ impl<T, C: Codec<T>> List<T, C> {
     /// It may, as [`slice::sort_by`], if the comparison is no order; nothing was changed then.
     pub fn sort_by(
         &self,
-        mut compare: impl FnMut(&T, &T) -> Option<Ordering>,
+        compare: impl FnMut(&T, &T) -> Option<Ordering>,
     ) -> Result<(), DictError> {
-        self.arrange(|values| sort::order(values.len(), |a, b| compare(&values[a], &values[b])))
+        self.arrange(|elements| sort::by(elements, compare))
     }
 
     /// Sorts, in one step and stably.
@@ -582,31 +583,32 @@ impl<T, C: Codec<T>> List<T, C> {
         self.sort_by(T::partial_cmp)
     }
 
-    /// Puts the elements in the order that `order` finds for their values.
-    fn arrange(&self, order: impl FnOnce(&[T]) -> Option<Vec<u32>>) -> Result<(), DictError> {
+    /// Puts the elements in the order in which `order` gives their items.
+    fn arrange(
+        &self,
+        order: impl FnOnce(Vec<(T, Item)>) -> Option<Vec<Item>>,
+    ) -> Result<(), DictError> {
         self.writing(|writer, list| {
-            let order = {
+            let items = {
+                let elements = self.decoded(list)?;
                 let _inside = self.inner.inside();
-                let items = list.items()?;
-                let mut values = Vec::with_capacity(items.len());
-                for element in list.each(&items) {
-                    values.push(decode_element::<T, C>(element?)?);
-                }
-                order(&values).ok_or(DictError::Unordered)?
+                order(elements).ok_or(DictError::Unordered)?
             };
             writer.ensure_held()?;
-            Ok(list.arrange(&order)?)
+            Ok(list.replace(&items)?)
         })
     }
 
     /// The elements and their items.
     fn decoded(&self, list: &Locked<'_, '_>) -> Result<Vec<(T, Item)>, DictError> {
         let _inside = self.inner.inside();
-        let items = list.items()?;
-        let elements = list.each(&items).zip(&items);
-        elements
-            .map(|(element, item)| Ok((decode_element::<T, C>(element?)?, *item)))
-            .collect()
+        let words = list.elements()?;
+        let mut elements = Vec::with_capacity(words.len());
+        list.each(words, |item, element| {
+            elements.push((decode_element::<T, C>(element)?, item));
+            Ok::<_, DictError>(())
+        })?;
+        Ok(elements)
     }
 }
 

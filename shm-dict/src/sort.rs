@@ -3,53 +3,68 @@
 use std::cmp::Ordering;
 use std::panic::{AssertUnwindSafe, catch_unwind, resume_unwind};
 
+use crate::raw::Item;
+
 /// Two elements cannot be compared.
 struct Unordered;
 
-/// The stable order of so many elements, by their numbers; `None` if two cannot be compared. Numbers are of 32 bits, as
-/// those of a list's elements are.
-pub(crate) fn order(
-    len: usize,
-    mut compare: impl FnMut(usize, usize) -> Option<Ordering>,
-) -> Option<Vec<u32>> {
-    let numbers = (0..len as u32).collect();
-    let compare = |a: &u32, b: &u32| compare(*a as usize, *b as usize);
+/// Bytes up to which a value is moved as elements are sorted; a larger one stays, and a reference is moved.
+const MOVED: usize = 32;
+
+/// The items of elements in the stable order of their values; `None` if two cannot be compared.
+pub(crate) fn by<V>(
+    elements: Vec<(V, Item)>,
+    mut compare: impl FnMut(&V, &V) -> Option<Ordering>,
+) -> Option<Vec<Item>> {
+    if size_of::<V>() <= MOVED {
+        sort(elements, |(a, _), (b, _)| compare(a, b)).map(items_of)
+    } else {
+        let elements = elements.iter().map(|(value, item)| (value, *item));
+        sort(elements.collect(), |(a, _), (b, _)| compare(a, b)).map(items_of)
+    }
+}
+
+fn items_of<V>(elements: Vec<(V, Item)>) -> Vec<Item> {
+    elements.into_iter().map(|(_, item)| item).collect()
+}
+
+fn sort<E>(elements: Vec<E>, compare: impl FnMut(&E, &E) -> Option<Ordering>) -> Option<Vec<E>> {
     match cfg!(panic = "unwind") {
-        true => sort_or_unwind(numbers, compare),
-        false => merge_sort(numbers, compare),
+        true => sort_or_unwind(elements, compare),
+        false => merge_sort(elements, compare),
     }
 }
 
 /// The standard library's sort is left in the only way there is: no panic, whose hook would tell of it, but the
 /// unwinding of one.
-fn sort_or_unwind(
-    mut numbers: Vec<u32>,
-    mut compare: impl FnMut(&u32, &u32) -> Option<Ordering>,
-) -> Option<Vec<u32>> {
-    let compare = |a: &u32, b: &u32| match compare(a, b) {
+fn sort_or_unwind<E>(
+    mut elements: Vec<E>,
+    mut compare: impl FnMut(&E, &E) -> Option<Ordering>,
+) -> Option<Vec<E>> {
+    let compare = |a: &E, b: &E| match compare(a, b) {
         Some(ordering) => ordering,
         None => resume_unwind(Box::new(Unordered)),
     };
     // Unwind safe: what is half sorted is dropped.
-    match catch_unwind(AssertUnwindSafe(|| numbers.sort_by(compare))) {
-        Ok(()) => Some(numbers),
+    match catch_unwind(AssertUnwindSafe(|| elements.sort_by(compare))) {
+        Ok(()) => Some(elements),
         Err(payload) if payload.is::<Unordered>() => None,
         Err(payload) => resume_unwind(payload),
     }
 }
 
 /// For programs that cannot unwind: several times slower.
-fn merge_sort(
-    mut from: Vec<u32>,
-    mut compare: impl FnMut(&u32, &u32) -> Option<Ordering>,
-) -> Option<Vec<u32>> {
+fn merge_sort<E>(
+    mut from: Vec<E>,
+    mut compare: impl FnMut(&E, &E) -> Option<Ordering>,
+) -> Option<Vec<E>> {
     let mut width = 1;
     while width < from.len() {
         let mut to = Vec::with_capacity(from.len());
         let mut rest = from.into_iter().peekable();
         while rest.peek().is_some() {
-            let left: Vec<u32> = rest.by_ref().take(width).collect();
-            let right: Vec<u32> = rest.by_ref().take(width).collect();
+            let left: Vec<E> = rest.by_ref().take(width).collect();
+            let right: Vec<E> = rest.by_ref().take(width).collect();
             merge(left, right, &mut to, &mut compare)?;
         }
         from = to;
@@ -58,11 +73,11 @@ fn merge_sort(
     Some(from)
 }
 
-fn merge(
-    left: Vec<u32>,
-    right: Vec<u32>,
-    to: &mut Vec<u32>,
-    compare: &mut impl FnMut(&u32, &u32) -> Option<Ordering>,
+fn merge<E>(
+    left: Vec<E>,
+    right: Vec<E>,
+    to: &mut Vec<E>,
+    compare: &mut impl FnMut(&E, &E) -> Option<Ordering>,
 ) -> Option<()> {
     let (mut left, mut right) = (left.into_iter().peekable(), right.into_iter().peekable());
     while let (Some(first), Some(second)) = (left.peek(), right.peek()) {
@@ -80,36 +95,52 @@ fn merge(
 mod tests {
     use super::*;
 
-    fn numbers(len: usize) -> Vec<u32> {
-        (0..len as u32).collect()
+    /// So many values, each with its number.
+    fn elements<V>(len: usize, value: impl Fn(u64) -> V) -> Vec<(V, Item)> {
+        (0..len as u64)
+            .map(|number| (value(number), Item(number)))
+            .collect()
+    }
+
+    fn both_sort_stably<V: Ord + Clone>(value: impl Fn(u64) -> V) {
+        for len in [0, 1, 2, 3, 7, 8, 9, 100] {
+            let elements = elements(len, &value);
+            let mut expected = elements.clone();
+            expected.sort_by_key(|(value, _)| value.clone());
+            let expected = Some(items_of(expected));
+            let compare = |(a, _): &(V, Item), (b, _): &(V, Item)| Some(a.cmp(b));
+            assert_eq!(
+                merge_sort(elements.clone(), compare).map(items_of),
+                expected
+            );
+            assert_eq!(by(elements, |a, b| Some(a.cmp(b))), expected);
+        }
     }
 
     #[test]
     fn both_sort_as_the_standard_library_does() {
-        for len in [0, 1, 2, 3, 7, 8, 9, 100] {
-            let key = |number: &u32| number * 7919 % 13;
-            let mut expected = numbers(len);
-            expected.sort_by_key(key);
-            let compare = |a: &u32, b: &u32| Some(key(a).cmp(&key(b)));
-            let sorted = order(len, |a, b| compare(&(a as u32), &(b as u32)));
-            assert_eq!(sorted.as_ref(), Some(&expected));
-            let merged = merge_sort(numbers(len), compare);
-            assert_eq!(merged, Some(expected), "stably");
-        }
+        both_sort_stably(|number| number * 7919 % 13);
+        // Too large to be moved.
+        both_sort_stably(|number| [number * 7919 % 13; MOVED]);
     }
 
     #[test]
     fn what_cannot_be_compared_is_not_sorted() {
         let values = [1.0, f64::NAN, 2.0];
-        let compare = |a: usize, b: usize| values[a].partial_cmp(&values[b]);
-        assert_eq!(order(3, compare), None);
-        let merged = merge_sort(numbers(3), |a, b| compare(*a as usize, *b as usize));
+        let elements = elements(3, |number| values[number as usize]);
+        let merged = merge_sort(elements.clone(), |(a, _), (b, _)| a.partial_cmp(b));
         assert_eq!(merged, None);
+        assert_eq!(by(elements, f64::partial_cmp), None);
     }
 
     #[test]
     fn a_panic_of_the_callers_goes_on() {
-        let payload = catch_unwind(|| order(2, |_, _| panic!("of the caller's"))).unwrap_err();
+        let sort = || {
+            by(elements(2, |number| number), |_, _| {
+                panic!("of the caller's")
+            })
+        };
+        let payload = catch_unwind(sort).unwrap_err();
         assert_eq!(payload.downcast_ref(), Some(&"of the caller's"));
     }
 }

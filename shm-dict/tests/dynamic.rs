@@ -403,6 +403,26 @@ fn what_is_deeper_than_the_limit_is_neither_written_nor_read() {
 }
 
 #[test]
+fn serde_json_reads_127_levels() {
+    let comes_back = |value: Dynamic| {
+        let json = serde_json::to_string(&value).unwrap();
+        match serde_json::from_str::<Dynamic>(&json) {
+            Ok(read) => read == value,
+            Err(error) => {
+                let error = error.to_string();
+                assert!(error.contains("recursion limit"), "{error}");
+                false
+            }
+        }
+    };
+    let dicts = |depth| (0..depth).fold(Dynamic::None, |inside, _| dynamic!({1: inside}));
+    assert!(comes_back(nested(63, Dynamic::Tuple)));
+    assert!(!comes_back(nested(64, Dynamic::Tuple)));
+    assert!(comes_back(dicts(42)));
+    assert!(!comes_back(dicts(43)));
+}
+
+#[test]
 fn the_deepest_value_needs_little_stack() {
     let bytes = [7, 1].repeat(100_000);
     let most = [&[8, 1].repeat(MAX_DEPTH)[..], &[0]].concat();

@@ -821,8 +821,9 @@ fn change(
         return Ok(());
     }
     if what == 1 {
-        let order: Vec<u32> = (0..model.len() as u32).rev().collect();
-        list.arrange(&order)?;
+        let mut items = list.items()?;
+        items.reverse();
+        list.replace(&items)?;
         model.reverse();
         return Ok(());
     }

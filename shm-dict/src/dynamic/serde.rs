@@ -4,6 +4,7 @@
 use serde::de::{DeserializeSeed, Deserializer, MapAccess, SeqAccess, Visitor};
 use serde::ser::Serializer;
 use serde::{Deserialize, Serialize};
+use shm_core::mutants::mutant;
 use std::fmt;
 
 use super::{Dynamic, MAX_DEPTH, Mapping, Sequence, natural, tagged};
@@ -142,6 +143,9 @@ impl<'de> Visitor<'de> for Pairs {
 
 /// The room inside of one more container.
 pub(super) fn less<E>(room: usize, error: fn(String) -> E) -> Result<usize, E> {
+    if mutant("Dynamic::NestsWithoutLimit") {
+        return Ok(room.saturating_sub(1));
+    }
     room.checked_sub(1).ok_or_else(|| {
         error(format!(
             "more than {MAX_DEPTH} containers inside each other"

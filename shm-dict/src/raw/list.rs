@@ -17,9 +17,6 @@ use super::{
 /// So many elements before its turn a record is asked for.
 pub(super) const AHEAD: usize = 12;
 
-/// Items that are turned at once.
-const AT_ONCE: usize = 256;
-
 /// A list whose shard's lock is held.
 #[derive(Clone, Copy, Debug)]
 pub struct List<'w, 'a> {
@@ -38,16 +35,22 @@ pub enum Element<'a> {
 
 impl RawDict {
     /// What an item leads to.
-    #[inline]
+    #[inline(always)]
     pub(super) fn element(&self, item: Item) -> Result<Element<'_>, Damaged> {
-        if let Some((bytes, len)) = item.value() {
-            return Ok(Element::Short(bytes, len));
+        match item.value() {
+            Some((bytes, len)) => Ok(Element::Short(bytes, len)),
+            None => self.record_of(item).map(Element::Record),
         }
+    }
+
+    /// The record of an item that is none of a short value.
+    #[inline(always)]
+    fn record_of(&self, item: Item) -> Result<Record<'_>, Damaged> {
         let unit = item.unit().ok_or(Damaged {
             field: "item of a list",
             value: item.0,
         })?;
-        self.record(unit).map(Element::Record)
+        self.record(unit)
     }
 }
 
@@ -124,7 +127,11 @@ impl<'a> List<'_, 'a> {
         }
     }
 
-    fn elements(&self) -> Result<&'a [AtomicU64], Damaged> {
+    /// The elements' words.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn elements(&self) -> Result<&'a [AtomicU64], Damaged> {
         match self.array()? {
             Some(array) => array.elements(),
             None => Ok(&[]),
@@ -162,23 +169,35 @@ impl<'a> List<'_, 'a> {
         Ok(items_of(self.elements()?))
     }
 
-    /// What items of the list lead to, of as many words as the heap has at most.
-    pub fn each<'i>(
+    /// Calls `f` with each of some elements, of as many words as the heap has at most.
+    ///
+    /// # Errors
+    /// [`Damaged`], and those of `f`.
+    #[inline]
+    pub fn each<E: From<Damaged>>(
         &self,
-        items: &'i [Item],
-    ) -> impl Iterator<Item = Result<Element<'a>, Damaged>> + use<'i, 'a> {
+        elements: &[AtomicU64],
+        mut f: impl FnMut(Item, Element<'a>) -> Result<(), E>,
+    ) -> Result<(), E> {
         let dict = self.writer.dict;
         let mut left = dict.heap.len();
-        items.iter().enumerate().map(move |(at, item)| {
-            if let Some(ahead) = items.get(at + AHEAD) {
-                dict.approach_item(*ahead);
+        for (at, word) in elements.iter().enumerate() {
+            if let Some(ahead) = elements.get(at + AHEAD) {
+                dict.approach_item(Item(ahead.load(Ordering::Relaxed)));
             }
-            let element = dict.element(*item)?;
-            if let Element::Record(record) = element {
-                record.count_down(0, &mut left)?;
-            }
-            Ok(element)
-        })
+            let item = Item(word.load(Ordering::Relaxed));
+            // Not by `element`, whose result would come through memory.
+            let element = match item.value() {
+                Some((bytes, len)) => Element::Short(bytes, len),
+                None => {
+                    let record = dict.record_of(item)?;
+                    record.count_down(0, &mut left)?;
+                    Element::Record(record)
+                }
+            };
+            f(item, element)?;
+        }
+        Ok(())
     }
 
     /// The container of this number, which was last seen `near`.
@@ -373,43 +392,26 @@ impl<'a> List<'_, 'a> {
         Ok(true)
     }
 
-    /// Puts the elements in another order, in one step: in each place the one that was in the place that `order` says.
-    ///
-    /// # Errors
-    /// [`Refused`].
-    pub fn arrange(&self, order: &[u32]) -> Result<(), Refused> {
-        let elements = self.elements()?;
-        let is_one = |place: &u32| (*place as usize) < elements.len();
-        if order.len() != elements.len() || !order.iter().all(is_one) {
-            // They were others when the order was found.
-            return Err(Refused::Damaged(Damaged {
-                field: "span of a list",
-                value: elements.len() as u64,
-            }));
-        }
-        self.rewrite(order.len(), |places| {
-            for (to, from) in places.iter().zip(order) {
-                // Relaxed: the root's store publishes them.
-                let item = elements[*from as usize].load(Ordering::Relaxed);
-                to.store(item, Ordering::Relaxed);
-            }
-        })
-    }
-
     /// Puts the elements in the opposite order, in one step.
     ///
     /// # Errors
     /// [`Refused`].
     pub fn reverse(&self) -> Result<(), Refused> {
         let elements = self.elements()?;
+        // Four at a time: the compiler does not unroll what is atomic.
+        let (first, fours) = elements.as_rchunks::<4>();
         self.rewrite(elements.len(), |places| {
-            let mut items = [Item(0); AT_ONCE];
-            for (to, from) in places.chunks(AT_ONCE).zip(elements.rchunks(AT_ONCE)) {
-                let items = &mut items[..from.len()];
-                load(from, items);
-                items.reverse();
-                write(to, items);
+            let turn = |to: &[AtomicU64], from: &[AtomicU64]| {
+                for (to, from) in to.iter().zip(from.iter().rev()) {
+                    // Relaxed: the root's store publishes them.
+                    to.store(from.load(Ordering::Relaxed), Ordering::Relaxed);
+                }
+            };
+            let (to_fours, _) = places.as_chunks::<4>();
+            for (to, from) in to_fours.iter().zip(fours.iter().rev()) {
+                turn(to, from);
             }
+            turn(&places[fours.len() * 4..], first);
         })
     }
 
@@ -437,8 +439,12 @@ impl<'a> List<'_, 'a> {
         self.writer.free_items(items.into_iter())
     }
 
-    /// Writes a new array with these items, and publishes it.
-    fn replace(&self, items: &[Item]) -> Result<(), Refused> {
+    /// Writes a new array with these items, and publishes it: the list's own in another order, or what is to stay of
+    /// them and new ones.
+    ///
+    /// # Errors
+    /// [`Refused`].
+    pub fn replace(&self, items: &[Item]) -> Result<(), Refused> {
         self.rewrite(items.len(), |places| write(places, items))
     }
 

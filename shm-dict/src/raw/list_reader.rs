@@ -94,6 +94,7 @@ impl<'a> View<'a> {
         Ok(array.elements()?)
     }
 
+    #[inline(always)]
     fn element_of(&self, word: &AtomicU64) -> Result<Element<'a>, Missed> {
         // PAIR dict-entry: Acquire sees the record.
         let item = Item(word.load(Ordering::Acquire));

@@ -31,8 +31,9 @@ pub struct Record<'a> {
     /// All of it, the header too.
     words: &'a [AtomicU64],
     key: u32,
+    /// As it is there, with the bit of a container: a field for that would leave bytes of padding, which are copied
+    /// piece by piece wherever a record goes.
     value: u32,
-    is_container: bool,
 }
 
 /// What a record is to have in the place of its value.
@@ -97,12 +98,7 @@ impl RawDict {
             return self.container_record(unit, lengths);
         }
         let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
-        Ok(Record {
-            words,
-            key,
-            value,
-            is_container: false,
-        })
+        Ok(Record { words, key, value })
     }
 
     #[cold]
@@ -115,12 +111,8 @@ impl RawDict {
             });
         }
         let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
-        Ok(Record {
-            words,
-            key,
-            value,
-            is_container: true,
-        })
+        let value = value | IS_CONTAINER;
+        Ok(Record { words, key, value })
     }
 
     /// The record that an entry leads to, of as many words as there are `left` at most: all records together fit
@@ -182,6 +174,7 @@ impl<'v> Content<'v> {
 
 impl<'a> Record<'a> {
     /// Takes its words from those that are left.
+    #[inline]
     pub(super) fn count_down(&self, unit: u64, left: &mut usize) -> Result<(), Damaged> {
         *left = left.checked_sub(self.words.len()).ok_or(Damaged {
             field: "records of a shard",
@@ -193,13 +186,18 @@ impl<'a> Record<'a> {
     /// Whether this value can be put in the place of the one that is there, by one store.
     #[inline(always)]
     pub(super) fn has_room_for(&self, value: &[u8]) -> bool {
-        self.value as usize == value.len() && value.len() <= 8 && !self.is_container
+        self.value as usize == value.len() && value.len() <= 8
+    }
+
+    #[inline(always)]
+    const fn is_container(&self) -> bool {
+        self.value & IS_CONTAINER != 0
     }
 
     /// What it has in the place of a value, if it is a container.
     #[must_use]
     pub fn container(&self) -> Option<Container<'a>> {
-        match self.is_container {
+        match self.is_container() {
             true => Container::of(self.content().words),
             false => None,
         }
@@ -255,7 +253,7 @@ impl<'a> Record<'a> {
     #[inline(always)]
     #[must_use]
     pub fn value(&self) -> Option<Value<'a>> {
-        match self.is_container {
+        match self.is_container() {
             true => None,
             false => Some(self.content()),
         }
@@ -265,7 +263,7 @@ impl<'a> Record<'a> {
     fn content(&self) -> Value<'a> {
         Value {
             words: &self.words[2 + (self.key as usize).div_ceil(8)..],
-            len: self.value,
+            len: self.value & !IS_CONTAINER,
         }
     }
 
