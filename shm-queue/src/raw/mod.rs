@@ -23,10 +23,13 @@
 //!   those in the freed ring.
 //! - INV-Q4: whoever is killed under a lock leaves INV-Q3 perhaps broken and the lock inconsistent; the
 //!   next to take it rebuilds under both locks, put lock first, before anything else.
+//! - INV-Q5: of messages that are put, or taken out, under one lock, each has its own store of its word, in their
+//!   order, and all together one store of the positions. So the other side sees none or all of them, and
+//!   a death in the middle leaves the first ones put, or taken.
 //!
 //! # Pairs
 //!
-//! - PAIR queue-tail: a producer stores `tail` with Release after the word and the ring; a consumer loads it
+//! - PAIR queue-tail: a producer stores `tail` with Release after the words and the ring; a consumer loads it
 //!   with Acquire before it reads either.
 //! - PAIR queue-head: a consumer stores `head` with Release after what it read; a producer loads it
 //!   with Acquire before it counts the room.
