@@ -278,7 +278,7 @@ impl Inner {
         let mut waiting = Waiting::new(self, &self.raw.control.not_empty, patience);
         loop {
             match result {
-                Err(QueueError::Empty) if waiting.again(|| self.raw.has_messages())? => {
+                Err(QueueError::Empty) if waiting.again(|| self.raw.has_first())? => {
                     result = attempt();
                 }
                 result => {

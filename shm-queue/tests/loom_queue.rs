@@ -267,7 +267,7 @@ impl Shared {
         let control = &queue.control;
         let (head, tail) = (
             control.head.load(Ordering::Relaxed),
-            control.tail.load(Ordering::Acquire),
+            control.shown.tail.load(Ordering::Acquire),
         );
         let mut waiting = stretch(&queue.ring, head, tail);
         let ordered = waiting.windows(2).all(|pair| {
@@ -858,7 +858,7 @@ fn two_recoverers(fault: Option<Fault>) {
             control.put.lock.mark_poisoned();
             control.get.lock.mark_poisoned();
             control.put.stack.store(0, Ordering::Relaxed);
-            control.tail.store(0, Ordering::Relaxed);
+            control.shown.tail.store(0, Ordering::Relaxed);
             drop((get, put));
             shared.gone.fetch_or(1 << 2, Ordering::Release);
             let recovers = |shared: &Shared| drop(shared.both_sides());

@@ -379,6 +379,7 @@ const CACHES: &[(usize, usize)] = &[
     (212, 4),   // chunks
     (216, 4),   // allocated
     (256, 8),   // tail
+    (264, 4),   // last
     (432, 8),   // tail_seen
     (440, 8),   // next_expiry
     (448, 4),   // leased

@@ -109,7 +109,7 @@ impl<'a> GetSide<'a> {
             return tail;
         }
         // PAIR queue-tail: Acquire.
-        let tail = queue.control.tail.load(Ordering::Acquire);
+        let tail = queue.control.shown.tail.load(Ordering::Acquire);
         seen.store(tail, Ordering::Relaxed);
         tail
     }
@@ -451,7 +451,7 @@ impl<'a> GetSide<'a> {
     /// How many messages wait. Exact at the instant at which it looks at the tail.
     pub fn waiting(&self) -> u64 {
         // PAIR queue-tail: Acquire. Relaxed: written under this lock.
-        let tail = self.queue.control.tail.load(Ordering::Acquire);
+        let tail = self.queue.control.shown.tail.load(Ordering::Acquire);
         tail.wrapping_sub(self.queue.control.head.load(Ordering::Relaxed))
     }
 
@@ -510,7 +510,7 @@ impl<'a> GetSide<'a> {
         // Relaxed: written under this lock.
         let head = queue.control.head.load(Ordering::Relaxed);
         // PAIR queue-tail: Acquire.
-        let tail = queue.control.tail.load(Ordering::Acquire);
+        let tail = queue.control.shown.tail.load(Ordering::Acquire);
         if tail.wrapping_sub(head) >= queue.ring.len() as u64 {
             return Err(Damaged {
                 field: "tail",

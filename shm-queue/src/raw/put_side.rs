@@ -56,6 +56,8 @@ impl From<Damaged> for Refused {
 #[derive(Debug)]
 struct Tail {
     position: u64,
+    /// The cell of the last message that was appended.
+    last: u32,
     /// Of the next message.
     number: Number,
 }
@@ -405,9 +407,10 @@ impl<'a> PutSide<'a> {
     #[inline]
     fn tail(&self) -> Tail {
         let control = &self.queue.control;
-        // Relaxed, both: under the lock.
+        // Relaxed, all: under the lock.
         Tail {
-            position: control.tail.load(Ordering::Relaxed),
+            position: control.shown.tail.load(Ordering::Relaxed),
+            last: control.shown.last.load(Ordering::Relaxed),
             number: Number::new(control.put.number.load(Ordering::Relaxed)),
         }
     }
@@ -421,9 +424,10 @@ impl<'a> PutSide<'a> {
         // Relaxed: ordered by the tail.
         queue.ring[queue.at(tail.position)].store(index, Ordering::Relaxed);
         queue.prefetch_ring(tail.position);
-        let Tail { position, number } = *tail;
+        let number = tail.number;
         *tail = Tail {
-            position: position.wrapping_add(1),
+            position: tail.position.wrapping_add(1),
+            last: index,
             number: number.next(),
         };
         if queue.broken(Fault::StoresTailBeforeWord) {
@@ -444,12 +448,13 @@ impl<'a> PutSide<'a> {
             // PAIR queue-tail: Release.
             false => Ordering::Release,
         };
-        // Relaxed: under the lock.
+        // Relaxed, both: under the lock; a hint.
         control
             .put
             .number
             .store(tail.number.get(), Ordering::Relaxed);
-        control.tail.store(tail.position, publish);
+        control.shown.last.store(tail.last, Ordering::Relaxed);
+        control.shown.tail.store(tail.position, publish);
     }
 }
 
