@@ -342,15 +342,18 @@ impl<'a> GetSide<'a> {
         self.count_leased(-1);
         let dead = get.dead.load(Ordering::Relaxed).saturating_add(1);
         get.dead.store(dead, Ordering::Relaxed);
-        if dead > self.queue.limits.dead_letters
+        let most = self.queue.limits.dead_letters;
+        if dead > most
             && let Some(oldest) = self.oldest_dead()?
+            // Counted just now: a wrong count costs no letter.
+            && get.dead.load(Ordering::Relaxed) > most
         {
             self.forget(oldest)?;
         }
         Ok(true)
     }
 
-    /// The dead letter that was put first, with its reason; `None` if there is none.
+    /// The dead letter that was put first, with its reason; `None` if there is none. Counts them anew.
     ///
     /// # Errors
     /// [`Damaged`].
@@ -359,12 +362,16 @@ impl<'a> GetSide<'a> {
         if self.queue.control.get.dead.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
-        let mut oldest: Option<(Lease, u32)> = None;
+        let (mut oldest, mut count): (Option<(Lease, u32)>, u32) = (None, 0);
         for index in 0..self.queue.cells.len() as u32 {
             let cell = self.queue.cell(index)?;
             let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
             let is_older = |(seen, _): (Lease, u32)| word.number().is_before(seen.word.number());
-            if word.state() == Some(State::Dead) && oldest.is_none_or(is_older) {
+            if word.state() != Some(State::Dead) {
+                continue;
+            }
+            count += 1;
+            if oldest.is_none_or(is_older) {
                 let (chunk, len) = (&cell.chunk, &cell.len);
                 let letter = Lease {
                     index,
@@ -375,6 +382,7 @@ impl<'a> GetSide<'a> {
                 oldest = Some((letter, cell.reason.load(Ordering::Relaxed)));
             }
         }
+        self.queue.control.get.dead.store(count, Ordering::Relaxed);
         Ok(oldest)
     }
 
