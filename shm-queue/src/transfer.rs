@@ -276,9 +276,15 @@ impl Inner {
         mut attempt: impl FnMut() -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
         let mut waiting = Waiting::new(self, &self.raw.control.not_empty, patience);
+        let spins = waiting.spins;
+        let news = || match spins {
+            // In a stream more will come, and to ask for the first at once would slow the producer.
+            false => self.raw.has_messages(),
+            true => self.raw.has_first(),
+        };
         loop {
             match result {
-                Err(QueueError::Empty) if waiting.again(|| self.raw.has_first())? => {
+                Err(QueueError::Empty) if waiting.again(news)? => {
                     result = attempt();
                 }
                 result => {

@@ -332,7 +332,7 @@ impl RawQueue {
         self.seen().1 != 0
     }
 
-    /// As [`has_messages`](Self::has_messages), for one who waits for the first: if it is there, it is fetched.
+    /// As [`has_messages`](Self::has_messages), for one who spins until the first comes: if it is there, it is fetched.
     #[inline]
     pub fn has_first(&self) -> bool {
         let (head, waiting) = self.seen();
