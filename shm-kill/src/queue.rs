@@ -118,6 +118,16 @@ fn puts() -> Vec<Case> {
                 .killed(Outcomes::switch("2 3", &format!("2 3 {put}"))),
         ]);
     }
+    // Of messages that are copied under one lock, the first ones.
+    cases.push(
+        bytes("put_many short", "queue of one")
+            .killed(Outcomes::phases(&["1", "1 4", "1 4 5"]))
+            .frozen("get one", Outcomes::always("got 1; 4 5"))
+            .frozen_and_killed(
+                "get one",
+                any(&["got 1; nothing", "got 1; 4", "got 1; 4 5"]),
+            ),
+    );
     for operation in ["try_put", "give up put"] {
         cases.push(bytes(operation, "full queue").killed(Outcomes::always("1 2 3")));
     }
@@ -576,6 +586,13 @@ fn byte_victims(commands: Commands) -> Commands {
             let result = queue.put(&message);
             mark_end();
             result.expect("there is room, or will be");
+        })
+        .victim("put_many short", |name| {
+            let (queue, messages) = (open(name), [message(4), message(5)]);
+            mark_start();
+            let result = queue.put_many(&messages);
+            mark_end();
+            result.expect("there is room");
         })
         .victim("put medium", |name| {
             let (queue, message) = (open(name), message(7));

@@ -365,12 +365,12 @@ impl Inner {
         }
     }
 
-    /// Fetches the chunks of the message behind the first one, while the first one is copied: where
+    /// Fetches the chunks of the message behind this one, while this one is copied: where
     /// messages lie in the arena, which the side's own prefetching does not reach. A function apart, so that the
     /// path of short messages stays short.
     #[inline(never)]
-    pub(crate) fn prefetch_second(&self, side: &GetSide<'_>) {
-        if let Some(Front { chunk, len, .. }) = side.second()
+    pub(crate) fn prefetch_second(&self, side: &GetSide<'_>, first: Front) {
+        if let Some(Front { chunk, len, .. }) = side.second(first)
             && self.raw.is_large(len)
             && !self.raw.is_long(len)
         {

@@ -108,14 +108,9 @@ impl Inner {
         if self.raw.is_long(len) {
             return self.put_long(bytes, len, patience);
         }
-        self.put_short(&self.put_side(patience)?, bytes, len)
-    }
-
-    #[inline]
-    fn put_short(&self, side: &PutSide<'_>, bytes: &[u8], len: u32) -> Result<(), QueueError> {
+        let side = self.put_side(patience)?;
         let grow = |start, end| self.grow(start, end);
-        side.put(len, grow, |claim| self.copy_in(claim, bytes))?;
-        Ok(())
+        Ok(side.put(len, grow, |claim| self.copy_in(claim, bytes))?)
     }
 
     /// Puts messages in order; short ones that follow each other under one lock. Says how many were put
@@ -148,21 +143,15 @@ impl Inner {
         messages: impl Iterator<Item = &'a [u8]>,
         patience: Patience,
     ) -> Result<usize, QueueError> {
+        let short = messages.map_while(|bytes| {
+            let len = self.check_len(bytes.len()).ok()?;
+            (!self.raw.is_long(len)).then_some((len, |claim| self.copy_in(claim, bytes)))
+        });
         let side = self.put_side(patience)?;
-        let mut count = 0;
-        for bytes in messages {
-            let Ok(len) = self.check_len(bytes.len()) else {
-                break;
-            };
-            if self.raw.is_long(len) || self.put_short(&side, bytes, len).is_err() {
-                // For `put` to say what it is.
-                break;
-            }
-            count += 1;
-        }
+        let count = side.put_many(short, |start, end| self.grow(start, end));
         drop(side);
-        self.raw.control.not_empty.notify(count as u32, None);
-        Ok(count)
+        self.raw.control.not_empty.notify(count, None);
+        Ok(count as usize)
     }
 
     fn put_long(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
@@ -287,9 +276,15 @@ impl Inner {
         mut attempt: impl FnMut() -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
         let mut waiting = Waiting::new(self, &self.raw.control.not_empty, patience);
+        let spins = waiting.spins;
+        let news = || match spins {
+            // In a stream more will come, and to ask for the first at once would slow the producer.
+            false => self.raw.has_messages(),
+            true => self.raw.has_first(),
+        };
         loop {
             match result {
-                Err(QueueError::Empty) if waiting.again(|| self.raw.has_messages())? => {
+                Err(QueueError::Empty) if waiting.again(news)? => {
                     result = attempt();
                 }
                 result => {
@@ -311,7 +306,7 @@ impl Inner {
         let front = self.front(&side)?;
         if !self.raw.is_long(front.len) && sure(front.len) {
             if self.raw.is_large(front.len) {
-                self.prefetch_second(&side);
+                self.prefetch_second(&side, front);
             }
             self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
@@ -345,23 +340,19 @@ impl Inner {
         patience: Patience,
     ) -> Result<usize, QueueError> {
         let side = self.get_side(patience)?;
-        let mut count = 0;
-        while count < most {
-            let front = match self.front(&side) {
-                Ok(front) => front,
-                Err(_) if count > 0 => break,
-                Err(error) => return Err(error),
-            };
+        let count = side.take_many(most, |count, front| {
             if self.raw.is_long(front.len) {
-                break;
+                return Ok(false);
             }
-            let buffer = nth(buffers, count);
             if self.raw.is_large(front.len) {
-                self.prefetch_second(&side);
+                self.prefetch_second(&side, front);
             }
-            self.copy_out(front.index, front.chunk, front.len, buffer)?;
-            side.take(front)?;
-            count += 1;
+            self.copy_out(front.index, front.chunk, front.len, nth(buffers, count))?;
+            Ok::<_, QueueError>(true)
+        })?;
+        if count == 0 && most > 0 {
+            // There is none, or it is long.
+            self.front(&side)?;
         }
         Ok(count)
     }

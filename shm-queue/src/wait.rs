@@ -56,7 +56,8 @@ pub(crate) struct Waiting<'a> {
     patience: Patience,
     hints: u32,
     looks: u32,
-    spins: bool,
+    /// Spins for good.
+    pub(crate) spins: bool,
     announced: Option<u32>,
     slept: bool,
     looked: bool,

@@ -12,8 +12,8 @@ use shm_core::sync::death::{self, Outcome};
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering, UnsafeCell, explore, thread};
 use shm_lock::Patience;
 use shm_queue::raw::{
-    Claim, Control, Fault, GetSide, Lease, Limits, Owner, PutSide, RawQueue, Refused, Returned,
-    Signal, State, Word,
+    Claim, Control, Damaged, Fault, GetSide, Lease, Limits, Owner, PutSide, RawQueue, Refused,
+    Returned, Signal, State, Word,
 };
 
 /// A message of so many bytes lies in the arena, and is copied outside the lock.
@@ -121,6 +121,13 @@ impl Shared {
         }
     }
 
+    /// Puts small messages, as many of them as there is room for; says how many.
+    fn try_put_many(&self, texts: &[u32]) -> u32 {
+        let message = |&text: &u32| (SMALL, move |claim: Claim| self.write(claim.index, text));
+        let messages = texts.iter().map(message);
+        self.put_side().put_many(messages, |_, end| Ok(end))
+    }
+
     fn claim(&self, slot: usize) -> Claim {
         let grow = |_, end| Ok(end);
         let claim = self.put_side().claim(owner(slot), LARGE, grow);
@@ -142,6 +149,17 @@ impl Shared {
         let text = self.read(front.index);
         side.take(front).expect("a queue in order");
         Some(text)
+    }
+
+    /// Takes out the messages that are there, two at most.
+    fn try_get_two(&self) -> Vec<u32> {
+        let mut got = Vec::new();
+        let taken = self.get_side().take_many(2, |_, front| {
+            got.push(self.read(front.index));
+            Ok::<_, Damaged>(true)
+        });
+        assert_eq!(taken, Ok(got.len()), "a queue in order");
+        got
     }
 
     fn try_lease(&self, slot: usize) -> Option<Lease> {
@@ -249,7 +267,7 @@ impl Shared {
         let control = &queue.control;
         let (head, tail) = (
             control.head.load(Ordering::Relaxed),
-            control.tail.load(Ordering::Acquire),
+            control.shown.tail.load(Ordering::Acquire),
         );
         let mut waiting = stretch(&queue.ring, head, tail);
         let ordered = waiting.windows(2).all(|pair| {
@@ -362,6 +380,45 @@ fn twin_that_publishes_the_tail_relaxed() {
 #[should_panic(expected = "a queue in order")]
 fn twin_that_stores_the_tail_before_the_word() {
     publication(2, Some(Fault::StoresTailBeforeWord));
+}
+
+/// One puts three messages, as many at a time as there is room for, another takes out as many as there are.
+fn publication_of_many(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(2, 0, fault);
+        let producer = spawn(&shared, |shared| {
+            let (texts, mut put) = ([1, 2, 3], 0);
+            while put < texts.len() {
+                put += shared.try_put_many(&texts[put..]) as usize;
+                thread::yield_now();
+            }
+        });
+        let mut got = Vec::new();
+        while got.len() < 3 {
+            got.extend(shared.try_get_two());
+            thread::yield_now();
+        }
+        assert_eq!(got, [1, 2, 3]);
+        producer.join().expect("no panic");
+        shared.check();
+    });
+}
+
+#[test]
+fn messages_of_a_batch_arrive_whole_and_their_cells_are_used_again() {
+    publication_of_many(None);
+}
+
+#[test]
+#[should_panic(expected = "Causality violation")]
+fn twin_that_publishes_the_tail_of_a_batch_relaxed() {
+    publication_of_many(Some(Fault::PublishesTailRelaxed));
+}
+
+#[test]
+#[should_panic(expected = "a queue in order")]
+fn twin_that_stores_the_tail_before_a_batchs_words() {
+    publication_of_many(Some(Fault::StoresTailBeforeWord));
 }
 
 /// A producer takes the cell of a task that is finished meanwhile; nothing but `freed` orders the two, since the
@@ -601,6 +658,72 @@ fn a_producer_dies_at_every_step_of_a_large_put() {
     dying_producer(None, |shared| shared.put_large(1, 1));
 }
 
+/// A producer is killed at each step of putting two messages together, while another takes out what it finds:
+/// there are the first ones of them, in their order.
+fn dying_batch(fault: Option<Fault>) {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(2, 0, fault);
+            let victim = spawn_victim(&shared, step, |shared| {
+                assert_eq!(shared.try_put_many(&[1, 2]), 2);
+            });
+            let mut got = shared.try_get_two();
+            let finished = victim.join().expect("no panic");
+            drop(shared.put_side());
+            shared.check();
+            got.extend(shared.rest());
+            let first_ones = got == [1, 2] || (!finished && [1, 2].starts_with(&got));
+            assert!(first_ones, "lost or doubled: {got:?}");
+            assert!(shared.try_put(3) && shared.try_put(4), "all room is there");
+            assert_eq!(shared.rest(), [3, 4]);
+        });
+    });
+}
+
+#[test]
+fn a_producer_dies_at_every_step_of_a_batch() {
+    dying_batch(None);
+}
+
+#[test]
+#[should_panic(expected = "stack and freed ring have the free cells")]
+fn twin_that_forgets_what_a_batch_of_the_dead_had() {
+    dying_batch(Some(Fault::SkipsRebuild));
+}
+
+/// A consumer is killed at each step of taking out two messages together, while another takes out what it finds: only
+/// the first ones are gone, and nothing comes twice.
+fn dying_taker(fault: Option<Fault>) {
+    death::at_every_step(|step| {
+        explore_less(move || {
+            let shared = Shared::new(2, 0, fault);
+            assert_eq!(shared.try_put_many(&[1, 2]), 2);
+            let victim = spawn_victim(&shared, step, |shared| drop(shared.try_get_two()));
+            let mut got: Vec<_> = shared.try_get().into_iter().collect();
+            let finished = victim.join().expect("no panic");
+            drop(shared.get_side());
+            shared.check();
+            got.extend(shared.rest());
+            let last_ones = [1, 2].ends_with(&got) && !(finished && got == [1, 2]);
+            // The other one came first, and the victim took the second.
+            assert!(last_ones || got == [1], "lost or doubled: {got:?}");
+            assert!(shared.try_put(3) && shared.try_put(4), "all room is there");
+            assert_eq!(shared.rest(), [3, 4]);
+        });
+    });
+}
+
+#[test]
+fn a_consumer_dies_at_every_step_of_taking_many() {
+    dying_taker(None);
+}
+
+#[test]
+#[should_panic(expected = "the ring has the ready cells")]
+fn twin_that_forgets_what_a_dead_taker_took() {
+    dying_taker(Some(Fault::SkipsRebuild));
+}
+
 /// A consumer is killed at each step of what it does with the first of two messages, while another takes what
 /// there is. The first is gone only if the consumer was through with it.
 fn dying_consumer(fault: Option<Fault>, consumes: fn(&Shared), through: &'static [u32]) {
@@ -735,7 +858,7 @@ fn two_recoverers(fault: Option<Fault>) {
             control.put.lock.mark_poisoned();
             control.get.lock.mark_poisoned();
             control.put.stack.store(0, Ordering::Relaxed);
-            control.tail.store(0, Ordering::Relaxed);
+            control.shown.tail.store(0, Ordering::Relaxed);
             drop((get, put));
             shared.gone.fetch_or(1 << 2, Ordering::Release);
             let recovers = |shared: &Shared| drop(shared.both_sides());

@@ -82,6 +82,16 @@ pub struct Consumers {
     pub buried: AtomicU64,
 }
 
+/// What producers publish to consumers.
+#[derive(Debug, Default)]
+#[repr(C)]
+pub struct Shown {
+    /// Position behind the last message.
+    pub tail: AtomicU64,
+    /// The cell of the last message: a hint, for consumers that wait for the first one.
+    pub last: AtomicU32,
+}
+
 /// What consumers publish to producers.
 #[derive(Debug, Default)]
 #[repr(C)]
@@ -101,7 +111,7 @@ pub struct Given {
 /// | 120 | `state`: closed, discarded, had senders |
 /// | 124 | `recoveries` |
 /// | 128 | `Producers` |
-/// | 256 | `tail` |
+/// | 256 | `Shown` |
 /// | 384 | `Consumers` |
 /// | 512 | `Given` |
 /// | 640, 768, 896 | signals: a message, room, idle |
@@ -119,8 +129,8 @@ pub struct Control {
     pub recoveries: AtomicU32,
     /// The producers' lines.
     pub put: Apart<Producers>,
-    /// Position behind the last message.
-    pub tail: Apart<AtomicU64>,
+    /// The line that waiting consumers look at.
+    pub shown: Apart<Shown>,
     /// The consumers' lines.
     pub get: Apart<Consumers>,
     given: Apart<Given>,
@@ -155,7 +165,7 @@ const _: () = {
     use core::mem::{offset_of, size_of};
     assert!(size_of::<Control>() == 1024);
     assert!(offset_of!(Control, state) == 120 && offset_of!(Control, put) == 128);
-    assert!(offset_of!(Control, tail) == 256 && offset_of!(Control, get) == 384);
+    assert!(offset_of!(Control, shown) == 256 && offset_of!(Control, get) == 384);
     assert!(offset_of!(Control, given) == 512 && offset_of!(Control, not_empty) == 640);
     assert!(offset_of!(Control, not_full) == 768 && offset_of!(Control, idle) == 896);
     assert!(size_of::<Cell>() == 32);
@@ -187,7 +197,7 @@ impl Default for Control {
                 allocated: AtomicU32::new(0),
                 starved: AtomicU32::new(0),
             }),
-            tail: Apart::default(),
+            shown: Apart::default(),
             get: Apart(Consumers {
                 lock: lock(),
                 tail_seen: AtomicU64::new(0),

@@ -25,7 +25,16 @@ pub struct Front {
     pub chunk: u32,
     /// Its bytes.
     pub len: u32,
+    position: u64,
     word: Word,
+}
+
+/// Where the queue begins behind what this side has taken out, before the producers are told.
+#[derive(Debug)]
+struct Head {
+    position: u64,
+    /// Position behind the last cell that was given back.
+    freed: u64,
 }
 
 /// A message that was handed out. The word tells this delivery from every other.
@@ -69,20 +78,18 @@ impl<'a> GetSide<'a> {
     /// [`Damaged`].
     #[inline]
     pub fn front(&self) -> Result<Option<Front>, Damaged> {
-        let (queue, get) = (self.queue, &self.queue.control.get);
-        // Relaxed: written under this lock.
-        let head = queue.control.head.load(Ordering::Relaxed);
-        let mut tail = get.tail_seen.load(Ordering::Relaxed);
+        let head = self.head().position;
+        self.front_at(head, self.tail(head, 1))
+    }
+
+    /// The message at `head`; `None` if that is `tail`.
+    #[inline]
+    fn front_at(&self, head: u64, tail: u64) -> Result<Option<Front>, Damaged> {
         if head == tail {
-            // PAIR queue-tail: Acquire.
-            tail = queue.control.tail.load(Ordering::Acquire);
-            get.tail_seen.store(tail, Ordering::Relaxed);
-            if head == tail {
-                return Ok(None);
-            }
+            return Ok(None);
         }
         let front = self.at_place(head)?;
-        queue.prefetch_ready(head, tail, front.len);
+        self.queue.prefetch_ready(head, tail, front.len);
         if front.word.state() != Some(State::Ready) {
             return Err(Damaged {
                 field: "state of a message",
@@ -92,13 +99,37 @@ impl<'a> GetSide<'a> {
         Ok(Some(front))
     }
 
-    /// The message behind the first one, unchecked: a hint. `None` if there is none that this side knows of.
+    /// The position behind the last message, as this side last saw it; as it is, if not so many were seen.
     #[inline]
-    pub fn second(&self) -> Option<Front> {
-        let (queue, get) = (self.queue, &self.queue.control.get);
+    fn tail(&self, head: u64, wanted: u64) -> u64 {
+        let (queue, seen) = (self.queue, &self.queue.control.get.tail_seen);
         // Relaxed, both: written under this lock.
-        let second = queue.control.head.load(Ordering::Relaxed).wrapping_add(1);
-        if second == get.tail_seen.load(Ordering::Relaxed) {
+        let tail = seen.load(Ordering::Relaxed);
+        if tail.wrapping_sub(head) >= wanted {
+            return tail;
+        }
+        // PAIR queue-tail: Acquire.
+        let tail = queue.control.shown.tail.load(Ordering::Acquire);
+        seen.store(tail, Ordering::Relaxed);
+        tail
+    }
+
+    #[inline]
+    fn head(&self) -> Head {
+        let control = &self.queue.control;
+        // Relaxed, both: written under this lock.
+        Head {
+            position: control.head.load(Ordering::Relaxed),
+            freed: control.freed.load(Ordering::Relaxed),
+        }
+    }
+
+    /// The message behind this one, unchecked: a hint. `None` if there is none that this side knows of.
+    #[inline]
+    pub fn second(&self, front: Front) -> Option<Front> {
+        let second = front.position.wrapping_add(1);
+        // Relaxed: written under this lock.
+        if second == self.queue.control.get.tail_seen.load(Ordering::Relaxed) {
             return None;
         }
         self.at_place(second).ok()
@@ -115,6 +146,7 @@ impl<'a> GetSide<'a> {
         prefetch_to_write(cell);
         Ok(Front {
             index,
+            position,
             word: Word::from_bits(cell.word.load(Ordering::Relaxed)),
             chunk: cell.chunk.load(Ordering::Relaxed),
             len: cell.len.load(Ordering::Relaxed),
@@ -127,12 +159,82 @@ impl<'a> GetSide<'a> {
     /// [`Damaged`].
     #[inline]
     pub fn take(&self, front: Front) -> Result<(), Damaged> {
+        let mut head = self.head();
+        self.take_out(&mut head, front)?;
+        self.publish(&head);
+        Ok(())
+    }
+
+    /// Takes out for good the messages that are there, `most` at most, until `copy` copies one no more.
+    /// Producers see their room all at once; whoever is killed meanwhile has taken the first ones of them. Says how
+    /// many were taken.
+    ///
+    /// # Errors
+    /// What `copy` says of the first message, or [`Damaged`].
+    #[inline]
+    pub fn take_many<E: From<Damaged>>(
+        &self,
+        most: usize,
+        mut copy: impl FnMut(usize, Front) -> Result<bool, E>,
+    ) -> Result<usize, E> {
+        let mut head = self.head();
+        let tail = self.tail(head.position, most as u64);
+        let (mut count, mut result) = (0, Ok(true));
+        while count < most {
+            result = self.take_next(&mut head, tail, |front| copy(count, front));
+            match result {
+                Ok(true) => count += 1,
+                Ok(false) | Err(_) => break,
+            }
+        }
+        if count > 0 {
+            self.publish(&head);
+        }
+        match result {
+            // What stands in the way of the next one is told to whoever comes for it.
+            Err(error) if count == 0 => Err(error),
+            _ => Ok(count),
+        }
+    }
+
+    /// Takes out the message at `head`, if there is one and it was copied.
+    #[inline]
+    fn take_next<E: From<Damaged>>(
+        &self,
+        head: &mut Head,
+        tail: u64,
+        copy: impl FnOnce(Front) -> Result<bool, E>,
+    ) -> Result<bool, E> {
+        let Some(front) = self.front_at(head.position, tail)? else {
+            return Ok(false);
+        };
+        let copied = copy(front)?;
+        if copied {
+            self.take_out(head, front)?;
+        }
+        Ok(copied)
+    }
+
+    /// Takes out the message at `head`, but for [`publish`](Self::publish). From here on it is gone.
+    #[inline]
+    fn take_out(&self, head: &mut Head, front: Front) -> Result<(), Damaged> {
         let cell = self.queue.cell(front.index)?;
         // PAIR queue-finished: Release.
         cell.word.store(Word::FREE.to_bits(), Ordering::Release);
-        self.give(front.index);
-        self.advance();
+        self.add_freed(head, front.index);
+        head.position = head.position.wrapping_add(1);
         Ok(())
+    }
+
+    /// Shows producers the room of all that was taken out.
+    #[inline]
+    fn publish(&self, head: &Head) {
+        self.publish_freed(head);
+        // PAIR queue-head: Release.
+        self.queue
+            .control
+            .head
+            .store(head.position, Ordering::Release);
     }
 
     /// Whether one message more may be handed out.
@@ -240,15 +342,18 @@ impl<'a> GetSide<'a> {
         self.count_leased(-1);
         let dead = get.dead.load(Ordering::Relaxed).saturating_add(1);
         get.dead.store(dead, Ordering::Relaxed);
-        if dead > self.queue.limits.dead_letters
+        let most = self.queue.limits.dead_letters;
+        if dead > most
             && let Some(oldest) = self.oldest_dead()?
+            // Counted just now: a wrong count costs no letter.
+            && get.dead.load(Ordering::Relaxed) > most
         {
             self.forget(oldest)?;
         }
         Ok(true)
     }
 
-    /// The dead letter that was put first, with its reason; `None` if there is none.
+    /// The dead letter that was put first, with its reason; `None` if there is none. Counts them anew.
     ///
     /// # Errors
     /// [`Damaged`].
@@ -257,12 +362,16 @@ impl<'a> GetSide<'a> {
         if self.queue.control.get.dead.load(Ordering::Relaxed) == 0 {
             return Ok(None);
         }
-        let mut oldest: Option<(Lease, u32)> = None;
+        let (mut oldest, mut count): (Option<(Lease, u32)>, u32) = (None, 0);
         for index in 0..self.queue.cells.len() as u32 {
             let cell = self.queue.cell(index)?;
             let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
             let is_older = |(seen, _): (Lease, u32)| word.number().is_before(seen.word.number());
-            if word.state() == Some(State::Dead) && oldest.is_none_or(is_older) {
+            if word.state() != Some(State::Dead) {
+                continue;
+            }
+            count += 1;
+            if oldest.is_none_or(is_older) {
                 let (chunk, len) = (&cell.chunk, &cell.len);
                 let letter = Lease {
                     index,
@@ -273,6 +382,7 @@ impl<'a> GetSide<'a> {
                 oldest = Some((letter, cell.reason.load(Ordering::Relaxed)));
             }
         }
+        self.queue.control.get.dead.store(count, Ordering::Relaxed);
         Ok(oldest)
     }
 
@@ -349,7 +459,7 @@ impl<'a> GetSide<'a> {
     /// How many messages wait. Exact at the instant at which it looks at the tail.
     pub fn waiting(&self) -> u64 {
         // PAIR queue-tail: Acquire. Relaxed: written under this lock.
-        let tail = self.queue.control.tail.load(Ordering::Acquire);
+        let tail = self.queue.control.shown.tail.load(Ordering::Acquire);
         tail.wrapping_sub(self.queue.control.head.load(Ordering::Relaxed))
     }
 
@@ -366,18 +476,29 @@ impl<'a> GetSide<'a> {
     /// Gives a free cell to the producers.
     #[inline]
     fn give(&self, index: u32) {
+        let mut head = self.head();
+        self.add_freed(&mut head, index);
+        self.publish_freed(&head);
+    }
+
+    /// Gives a free cell to the producers, but for [`publish_freed`](Self::publish_freed).
+    #[inline]
+    fn add_freed(&self, head: &mut Head, index: u32) {
         let queue = self.queue;
-        // Relaxed: written under this lock.
-        let freed = queue.control.freed.load(Ordering::Relaxed);
-        queue.freed[(freed & (queue.freed.len() as u64 - 1)) as usize]
-            .store(index, Ordering::Relaxed);
-        queue.prefetch_freed(freed);
-        let release = match queue.broken(Fault::FreesRelaxed) {
+        // Relaxed: ordered by `freed`. The ring is as long as the other one.
+        queue.freed[queue.at(head.freed)].store(index, Ordering::Relaxed);
+        queue.prefetch_freed(head.freed);
+        head.freed = head.freed.wrapping_add(1);
+    }
+
+    #[inline]
+    fn publish_freed(&self, head: &Head) {
+        let release = match self.queue.broken(Fault::FreesRelaxed) {
             true => Ordering::Relaxed,
             // PAIR queue-freed: Release.
             false => Ordering::Release,
         };
-        queue.control.freed.store(freed.wrapping_add(1), release);
+        self.queue.control.freed.store(head.freed, release);
     }
 
     #[inline]
@@ -397,7 +518,7 @@ impl<'a> GetSide<'a> {
         // Relaxed: written under this lock.
         let head = queue.control.head.load(Ordering::Relaxed);
         // PAIR queue-tail: Acquire.
-        let tail = queue.control.tail.load(Ordering::Acquire);
+        let tail = queue.control.shown.tail.load(Ordering::Acquire);
         if tail.wrapping_sub(head) >= queue.ring.len() as u64 {
             return Err(Damaged {
                 field: "tail",

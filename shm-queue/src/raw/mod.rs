@@ -23,10 +23,13 @@
 //!   those in the freed ring.
 //! - INV-Q4: whoever is killed under a lock leaves INV-Q3 perhaps broken and the lock inconsistent; the
 //!   next to take it rebuilds under both locks, put lock first, before anything else.
+//! - INV-Q5: of messages that are put, or taken out, under one lock, each has its own store of its word, in their
+//!   order, and all together one store of the positions. So the other side sees none or all of them, and
+//!   a death in the middle leaves the first ones put, or taken.
 //!
 //! # Pairs
 //!
-//! - PAIR queue-tail: a producer stores `tail` with Release after the word and the ring; a consumer loads it
+//! - PAIR queue-tail: a producer stores `tail` with Release after the words and the ring; a consumer loads it
 //!   with Acquire before it reads either.
 //! - PAIR queue-head: a consumer stores `head` with Release after what it read; a producer loads it
 //!   with Acquire before it counts the room.
@@ -314,23 +317,38 @@ impl RawQueue {
 
     // ---- without a lock: hints ---------------------------------------------------------------
 
+    /// Where the messages seem to begin, and how many they seem to be.
+    #[inline]
+    fn seen(&self) -> (u64, u64) {
+        // Relaxed, both: hints, or after the fence of PAIR queue-signal.
+        let head = self.control.head.load(Ordering::Relaxed);
+        let tail = self.control.shown.tail.load(Ordering::Relaxed);
+        (head, tail.wrapping_sub(head))
+    }
+
     /// Whether there seems to be a message.
     #[inline]
     pub fn has_messages(&self) -> bool {
-        // Relaxed: a hint, or after the fence of PAIR queue-signal.
-        self.control.head.load(Ordering::Relaxed) != self.control.tail.load(Ordering::Relaxed)
+        self.seen().1 != 0
+    }
+
+    /// As [`has_messages`](Self::has_messages), for one who spins until the first comes: if it is there, it is fetched.
+    #[inline]
+    pub fn has_first(&self) -> bool {
+        let (head, waiting) = self.seen();
+        if waiting == 1 {
+            self.prefetch_only(head);
+        }
+        waiting != 0
     }
 
     /// Whether there seems to be room for one more.
     #[inline]
     pub fn has_room(&self) -> bool {
-        // Relaxed: as in `has_messages`.
-        let (head, tail) = (
-            self.control.head.load(Ordering::Relaxed),
-            self.control.tail.load(Ordering::Relaxed),
-        );
+        let waiting = self.seen().1;
+        // Relaxed: a hint.
         let writing = u64::from(self.control.put.writing.load(Ordering::Relaxed));
-        tail.wrapping_sub(head).wrapping_add(writing) < u64::from(self.limits.capacity)
+        waiting.wrapping_add(writing) < u64::from(self.limits.capacity)
     }
 
     /// Wakes up to `count` producers, after so many messages went. If one of them lacks chunks, it wakes

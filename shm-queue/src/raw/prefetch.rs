@@ -14,7 +14,7 @@ use super::RawQueue;
 
 #[cfg(not(loom))]
 mod machine {
-    use shm_core::sync::{AtomicU32, Ordering, prefetch_to_write};
+    use shm_core::sync::{AtomicU32, Ordering, prefetch_to_read, prefetch_to_write};
 
     use super::super::{Cell, RawQueue};
 
@@ -35,6 +35,14 @@ mod machine {
             if let Some(place) = top.checked_sub(CELLS) {
                 self.prefetch_cell(self.stack.get(place as usize), len);
             }
+        }
+
+        /// Before the get lock, for one who has waited for the only message: its place in the ring, and the lines of
+        /// its cell that a short one takes. All at once: the place alone would have to come before the cell is known.
+        #[inline]
+        pub(crate) fn prefetch_only(&self, head: u64) {
+            prefetch_to_read(&raw const self.ring[self.at(head)]);
+            self.prefetch_cell(Some(&self.control.shown.last), LINE as u32);
         }
 
         /// Under the get lock: the cell that comes to the front in a while, if it is known to be ready, and
@@ -80,6 +88,7 @@ mod machine {
 /// A model has no caches, and its loads cost.
 #[cfg(loom)]
 impl RawQueue {
+    pub(super) fn prefetch_only(&self, _: u64) {}
     pub(super) fn prefetch_ring(&self, _: u64) {}
     pub(super) fn prefetch_freed(&self, _: u64) {}
     pub(super) fn prefetch_stacked(&self, _: u32, _: u32) {}

@@ -52,6 +52,16 @@ impl From<Damaged> for Refused {
     }
 }
 
+/// Where the queue ends with what this side has put, before the consumers are told.
+#[derive(Debug)]
+struct Tail {
+    position: u64,
+    /// The cell of the last message that was appended.
+    last: u32,
+    /// Of the next message.
+    number: Number,
+}
+
 impl<'a> PutSide<'a> {
     pub(super) fn new(queue: &'a RawQueue) -> Self {
         Self {
@@ -73,10 +83,42 @@ impl<'a> PutSide<'a> {
         grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
         fill: impl FnOnce(Claim),
     ) -> Result<(), Refused> {
-        let claim = self.take_room(len, grow)?;
+        self.check_open()?;
+        let mut tail = self.tail();
+        let claim = self.take_room(&tail, len, grow)?;
         fill(claim);
-        self.append(claim.index)?;
+        self.append(&mut tail, claim.index)?;
+        self.publish(&tail);
         Ok(())
+    }
+
+    /// Puts short messages, each with its length and what fills it, until one is refused: for
+    /// [`put`](Self::put) to say why. They come into the queue together; whoever is killed meanwhile leaves the
+    /// first ones of them. Says how many were put.
+    #[inline]
+    pub fn put_many<F: FnOnce(Claim)>(
+        &self,
+        messages: impl Iterator<Item = (u32, F)>,
+        grow: impl Fn(u32, u32) -> Result<u32, Refused>,
+    ) -> u32 {
+        if self.check_open().is_err() {
+            return 0;
+        }
+        let (mut tail, mut count) = (self.tail(), 0);
+        for (len, fill) in messages {
+            let Ok(claim) = self.take_room(&tail, len, &grow) else {
+                break;
+            };
+            fill(claim);
+            if self.append(&mut tail, claim.index).is_err() {
+                break;
+            }
+            count += 1;
+        }
+        if count > 0 {
+            self.publish(&tail);
+        }
+        count
     }
 
     /// Takes a cell, and chunks if it needs any, for a message that is copied outside the lock. `grow`
@@ -90,7 +132,8 @@ impl<'a> PutSide<'a> {
         len: u32,
         grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
     ) -> Result<Claim, Refused> {
-        let claim = self.take_room(len, grow)?;
+        self.check_open()?;
+        let claim = self.take_room(&self.tail(), len, grow)?;
         let (cell, put) = (self.queue.cell(claim.index)?, &self.queue.control.put);
         // Relaxed: under the lock.
         let writing = put.writing.load(Ordering::Relaxed);
@@ -106,11 +149,11 @@ impl<'a> PutSide<'a> {
     #[inline]
     fn take_room(
         &self,
+        tail: &Tail,
         len: u32,
         grow: impl FnOnce(u32, u32) -> Result<u32, Refused>,
     ) -> Result<Claim, Refused> {
-        self.check_open()?;
-        self.check_room()?;
+        self.check_room(tail.position)?;
         let queue = self.queue;
         let chunk = match queue.is_large(len) {
             true => self.find_chunks(len, grow)?,
@@ -135,7 +178,9 @@ impl<'a> PutSide<'a> {
         self.check_open()?;
         self.check_claim(owner, claim)?;
         self.one_less_writing();
-        self.append(claim.index)?;
+        let mut tail = self.tail();
+        self.append(&mut tail, claim.index)?;
+        self.publish(&tail);
         Ok(())
     }
 
@@ -194,10 +239,9 @@ impl<'a> PutSide<'a> {
     /// Whether one more may wait in the queue. A message that was given back counts only once the
     /// producers have used up the room that they knew of.
     #[inline]
-    fn check_room(&self) -> Result<(), Refused> {
+    fn check_room(&self, tail: u64) -> Result<(), Refused> {
         let (queue, put) = (self.queue, &self.queue.control.put);
         // Relaxed, all but the second look at `head`: under the lock.
-        let tail = queue.control.tail.load(Ordering::Relaxed);
         let writing = u64::from(put.writing.load(Ordering::Relaxed));
         let capacity = u64::from(queue.limits.capacity);
         let waiting = |head: u64| tail.wrapping_sub(head).wrapping_add(writing);
@@ -360,29 +404,57 @@ impl<'a> PutSide<'a> {
         writing.store(less, Ordering::Relaxed);
     }
 
-    /// Makes a cell the last message of the queue.
     #[inline]
-    fn append(&self, index: u32) -> Result<(), Damaged> {
-        let (queue, put) = (self.queue, &self.queue.control.put);
+    fn tail(&self) -> Tail {
+        let control = &self.queue.control;
+        // Relaxed, all: under the lock.
+        Tail {
+            position: control.shown.tail.load(Ordering::Relaxed),
+            last: control.shown.last.load(Ordering::Relaxed),
+            number: Number::new(control.put.number.load(Ordering::Relaxed)),
+        }
+    }
+
+    /// Makes a cell the last message of the queue, but for [`publish`](Self::publish). From here on it
+    /// outlives its producer.
+    #[inline]
+    fn append(&self, tail: &mut Tail, index: u32) -> Result<(), Damaged> {
+        let queue = self.queue;
         let cell = queue.cell(index)?;
-        // Relaxed, all but the last: under the lock, or ordered by the tail.
-        let number = Number::new(put.number.load(Ordering::Relaxed));
-        let tail = queue.control.tail.load(Ordering::Relaxed);
-        let publish = match queue.broken(Fault::PublishesTailRelaxed) {
+        // Relaxed: ordered by the tail.
+        queue.ring[queue.at(tail.position)].store(index, Ordering::Relaxed);
+        queue.prefetch_ring(tail.position);
+        let number = tail.number;
+        *tail = Tail {
+            position: tail.position.wrapping_add(1),
+            last: index,
+            number: number.next(),
+        };
+        if queue.broken(Fault::StoresTailBeforeWord) {
+            self.publish(tail);
+        }
+        // Release: whoever rebuilds after a death here finds the message whole.
+        cell.word
+            .store(Word::ready(number).to_bits(), Ordering::Release);
+        Ok(())
+    }
+
+    /// Shows consumers all that was appended.
+    #[inline]
+    fn publish(&self, tail: &Tail) {
+        let control = &self.queue.control;
+        let publish = match self.queue.broken(Fault::PublishesTailRelaxed) {
             true => Ordering::Relaxed,
             // PAIR queue-tail: Release.
             false => Ordering::Release,
         };
-        queue.ring[queue.at(tail)].store(index, Ordering::Relaxed);
-        queue.prefetch_ring(tail);
-        if queue.broken(Fault::StoresTailBeforeWord) {
-            queue.control.tail.store(tail.wrapping_add(1), publish);
-        }
-        cell.word
-            .store(Word::ready(number).to_bits(), Ordering::Release);
-        put.number.store(number.next().get(), Ordering::Relaxed);
-        queue.control.tail.store(tail.wrapping_add(1), publish);
-        Ok(())
+        // Relaxed, both: under the lock; a hint.
+        control
+            .put
+            .number
+            .store(tail.number.get(), Ordering::Relaxed);
+        control.shown.last.store(tail.last, Ordering::Relaxed);
+        control.shown.tail.store(tail.position, publish);
     }
 }
 

@@ -280,7 +280,7 @@ impl PutSide<'_> {
         get.leased.store(caches.census.leased, Ordering::Relaxed);
         get.dead.store(caches.census.dead, Ordering::Relaxed);
         // PAIR queue-tail: Release, for those who look without a lock.
-        queue.control.tail.store(tail, Ordering::Release);
+        queue.control.shown.tail.store(tail, Ordering::Release);
     }
 }
 
