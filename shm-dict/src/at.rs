@@ -7,8 +7,9 @@ use crate::error::DictError;
 use crate::inner::Inner;
 use crate::raw::{Found, Home, Map, Record, Refused, Value, Writer};
 
-/// A key, and where it is or would go.
-#[derive(Debug)]
+/// A key, and where it is or would go. What is called seldom takes it by value: what nobody has a reference to need not
+/// be in memory.
+#[derive(Clone, Copy, Debug)]
 pub(crate) struct At<'a, 'w> {
     pub(crate) inner: &'a Inner,
     pub(crate) writer: &'a Writer<'w>,
@@ -54,7 +55,7 @@ impl<'w> At<'_, 'w> {
     }
 
     /// The value of the key's record, which lies in chunks of the shard whose lock is held.
-    pub(crate) fn owned(&self, record: Record<'w>) -> Result<Value<'w>, DictError> {
+    pub(crate) fn owned(self, record: Record<'w>) -> Result<Value<'w>, DictError> {
         match self.found {
             Found::At { unit, .. } if self.writer.owns(unit, record.bytes()) => value_of(record),
             _ => Err(DictError::Corrupt {
@@ -75,7 +76,7 @@ impl<'w> At<'_, 'w> {
 
     /// Stores an encoded value, for which so many bytes were needed, where it was full.
     #[cold]
-    fn store_after_all(&self, value: &[u8], needed: u64, free: u64) -> Result<(), DictError> {
+    fn store_after_all(self, value: &[u8], needed: u64, free: u64) -> Result<(), DictError> {
         if !make_room(self.others)? {
             return Err(Refused::Full { needed, free }.into());
         }
@@ -101,7 +102,7 @@ impl<'w> At<'_, 'w> {
     }
 
     /// Takes the key out; `false` if it is not there.
-    pub(crate) fn remove(&self) -> Result<bool, DictError> {
+    pub(crate) fn remove(self) -> Result<bool, DictError> {
         Ok(self.map().remove(self.found)?)
     }
 

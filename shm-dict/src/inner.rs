@@ -315,7 +315,7 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn writer(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
         let taken = self.take_lock(shard, patience)?;
-        Ok(self.raw.writer(taken, self))
+        Ok(self.raw.writer(shard, taken, self))
     }
 
     /// As [`writer`](Self::writer), but for the writer, of which one is made at once.
@@ -329,7 +329,7 @@ impl Inner {
         // memory if a writer is forgotten (`watch_lock`). Not from a signal handler: the crate says so.
         match unsafe { self.raw.take_lock(shard, patience, self) } {
             Ok((taken, None)) => Ok(taken),
-            Ok((taken, Some(rebuilt))) => self.reported(taken, &rebuilt),
+            Ok((taken, Some(rebuilt))) => self.reported(shard, taken, &rebuilt),
             Err(NotEntered::Unfinished(death)) => self.take_lock_after_all(shard, patience, death),
             Err(error) => Err(error.into()),
         }
@@ -338,8 +338,8 @@ impl Inner {
     /// Reports what was found under a lock that was taken; gives it back where that fails.
     #[cold]
     #[inline(never)]
-    fn reported(&self, taken: Taken, rebuilt: &Rebuilt) -> Result<Taken, DictError> {
-        let writer = self.raw.writer(taken, self);
+    fn reported(&self, shard: usize, taken: Taken, rebuilt: &Rebuilt) -> Result<Taken, DictError> {
+        let writer = self.raw.writer(shard, taken, self);
         self.report(rebuilt);
         // What is told of it may have forked.
         writer.ensure_held()?;

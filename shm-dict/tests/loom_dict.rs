@@ -12,7 +12,7 @@ use model::{
     Shared, at_once, explore_less, killed_at, one_of_each, pair, spawn, spawn_victim, word,
 };
 use shm_core::sync::{Ordering, death, explore, thread};
-use shm_dict::raw::{Fault, RawDict, Refused};
+use shm_dict::raw::{Fault, Found, RawDict, Refused};
 
 /// Keys that all begin their search in the first of two buckets.
 fn neighbours(dict: &RawDict) -> impl Iterator<Item = u8> {
@@ -93,6 +93,37 @@ fn a_reader_sees_no_others_value() {
 #[should_panic(expected = "a torn value")]
 fn twin_that_reuses_without_a_fence() {
     reusing(Some(Fault::ReusesWithoutFence));
+}
+
+/// A writer looks where its key is before it has the lock; another takes that key out meanwhile.
+fn approaching(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(1, 2, fault);
+        // In the first word of the heap, where what is no entry leads to.
+        shared.set(9, &word(9));
+        shared.set(1, &word(1));
+        let remove = |shared: &Shared| assert!(shared.remove(1));
+        at_once(&shared, remove, |shared| {
+            let hash = shared.0.hash(&[1]);
+            let hint = shared.0.approach(hash);
+            let writer = shared.writer(0);
+            let found = writer.top().find_at(hint, hash, &[1]);
+            let is_there = matches!(found.expect("good words"), Found::At { .. });
+            assert_eq!(is_there, writer.count() == 2);
+        });
+        assert_eq!(shared.check(), 1);
+    });
+}
+
+#[test]
+fn a_writer_finds_a_key_where_it_is_or_not_at_all() {
+    approaching(None);
+}
+
+#[test]
+#[should_panic(expected = "good words")]
+fn twin_that_hints_at_nothing() {
+    approaching(Some(Fault::HintsAtNothing));
 }
 
 /// The table becomes too small, and its block becomes a record.

@@ -113,6 +113,7 @@ pub enum Fault {
     ForgetsTheNumber,
     RebuildsDespiteIntents,
     TakesTheIntentBackFirst,
+    HintsAtNothing,
 }
 
 /// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
@@ -226,11 +227,10 @@ pub struct RawDict {
     pub fault: Option<Fault>,
 }
 
-/// A shard's lock, held by the thread, of which a [`Writer`] is to be made.
+/// A shard's lock, held by the thread, of which a [`Writer`] is to be made. One word, which need not be in memory.
 #[derive(Clone, Copy, Debug)]
 #[must_use = "the lock is held until its writer is dropped"]
 pub struct Taken {
-    shard: usize,
     /// The shard's, when it was locked.
     version: u64,
 }
@@ -279,7 +279,7 @@ impl RawDict {
     ) -> Result<(Writer<'a>, Option<Rebuilt>), NotEntered> {
         // SAFETY: the caller's promise.
         let (taken, rebuilt) = unsafe { self.take_lock(shard, patience, memory) }?;
-        Ok((self.writer(taken, memory), rebuilt))
+        Ok((self.writer(shard, taken, memory), rebuilt))
     }
 
     /// As [`enter`](Self::enter), but for the writer, which is large: who makes it where it stays need not move it.
@@ -300,18 +300,18 @@ impl RawDict {
         let acquired = unsafe { self.shards[shard].lock.acquire(patience) }?;
         // As it is before a rebuild, which is a change that waiters are told of.
         let version = self.shards[shard].version.load(Ordering::Relaxed);
-        let taken = Taken { shard, version };
+        let taken = Taken { version };
         let rebuilt = match acquired.is_clean() || self.broken(Fault::SkipsRebuild) {
             true => None,
-            false => Some(self.rebuild(taken, acquired.dead_owner, memory)?),
+            false => Some(self.rebuild(shard, taken, acquired.dead_owner, memory)?),
         };
         Ok((taken, rebuilt))
     }
 
-    /// The writer of a lock that was taken.
+    /// The writer of a shard's lock that was taken.
     #[inline(always)]
-    pub fn writer<'a>(&'a self, taken: Taken, memory: &'a dyn Memory) -> Writer<'a> {
-        Writer::new(self, taken.shard, taken.version, memory)
+    pub fn writer<'a>(&'a self, shard: usize, taken: Taken, memory: &'a dyn Memory) -> Writer<'a> {
+        Writer::new(self, shard, taken.version, memory)
     }
 
     /// Rebuilds a shard whose lock was just taken; where that cannot be done, or not yet, the lock is given back and
@@ -320,13 +320,13 @@ impl RawDict {
     #[inline(never)]
     fn rebuild(
         &self,
+        shard: usize,
         taken: Taken,
         dead: Option<ProcessId>,
         memory: &dyn Memory,
     ) -> Result<Rebuilt, NotEntered> {
-        let writer = self.writer(taken, memory);
-        if self.has_intent(taken.shard) && !self.broken(Fault::RebuildsDespiteIntents) {
-            let shard = taken.shard;
+        let writer = self.writer(shard, taken, memory);
+        if self.has_intent(shard) && !self.broken(Fault::RebuildsDespiteIntents) {
             return Err(NotEntered::Unfinished(Death { shard, dead }));
         }
         let rebuilt = writer.recover(dead)?;

@@ -3,9 +3,9 @@
 use shm_core::sync::{AtomicU64, Ordering, prefetch_to_write};
 
 use super::path::Path;
-use super::table::Table;
+use super::table::{Places, Table};
 use super::view::{Missed, TRIES, View};
-use super::{Damaged, Entry, Home, Looked, RawDict, Record, TableWord, Tag};
+use super::{Damaged, Entry, Fault, Home, Looked, RawDict, Record, TableWord, Tag};
 
 /// Where a key seemed to be, before the lock was taken.
 #[derive(Clone, Copy, Debug)]
@@ -57,20 +57,22 @@ impl RawDict {
         let (unit, log) = table_word.table()?;
         let table = self.table(unit, log).ok()?;
         let (first, tag) = (table.probe(hash).next()?, Tag::of(hash));
-        for (slot, place) in (first..).zip(table.bucket(first)) {
-            // Relaxed: nothing is believed.
-            let entry = Entry(place.load(Ordering::Relaxed));
-            if entry.has(tag) {
-                prefetch_to_write(self.word(entry.unit()).ok()?);
-                return Some(Hint {
-                    table: table_word,
-                    slot,
-                    word: place,
-                    entry,
-                });
-            }
+        let bucket = table.bucket(first);
+        let place = Places::of(bucket, |entry| entry.has(tag)).next()?;
+        let (slot, word) = (first + place, &bucket[place]);
+        // Relaxed: nothing is believed.
+        let entry = Entry(word.load(Ordering::Relaxed));
+        // Looked at again, it may be none any more.
+        if !entry.has(tag) && !self.broken(Fault::HintsAtNothing) {
+            return None;
         }
-        None
+        prefetch_to_write(self.word(entry.unit()).ok()?);
+        Some(Hint {
+            table: table_word,
+            slot,
+            word,
+            entry,
+        })
     }
 
     /// Takes something of each record of a mapping in a shard, with `take`, which may be called for the same key twice

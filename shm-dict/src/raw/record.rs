@@ -31,8 +31,7 @@ pub struct Record<'a> {
     /// All of it, the header too.
     words: &'a [AtomicU64],
     key: u32,
-    /// As it is there, with the bit of a container: a field for that would leave bytes of padding, which are copied
-    /// piece by piece wherever a record goes.
+    /// With [`IS_CONTAINER`], where it is one: no byte is left over, which would be copied apart.
     value: u32,
 }
 
@@ -47,7 +46,7 @@ pub(super) struct Content<'v> {
 #[derive(Clone, Copy, Debug)]
 pub struct Value<'a> {
     words: &'a [AtomicU64],
-    len: u32,
+    len: usize,
 }
 
 impl RawDict {
@@ -95,24 +94,24 @@ impl RawDict {
         let lengths = self.word(unit)?.load(Ordering::Relaxed);
         let (key, value) = (lengths as u32, (lengths >> 32) as u32);
         if key > self.limits.max_key || value > self.limits.max_value {
-            return self.container_record(unit, lengths);
+            self.check_container(lengths)?;
         }
-        let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
+        let len = value & !IS_CONTAINER;
+        let words = self.block(unit, record_bytes(key as usize, len as usize) / 8)?;
         Ok(Record { words, key, value })
     }
 
+    /// Refuses lengths that are neither a value's nor a container's.
     #[cold]
-    fn container_record(&self, unit: u64, lengths: u64) -> Result<Record<'_>, Damaged> {
-        let (key, value) = (lengths as u32, (lengths >> 32) as u32 ^ IS_CONTAINER);
-        if key > self.limits.max_key || value as usize != CONTAINER * 8 {
-            return Err(Damaged {
+    fn check_container(&self, lengths: u64) -> Result<(), Damaged> {
+        let (key, value) = (lengths as u32, (lengths >> 32) as u32);
+        match key <= self.limits.max_key && value == IS_CONTAINER | (CONTAINER * 8) as u32 {
+            true => Ok(()),
+            false => Err(Damaged {
                 field: "lengths of a record",
                 value: lengths,
-            });
+            }),
         }
-        let words = self.block(unit, record_bytes(key as usize, value as usize) / 8)?;
-        let value = value | IS_CONTAINER;
-        Ok(Record { words, key, value })
     }
 
     /// The record that an entry leads to, of as many words as there are `left` at most: all records together fit
@@ -183,15 +182,16 @@ impl<'a> Record<'a> {
         Ok(())
     }
 
-    /// Whether this value can be put in the place of the one that is there, by one store.
-    #[inline(always)]
-    pub(super) fn has_room_for(&self, value: &[u8]) -> bool {
-        self.value as usize == value.len() && value.len() <= 8
-    }
-
     #[inline(always)]
     const fn is_container(&self) -> bool {
         self.value & IS_CONTAINER != 0
+    }
+
+    /// Whether this value can be put in the place of the one that is there, by one store.
+    #[inline(always)]
+    pub(super) fn has_room_for(&self, value: &[u8]) -> bool {
+        // That of a container is longer.
+        self.value as usize == value.len() && value.len() <= 8
     }
 
     /// What it has in the place of a value, if it is a container.
@@ -245,7 +245,7 @@ impl<'a> Record<'a> {
     pub fn key(&self) -> Value<'a> {
         Value {
             words: self.key_words(),
-            len: self.key,
+            len: self.key as usize,
         }
     }
 
@@ -263,7 +263,7 @@ impl<'a> Record<'a> {
     fn content(&self) -> Value<'a> {
         Value {
             words: &self.words[2 + (self.key as usize).div_ceil(8)..],
-            len: self.value & !IS_CONTAINER,
+            len: (self.value & !IS_CONTAINER) as usize,
         }
     }
 
@@ -288,7 +288,7 @@ impl Value<'_> {
     #[inline]
     #[must_use]
     pub const fn len(&self) -> usize {
-        self.len as usize
+        self.len
     }
 
     /// Whether it has none.

@@ -50,14 +50,14 @@ pub(super) const fn table_bytes(log_buckets: u32) -> usize {
 
 /// Places of a bucket: a bit for each.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-struct Places(u32);
+pub(super) struct Places(u32);
 
 impl Places {
     /// Those with such an entry. Looked at all at once: which is the first cannot be guessed, and a branch for each
     /// would be wrong once in each search.
     #[inline(always)]
-    fn of(bucket: &[AtomicU64; WIDTH], is_such: impl Fn(Entry) -> bool) -> Self {
-        // Relaxed: the shard's lock.
+    pub(super) fn of(bucket: &[AtomicU64; WIDTH], is_such: impl Fn(Entry) -> bool) -> Self {
+        // Relaxed: the shard's lock, or nothing is believed (`approach`).
         let is_such = |place: usize| is_such(Entry(bucket[place].load(Ordering::Relaxed)));
         Self(
             (0..WIDTH)
