@@ -11,7 +11,6 @@ use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Place, Segment};
 use shm_dict::raw::Shard;
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
-use shm_lock::Patience;
 
 use crate::allocation;
 use crate::backing::Backing;
@@ -130,7 +129,9 @@ fn make(content: Content) -> Vec<u8> {
         Content::Promised => {
             let dict = nested(place, options);
             promise(&dict);
-            bytes_of(dict.segment())
+            let mut bytes = bytes_of(dict.segment());
+            orphan(&mut bytes);
+            bytes
         }
         Content::Structs => {
             let dict = Structs::create(place, options).expect("a dictionary");
@@ -166,17 +167,26 @@ fn promise(dict: &Nested) {
         let place = place.load(Ordering::Relaxed) << 16 >> 16;
         heap[place as usize].store(0, Ordering::Relaxed);
     }
-    for shard in (0..SHARDS).map(|index| shard_of(dict, index)) {
-        shard.intent.store(1 << 63, Ordering::Relaxed);
-        // SAFETY: the dictionary stays mapped meanwhile; no signal handler.
-        unsafe { shard.lock.acquire(Patience::None) }.expect("it is free");
-        shard.lock.mark_poisoned();
-        // SAFETY: just taken.
-        unsafe { shard.lock.unlock() };
+    for index in 0..SHARDS {
+        shard_of(dict, index)
+            .intent
+            .store(1 << 63, Ordering::Relaxed);
     }
     shard_of(dict, leader)
         .intent
         .store(unit + 1, Ordering::Relaxed);
+}
+
+/// Makes the shards' locks inconsistent, as a death does (docs/format.md, "Raw mutex").
+fn orphan(bytes: &mut [u8]) {
+    let shards_at = payload_of(bytes) + SHARDS_AT;
+    for index in 0..SHARDS {
+        bytes[shards_at + index * size_of::<Shard>() + 4] |= 1;
+    }
+}
+
+fn payload_of(bytes: &[u8]) -> usize {
+    u64::from_ne_bytes(bytes[40..48].try_into().expect("eight bytes")) as usize
 }
 
 /// Changes two keys together. If they are of two shards: the one that led, and the block of its intent.
@@ -260,7 +270,7 @@ impl Content {
                     .count()
             };
             assert_eq!(kept(), 0);
-            dict.check().expect("good words");
+            dict.repair().expect("good words");
             assert_eq!(kept(), 2);
             [texts, numbers, structs, row, nested, promised]
         });
@@ -318,7 +328,7 @@ pub fn dict_image(attack: &DictAttack) {
     let image = attack.content.image();
     let cut = usize::from(attack.cut.unwrap_or(0)).min(image.len());
     let mut bytes = image[..image.len() - cut].to_vec();
-    let payload = u64::from_ne_bytes(image[40..48].try_into().expect("eight bytes")) as usize;
+    let payload = payload_of(image);
     if let (Some(instead), Some(old)) = (&attack.payload, bytes.get_mut(payload..)) {
         let len = instead.len().min(old.len());
         old[..len].copy_from_slice(&instead[..len]);

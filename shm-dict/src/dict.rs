@@ -464,7 +464,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 Some(path) => (None, path.shard),
             };
             let taken = inner.take_lock(shard, self.patience())?;
-            let writer = inner.raw.writer(shard, taken, inner);
+            // SAFETY: just taken.
+            let writer = unsafe { inner.raw.writer(shard, taken, inner) };
             let home = inner.home(&writer, path)?;
             let result = f(At {
                 inner,

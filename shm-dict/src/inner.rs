@@ -315,7 +315,8 @@ impl Inner {
     #[inline(always)]
     pub(crate) fn writer(&self, shard: usize, patience: Patience) -> Result<Writer<'_>, DictError> {
         let taken = self.take_lock(shard, patience)?;
-        Ok(self.raw.writer(shard, taken, self))
+        // SAFETY: just taken.
+        Ok(unsafe { self.raw.writer(shard, taken, self) })
     }
 
     /// As [`writer`](Self::writer), but for the writer, of which one is made at once.
@@ -339,7 +340,8 @@ impl Inner {
     #[cold]
     #[inline(never)]
     fn reported(&self, shard: usize, taken: Taken, rebuilt: &Rebuilt) -> Result<Taken, DictError> {
-        let writer = self.raw.writer(shard, taken, self);
+        // SAFETY: just taken; this one is forgotten before the caller makes its own, or gives the lock back.
+        let writer = unsafe { self.raw.writer(shard, taken, self) };
         self.report(rebuilt);
         // What is told of it may have forked.
         writer.ensure_held()?;

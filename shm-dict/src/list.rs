@@ -449,9 +449,11 @@ impl<T, C: Codec<T>> List<T, C> {
     /// The encoded elements of a range, as far as there are so many, and how many elements the list has.
     fn row(&self, range: Range<usize>) -> Result<(Row, usize), DictError> {
         let (row, total) = (RefCell::new(Row::default()), Cell::new(0));
+        // There may be fewer than the words say that somebody else wrote.
+        let room = self.inner.segment.size() / 16;
         let look = || {
             let restart = |more: usize, len: usize| {
-                row.borrow_mut().restart(more);
+                row.borrow_mut().restart(more.min(room));
                 total.set(len);
             };
             let take = |element: Element<'_>| row.borrow_mut().push_element(element);
@@ -467,7 +469,7 @@ impl<T, C: Codec<T>> List<T, C> {
             total.set(elements.len());
             let elements = elements.get(range.start..range.end.min(elements.len()));
             let elements = elements.unwrap_or_default();
-            row.restart(elements.len());
+            row.restart(elements.len().min(room));
             list.each(elements, |_, element| {
                 row.push_element(element);
                 Ok::<_, DictError>(())
@@ -513,10 +515,12 @@ impl<T, C: Codec<T>> List<T, C> {
     /// Those of [`pop`](Self::pop).
     pub fn drain(&self) -> Result<Vec<T>, DictError> {
         self.writing(|writer, list| {
-            let values = self.decoded(list)?.into_iter().map(|(value, _)| value);
+            // Also where an error drops the values.
+            let _inside = self.inner.inside();
+            let elements = self.decoded(list)?;
             writer.ensure_held()?;
             list.clear()?;
-            Ok(values.collect())
+            Ok(elements.into_iter().map(|(value, _)| value).collect())
         })
     }
 
@@ -526,21 +530,20 @@ impl<T, C: Codec<T>> List<T, C> {
     /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
     pub fn retain(&self, mut f: impl FnMut(&T) -> bool) -> Result<(), DictError> {
         self.writing(|writer, list| {
-            let elements = self.decoded(list)?;
-            let kept: Vec<bool> = {
+            let (mut kept, mut out) = (Vec::new(), Vec::new());
+            {
                 let _inside = self.inner.inside();
-                elements.iter().map(|(value, _)| f(value)).collect()
-            };
+                for (value, item) in self.decoded(list)? {
+                    match f(&value) {
+                        true => kept.push(item),
+                        false => out.push(item),
+                    }
+                }
+            }
             writer.ensure_held()?;
-            let (kept, out): (Vec<_>, Vec<_>) =
-                elements.into_iter().zip(kept).partition(|(_, kept)| *kept);
-            let items = |elements: Vec<((T, Item), bool)>| {
-                let items = elements.into_iter().map(|((_, item), _)| item);
-                items.collect::<Vec<_>>()
-            };
             match out.is_empty() {
                 true => Ok(()),
-                false => Ok(list.keep(&items(kept), items(out))?),
+                false => Ok(list.keep(&kept, out)?),
             }
         })
     }
@@ -549,6 +552,9 @@ impl<T, C: Codec<T>> List<T, C> {
     ///
     /// # Errors
     /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
+    ///
+    /// # Panics
+    /// As [`sort_by`](Self::sort_by).
     pub fn sort_by_key<K: Ord>(&self, mut key: impl FnMut(&T) -> K) -> Result<(), DictError> {
         self.arrange(|elements| {
             let elements = elements.into_iter();
@@ -576,6 +582,9 @@ impl<T, C: Codec<T>> List<T, C> {
     ///
     /// # Errors
     /// Those of [`sort_by`](Self::sort_by).
+    ///
+    /// # Panics
+    /// As [`sort_by`](Self::sort_by).
     pub fn sort(&self) -> Result<(), DictError>
     where
         T: PartialOrd,
@@ -603,7 +612,9 @@ impl<T, C: Codec<T>> List<T, C> {
     fn decoded(&self, list: &Locked<'_, '_>) -> Result<Vec<(T, Item)>, DictError> {
         let _inside = self.inner.inside();
         let words = list.elements()?;
-        let mut elements = Vec::with_capacity(words.len());
+        // There may be fewer than the words say that somebody else wrote.
+        let room = self.inner.segment.size() / size_of::<(T, Item)>();
+        let mut elements = Vec::with_capacity(words.len().min(room));
         list.each(words, |item, element| {
             elements.push((decode_element::<T, C>(element)?, item));
             Ok::<_, DictError>(())

@@ -116,3 +116,35 @@ fn a_span_beyond_the_places_is_noticed() {
         }
     }
 }
+
+/// The most address space that this process ever had, in bytes.
+fn peak() -> u64 {
+    let status = std::fs::read_to_string("/proc/self/status").unwrap();
+    let peak = status.lines().find_map(|line| line.strip_prefix("VmPeak:"));
+    let kib = peak.unwrap().split_whitespace().next().unwrap();
+    kib.parse::<u64>().unwrap() << 10
+}
+
+#[test]
+fn what_is_not_there_takes_no_memory() {
+    const COUNT: u64 = 1 << 20;
+    let name = UniqueName::new("damaged-list");
+    // A byte each in the segment, 264 in a vector.
+    let list = create::<Option<[u64; 32]>, shm_dict::Postcard>(&name, 32 << 20);
+    list.extend((0..COUNT).map(|_| None)).unwrap();
+    let (file, words) = open(&name);
+    let none = 1 << 63 | 1 << 56;
+    let is_array = |at: &usize| words[at - 1] == COUNT << 32 && words[*at] == none;
+    let first = (1..words.len()).find(is_array).unwrap();
+    write(&file, first, 0);
+    drop(words);
+    let before = peak();
+    for result in [list.sort(), list.retain(|_| true), list.drain().map(drop)] {
+        assert!(
+            matches!(result, Err(DictError::Corrupt { .. })),
+            "{result:?}"
+        );
+    }
+    let more = peak() - before;
+    assert!(more < 128 << 20, "{more} bytes for nothing");
+}

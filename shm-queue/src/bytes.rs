@@ -130,7 +130,7 @@ impl ByteQueue {
     }
 
     /// Puts messages in order, short ones that follow each other under one lock; blocks while the queue is
-    /// full.
+    /// full. Others see those that were put under one lock all at once.
     ///
     /// # Errors
     /// Those of [`put`](Self::put), with the number of messages that were put.
@@ -163,7 +163,9 @@ impl ByteQueue {
     /// Those of [`get`](Self::get).
     pub fn get_many(&self, most: usize) -> Result<Vec<Vec<u8>>, QueueError> {
         let mut messages = Vec::new();
-        self.get_many_into(&mut messages, most)?;
+        let count = self.get_many_into(&mut messages, most)?;
+        // The buffer of one that could not be copied is there, too.
+        messages.truncate(count);
         Ok(messages)
     }
 

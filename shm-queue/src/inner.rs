@@ -21,7 +21,7 @@ use crate::raw::{
 use crate::wait::WaitStrategy;
 
 /// How long a `try_` form waits for the queue's own locks, which are held for moments.
-const MOMENT: Duration = Duration::from_secs(1);
+pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 
 /// Memory for the arena is allocated in steps of so many chunks (256 KiB).
 const GROWTH: u32 = (256 << 10) / CHUNK as u32;
@@ -290,10 +290,18 @@ impl Inner {
         if !self.is_my_turn(now, JUST) {
             return Ok(());
         }
-        if !self.segment.dead_participants().is_empty() {
+        if self.is_left_by_the_dead() {
             self.recover(patience)?;
         }
         self.close_without_senders(patience)
+    }
+
+    /// Whether there are dead participants, or a lock of somebody who died in it: who only puts, takes out or looks need
+    /// not be a participant, and one may have the slot of a dead one by now.
+    fn is_left_by_the_dead(&self) -> bool {
+        let control = &self.raw.control;
+        let locks = [&control.put.lock, &control.get.lock];
+        locks.iter().any(|lock| lock.is_orphaned()) || !self.segment.dead_participants().is_empty()
     }
 
     /// Whether nobody has looked for the dead within `interval`; then it is the caller's turn, and
@@ -324,7 +332,7 @@ impl Inner {
     fn look_for_the_dead(&self) {
         let patience = Patience::Until(Deadline::after(futex::SLICE));
         // The caller has what it came for, or not. Errors are for the next operation to report.
-        if !self.segment.dead_participants().is_empty() {
+        if self.is_left_by_the_dead() {
             let _ = self.recover(patience);
         }
         let _ = self.close_without_senders(patience);

@@ -8,7 +8,7 @@ use shm_lock::Patience;
 
 use crate::error::QueueError;
 use crate::halves::Half;
-use crate::inner::Inner;
+use crate::inner::{Inner, MOMENT};
 use crate::raw::{CHUNK, Census, State};
 use crate::wait::WaitStrategy;
 
@@ -97,6 +97,10 @@ pub struct DeadLetter {
 
 impl Inner {
     pub(crate) fn len(&self) -> Result<usize, QueueError> {
+        // One who died in a put may have left messages that are not counted yet. Whoever has the lock by now counts them.
+        if self.raw.control.put.lock.is_orphaned() {
+            drop(self.put_side(MOMENT.into()));
+        }
         Ok(self.get_side(Patience::Endless)?.waiting() as usize)
     }
 

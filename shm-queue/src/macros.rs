@@ -49,7 +49,7 @@ macro_rules! put_forms {
 macro_rules! put_many_form {
     () => {
         /// Puts values in order, those that follow each other closely under one lock; blocks while the queue
-        /// is full.
+        /// is full. Others see those that were put under one lock all at once.
         ///
         /// # Errors
         /// Those of [`put`](Self::put), with the values that were taken from the iterator (64 at a time)

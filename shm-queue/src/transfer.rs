@@ -2,7 +2,8 @@
 //!
 //! A short message is copied under the lock, at once into its place. A long one is claimed or leased
 //! under the lock, copied outside, and then committed or finished under the lock: so an unfinished put, slow,
-//! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody.
+//! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody. Who is stopped under the lock,
+//! which is held for as long as short messages take, delays those who want it too.
 
 use shm_core::sync::Ordering;
 use shm_lock::Patience;

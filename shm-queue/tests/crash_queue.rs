@@ -1,13 +1,15 @@
 //! What the death of a process leaves of a queue: real processes, killed, stopped, forked.
 
+use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, unshare};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork, gettid};
+use nix::unistd::{ForkResult, fork, getpid, gettid};
 use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError};
 use shm_testing::{
     Alarms, Child, Peer, ThreadState, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog,
@@ -35,6 +37,11 @@ fn peer() {
         ("is interrupted", is_interrupted),
         ("fills the disk", fills_the_disk),
         ("many threads", many_threads),
+        ("dies in a batch", dies_in_a_batch),
+        (
+            "forks and the child dies in a batch",
+            forks_and_the_child_dies_in_a_batch,
+        ),
     ]);
 }
 
@@ -466,6 +473,69 @@ fn forks_into_a_dead_slot(peer: &mut Peer) {
         }
     }
     queue.join_timeout(LONG).unwrap();
+    peer.say("done");
+}
+
+/// A message whose sender kills itself when it comes to it, under the lock.
+struct Deadly(u8);
+
+impl AsRef<[u8]> for Deadly {
+    fn as_ref(&self) -> &[u8] {
+        if self.0 == 0 {
+            kill(getpid(), Signal::SIGKILL).unwrap();
+        }
+        std::slice::from_ref(&self.0)
+    }
+}
+
+fn put_and_die(queue: &ByteQueue) -> ! {
+    queue.put_many(&[1, 2, 0].map(Deadly)).unwrap();
+    unreachable!("the third is deadly");
+}
+
+fn dies_in_a_batch(peer: &mut Peer) {
+    put_and_die(&ByteQueue::open(name_of(peer)).unwrap());
+}
+
+#[test]
+fn what_was_put_before_a_death_in_a_batch_is_got() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("batch");
+    let queue = ByteQueue::create(&*name, 4).unwrap();
+    for _ in 0..2 {
+        let mut child = Child::spawn("dies in a batch", &[&name]);
+        assert_eq!(child.wait().signal(), Some(Signal::SIGKILL as i32));
+        assert_eq!(queue.get_timeout(LONG), Ok(vec![1]));
+        assert_eq!(queue.get(), Ok(vec![2]));
+        assert_eq!(queue.try_get(), Err(QueueError::Empty));
+    }
+}
+
+/// A child that inherited the queue and only puts is no participant, so nobody finds one dead.
+#[test]
+fn what_a_child_put_before_its_death_is_got() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("childs-batch");
+    Child::spawn("forks and the child dies in a batch", &[&name]).expect("done");
+}
+
+fn forks_and_the_child_dies_in_a_batch(peer: &mut Peer) {
+    let queue = ByteQueue::create(name_of(peer), 4).unwrap();
+    for counts in [false, true] {
+        // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => put_and_die(&queue),
+            ForkResult::Parent { child } => {
+                let status = waitpid(child, None).unwrap();
+                assert_eq!(status, WaitStatus::Signaled(child, Signal::SIGKILL, false));
+            }
+        }
+        if counts {
+            assert_eq!(queue.len(), Ok(2));
+        }
+        assert_eq!(queue.get_timeout(LONG), Ok(vec![1]));
+        assert_eq!(queue.get_timeout(LONG), Ok(vec![2]));
+    }
     peer.say("done");
 }
 

@@ -610,3 +610,77 @@ fn dropping_a_descriptor_ends_its_thread() {
         drop(readiness);
     }
 }
+
+/// A message that panics instead of being one, if it is 0.
+struct Faulty(u8);
+
+impl AsRef<[u8]> for Faulty {
+    fn as_ref(&self) -> &[u8] {
+        assert!(self.0 != 0, "no message");
+        std::slice::from_ref(&self.0)
+    }
+}
+
+fn put_until_it_panics(queue: &ByteQueue, numbers: [u8; 3]) {
+    let put = std::panic::AssertUnwindSafe(|| queue.put_many(&numbers.map(Faulty)));
+    std::panic::catch_unwind(put).unwrap_err();
+}
+
+#[test]
+fn what_was_put_before_a_panic_in_a_batch_is_got() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("faulty");
+    let queue = ByteQueue::create(&*name, 8).unwrap();
+    put_until_it_panics(&queue, [1, 2, 0]);
+    assert_eq!(queue.len(), Ok(2));
+    queue.put(&[3]).unwrap();
+
+    // The same while another panic is on its way.
+    struct Puts<'a>(&'a ByteQueue);
+    impl Drop for Puts<'_> {
+        fn drop(&mut self) {
+            put_until_it_panics(self.0, [4, 5, 0]);
+        }
+    }
+    let unwinds = std::panic::AssertUnwindSafe(|| {
+        let _puts = Puts(&queue);
+        panic!("on its way");
+    });
+    std::panic::catch_unwind(unwinds).unwrap_err();
+    queue.put(&[6]).unwrap();
+    let got: Vec<_> = (0..6).map(|_| queue.try_get().unwrap()).collect();
+    assert_eq!(got, [1, 2, 3, 4, 5, 6].map(|number| vec![number]));
+    assert!(queue.is_empty().unwrap());
+    // All of its room is there.
+    (0..8).for_each(|_| queue.try_put(&[7]).unwrap());
+}
+
+#[test]
+fn a_message_that_cannot_be_copied_is_none_of_those_that_were_got() {
+    const SECOND: &[u8] = b"thirteen-byte";
+    let _watchdog = watchdog();
+    let name = UniqueName::new("one-damaged");
+    let place = Place::named(&*name).unlink_on_drop(true);
+    let queue = ByteQueue::create(place, Options::new(4).max_message(100)).unwrap();
+    queue
+        .put_many(&[b"first".as_slice(), SECOND, b"last"])
+        .unwrap();
+
+    let mut files = std::fs::read_dir("/dev/shm").unwrap().flatten();
+    let path = files
+        .find(|file| file.file_name().to_string_lossy().contains(&*name))
+        .unwrap()
+        .path();
+    let bytes = std::fs::read(&path).unwrap();
+    let at = bytes
+        .windows(SECOND.len())
+        .position(|bytes| bytes == SECOND);
+    // The length stands 16 bytes before the message (docs/format.md, "Queues").
+    let len_at = at.unwrap() as u64 - 16;
+    let file = std::fs::File::options().write(true).open(&path).unwrap();
+    std::os::unix::fs::FileExt::write_all_at(&file, &1000_u32.to_ne_bytes(), len_at).unwrap();
+
+    assert_eq!(queue.get_many(10).unwrap(), [b"first"]);
+    let next = queue.get_many(10);
+    assert!(matches!(next, Err(QueueError::Corrupt { .. })), "{next:?}");
+}

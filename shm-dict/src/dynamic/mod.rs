@@ -58,8 +58,9 @@ pub const MAX_DEPTH: usize = 64;
 ///
 /// # JSON
 /// In a format that people read, serde has `[list]` and `{"key": "value"}`; what has no notation there is an object of one
-/// entry that names it: `{"$tuple": [1, 2]}`, `{"$dict": [[0.25, null]]}`. So a tuple is two levels of JSON, and a dict
-/// whose keys are no plain strings is three. `serde_json` writes any number of levels and reads 127: not what it wrote
+/// entry that names it: `{"$tuple": [1, 2]}`, `{"$dict": [[0.25, null]]}`. So a large integer or a float that is
+/// not finite is a level of JSON, a tuple or a byte string two, and a dict whose keys are no plain strings three beside those of
+/// its keys. `serde_json` writes any number of levels and reads 127: not what it wrote
 /// of 64 tuples inside each other, or of 43 such dicts, unless its own limit is lifted (`disable_recursion_limit`).
 ///
 /// # Examples

@@ -48,6 +48,10 @@
 //! - PAIR dict-intent: an intent is stored with Release behind its block, and taken back with Release behind the words
 //!   that it names; who takes over after a death loads it with Acquire.
 //! - PAIR dict-owner: a chunk is given back with Release and taken with Acquire.
+//! - PAIR dict-epoch, dict-version, dict-count: stored with Release behind a change; who loads it with Acquire, and has no lock,
+//!   sees what was changed before.
+//! - PAIR dict-frontier: raised with Release when owners have memory; loaded with Acquire before they are looked at.
+//! - PAIR dict-bell: rung with Release behind a change; who waits for one loads it with Acquire before it asks to be told.
 //! - PAIR mutex-word (`shm_lock`): everything else, between the writers of a shard.
 
 mod array;
@@ -279,7 +283,8 @@ impl RawDict {
     ) -> Result<(Writer<'a>, Option<Rebuilt>), NotEntered> {
         // SAFETY: the caller's promise.
         let (taken, rebuilt) = unsafe { self.take_lock(shard, patience, memory) }?;
-        Ok((self.writer(shard, taken, memory), rebuilt))
+        // SAFETY: just taken.
+        Ok((unsafe { self.writer(shard, taken, memory) }, rebuilt))
     }
 
     /// As [`enter`](Self::enter), but for the writer, which is large: who makes it where it stays need not move it.
@@ -309,8 +314,16 @@ impl RawDict {
     }
 
     /// The writer of a shard's lock that was taken.
+    ///
+    /// # Safety
+    /// This thread has just taken it, by [`take_lock`](Self::take_lock) of this shard, and makes one writer of it.
     #[inline(always)]
-    pub fn writer<'a>(&'a self, shard: usize, taken: Taken, memory: &'a dyn Memory) -> Writer<'a> {
+    pub unsafe fn writer<'a>(
+        &'a self,
+        shard: usize,
+        taken: Taken,
+        memory: &'a dyn Memory,
+    ) -> Writer<'a> {
         Writer::new(self, shard, taken.version, memory)
     }
 
@@ -325,7 +338,8 @@ impl RawDict {
         dead: Option<ProcessId>,
         memory: &dyn Memory,
     ) -> Result<Rebuilt, NotEntered> {
-        let writer = self.writer(shard, taken, memory);
+        // SAFETY: just taken; this one is forgotten before the caller makes its own, or gives the lock back.
+        let writer = unsafe { self.writer(shard, taken, memory) };
         if self.has_intent(shard) && !self.broken(Fault::RebuildsDespiteIntents) {
             return Err(NotEntered::Unfinished(Death { shard, dead }));
         }

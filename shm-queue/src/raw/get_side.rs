@@ -359,9 +359,6 @@ impl<'a> GetSide<'a> {
     /// [`Damaged`].
     pub fn oldest_dead(&self) -> Result<Option<(Lease, u32)>, Damaged> {
         // Relaxed, all: under the lock.
-        if self.queue.control.get.dead.load(Ordering::Relaxed) == 0 {
-            return Ok(None);
-        }
         let (mut oldest, mut count): (Option<(Lease, u32)>, u32) = (None, 0);
         for index in 0..self.queue.cells.len() as u32 {
             let cell = self.queue.cell(index)?;

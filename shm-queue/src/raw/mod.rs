@@ -18,14 +18,14 @@
 //!   free), under the get lock (ready -> leased, ready -> free, leased -> any), or under both (rebuild).
 //!   So a word has one writer at a time.
 //! - INV-Q3: the ring from `head` to `tail` holds exactly the cells that are ready, redelivered ones
-//!   first, then in the order of their numbers. The stack and the freed ring from `taken` to `freed` hold
+//!   first, then in the order of their numbers, but for those that the holder of the put lock has put and not shown yet. The stack and the freed ring from `taken` to `freed` hold
 //!   exactly the free ones. The bitmap has a bit for each chunk of each cell that is not free, and of
 //!   those in the freed ring.
 //! - INV-Q4: whoever is killed under a lock leaves INV-Q3 perhaps broken and the lock inconsistent; the
 //!   next to take it rebuilds under both locks, put lock first, before anything else.
-//! - INV-Q5: of messages that are put, or taken out, under one lock, each has its own store of its word, in their
-//!   order, and all together one store of the positions. So the other side sees none or all of them, and
-//!   a death in the middle leaves the first ones put, or taken.
+//! - INV-Q5: of messages that are put together, or taken out for good, under one lock, each has its own store of its
+//!   word, in their order, and all together one store of the positions. So the other side sees none or all of them, and
+//!   a death in the middle leaves the first ones put, or taken. (Leases are stored one by one.)
 //!
 //! # Pairs
 //!

@@ -4,7 +4,8 @@
 //! all the rest of a put or a get; and since each of these ends with an instruction that waits for all stores
 //! before it, the lines of two messages would never be under way at once. So each side asks for the
 //! lines of cells that it is going to use: they are its alone, since they are free, or ready and the
-//! other side is done with them. Hints: no byte depends on them.
+//! other side is done with them; but for one who spins for the only message, which another may want as well. Hints: no
+//! byte depends on them.
 
 #[cfg(not(loom))]
 pub(crate) use machine::LINE;

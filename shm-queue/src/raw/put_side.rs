@@ -52,6 +52,22 @@ impl From<Damaged> for Refused {
     }
 }
 
+/// Messages that are put together: the consumers are told of them when it ends, however it does.
+#[derive(Debug)]
+struct Batch<'s, 'a> {
+    side: &'s PutSide<'a>,
+    tail: Tail,
+    count: u32,
+}
+
+impl Drop for Batch<'_, '_> {
+    fn drop(&mut self) {
+        if self.count > 0 {
+            self.side.publish(&self.tail);
+        }
+    }
+}
+
 /// Where the queue ends with what this side has put, before the consumers are told.
 #[derive(Debug)]
 struct Tail {
@@ -104,21 +120,23 @@ impl<'a> PutSide<'a> {
         if self.check_open().is_err() {
             return 0;
         }
-        let (mut tail, mut count) = (self.tail(), 0);
+        let mut batch = Batch {
+            side: self,
+            tail: self.tail(),
+            count: 0,
+        };
+        // The iterator is the caller's, and may panic.
         for (len, fill) in messages {
-            let Ok(claim) = self.take_room(&tail, len, &grow) else {
+            let Ok(claim) = self.take_room(&batch.tail, len, &grow) else {
                 break;
             };
             fill(claim);
-            if self.append(&mut tail, claim.index).is_err() {
+            if self.append(&mut batch.tail, claim.index).is_err() {
                 break;
             }
-            count += 1;
+            batch.count += 1;
         }
-        if count > 0 {
-            self.publish(&tail);
-        }
-        count
+        batch.count
     }
 
     /// Takes a cell, and chunks if it needs any, for a message that is copied outside the lock. `grow`
