@@ -128,6 +128,14 @@ fn puts() -> Vec<Case> {
                 any(&["got 1; nothing", "got 1; 4", "got 1; 4 5"]),
             ),
     );
+    cases.push(
+        bytes("put_many short", "empty queue")
+            .at_most(200)
+            .killed_under_waiter(
+                "get patiently",
+                Outcomes::rising(&["got nothing; nothing", "got 4; nothing", "got 4; 5"]),
+            ),
+    );
     for operation in ["try_put", "give up put"] {
         cases.push(bytes(operation, "full queue").killed(Outcomes::always("1 2 3")));
     }
