@@ -16,7 +16,7 @@ use shm_lock::Patience;
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 
-use crate::segment::{die, warm_up};
+use crate::segment::{die, place, warm_up};
 
 type Values = Dict<u64, Vec<u8>, Bytes>;
 type Numbers = Dict<u64, u64, Raw>;
@@ -436,7 +436,7 @@ pub(crate) fn commands() -> Commands {
 
 /// A new dictionary with keys whose hashes are the same each time.
 fn create(name: &str, shards: u32, entries: &[(u64, u8)]) -> Values {
-    let dict = Values::create(name, small_dict(shards)).expect("a new dictionary");
+    let dict = Values::create(place(name), small_dict(shards)).expect("a new dictionary");
     fix_seed(
         &dict
             .segment()
@@ -525,7 +525,7 @@ fn setups(commands: Commands) -> Commands {
 }
 
 fn create_numbers(name: &str) -> Numbers {
-    let numbers = Numbers::create(name, small_dict(1)).expect("a new dictionary");
+    let numbers = Numbers::create(place(name), small_dict(1)).expect("a new dictionary");
     let segment = numbers.segment();
     fix_seed(&segment.view::<Control>(0).expect("a dictionary").config);
     Numbers::open(name).expect("the dictionary")
@@ -722,14 +722,14 @@ fn whole_dict_victims(commands: Commands) -> Commands {
         .victim("create dict", |name| {
             warm_up();
             mark_start();
-            let result = Values::create(Place::named(name), small_dict(1));
+            let result = Values::create(place(name), small_dict(1));
             mark_end();
             result.expect("a new dictionary");
         })
         .victim("open or create dict", |name| {
             warm_up();
             mark_start();
-            let result = Values::open_or_create(name, small_dict(1));
+            let result = Values::open_or_create(place(name), small_dict(1));
             mark_end();
             result.expect("one of the two");
         })

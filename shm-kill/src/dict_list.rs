@@ -14,7 +14,7 @@ use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 use crate::dict::{
     HEAP, SHORT, acted, chunks_of, count_recoveries, label, old_or_new, seen_or_not, small_dict,
 };
-use crate::segment::die;
+use crate::segment::{die, place};
 
 pub(crate) type Texts = List<Vec<u8>, Bytes>;
 
@@ -255,7 +255,7 @@ pub(crate) fn commands() -> Commands {
 // ---- states -------------------------------------------------------------------------------------
 
 fn create(name: &str, numbers: &[u8]) -> Texts {
-    let list = Texts::create(name, small_dict(1)).expect("a new list");
+    let list = Texts::create(place(name), small_dict(1)).expect("a new list");
     for &number in numbers {
         list.push(&value(number)).expect("it has room");
     }

@@ -18,7 +18,7 @@ use crate::dict::{
     HEAP, SHORT, acted, count_recoveries, fix_seed, label, old_or_new, seen_or_not, small_dict,
 };
 use crate::dict_list::{Texts, number_of, value};
-use crate::segment::die;
+use crate::segment::{die, place};
 
 type Tree = Dict<u64, Vec<u8>, Bytes>;
 
@@ -567,7 +567,7 @@ fn setups(commands: Commands) -> Commands {
 }
 
 fn create(name: &str, shards: u32, start: &str) -> Tree {
-    let tree = Tree::create(name, small_dict(shards)).expect("a new dictionary");
+    let tree = Tree::create(place(name), small_dict(shards)).expect("a new dictionary");
     fix_seed(
         &tree
             .segment()

@@ -6,7 +6,6 @@
 
 use std::time::Duration;
 
-use shm_core::Place;
 use shm_core::sync::Ordering;
 use shm_lock::Patience;
 use shm_queue::raw::Control;
@@ -14,7 +13,7 @@ use shm_queue::{ByteQueue, DeadLetter, Inspection, JoinableQueue, Options, Queue
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 
-use crate::segment::{die, warm_up};
+use crate::segment::{die, place, warm_up};
 
 type Message = Vec<u8>;
 type Values = Queue<String>;
@@ -264,6 +263,8 @@ fn after_deaths() -> Vec<Case> {
 
 fn whole_queues() -> Vec<Case> {
     let made = || Outcomes::switch("absent", "nothing");
+    // Most of their steps are those of segments.
+    let whole = |operation: &str, state: &str| bytes(operation, state).at_most(2000);
     vec![
         bytes("close", "full queue").killed(Outcomes::switch("1 2 3", "closed 1 2 3")),
         bytes("shutdown", "full queue").killed(Outcomes::switch("1 2 3", "closed nothing")),
@@ -273,17 +274,20 @@ fn whole_queues() -> Vec<Case> {
             "nothing; dead 2",
             "nothing",
         ])),
-        bytes("create queue", "no queue").killed(made()),
-        bytes("open or create queue", "no queue").killed(made()),
-        bytes("open or create queue", "queue of one").killed(Outcomes::always("1")),
-        bytes("open queue", "queue of one").killed(Outcomes::always("1")),
+        whole("create queue", "no queue").killed(made()),
+        whole("open or create queue", "no queue").killed(made()),
+        whole("open or create queue", "queue of one").killed(Outcomes::always("1")),
+        whole("open queue", "queue of one").killed(Outcomes::always("1")),
     ]
 }
 
 fn values() -> Vec<Case> {
     let values = |operation: &str, state: &str| Case::new(operation, state).checked_by("values");
     vec![
-        values("put_many", "one value").killed(Outcomes::phases(&["1", "1 4", "1 4 8"])),
+        // Most of its steps encode.
+        values("put_many", "one value")
+            .at_most(2000)
+            .killed(Outcomes::phases(&["1", "1 4", "1 4 8"])),
         values("get value", "three values").killed(Outcomes::switch("1 2 3", "2 3")),
         values("get_many values", "three values")
             .killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
@@ -292,6 +296,7 @@ fn values() -> Vec<Case> {
             .killed(Outcomes::switch("open 1", "closed 1")),
         // Dropped or killed, it is gone.
         Case::new("drop sender", "one value")
+            .at_most(2000)
             .checked_by("settled senders")
             .killed(Outcomes::always("closed 1")),
     ]
@@ -373,7 +378,7 @@ fn check_senders(queue: &Values) -> &'static str {
 }
 
 fn create_bytes(name: &str, options: Options, numbers: &[u8]) -> ByteQueue {
-    let queue = ByteQueue::create(name, options).expect("a new queue");
+    let queue = ByteQueue::create(place(name), options).expect("a new queue");
     for &number in numbers {
         queue.try_put(&message(number)).expect("it has room");
     }
@@ -381,7 +386,7 @@ fn create_bytes(name: &str, options: Options, numbers: &[u8]) -> ByteQueue {
 }
 
 fn create_tasks(name: &str, options: Options, numbers: &[u8]) -> Tasks {
-    let queue = Tasks::create(name, options).expect("a new queue");
+    let queue = Tasks::create(place(name), options).expect("a new queue");
     for &number in numbers {
         queue.try_put(text(number)).expect("it has room");
     }
@@ -396,7 +401,7 @@ fn setups(commands: Commands) -> Commands {
     };
     let value_queue = |commands: Commands, state, numbers: &'static [u8]| {
         commands.setup(state, |name| {
-            let queue = Values::create(name, small_queue()).expect("a new queue");
+            let queue = Values::create(place(name), small_queue()).expect("a new queue");
             let values = numbers.iter().map(|&number| text(number));
             queue.put_many(values).expect("it has room");
         })
@@ -750,14 +755,14 @@ fn whole_queue_victims(commands: Commands) -> Commands {
         .victim("create queue", |name| {
             warm_up();
             mark_start();
-            let result = ByteQueue::create(Place::named(name), small_queue());
+            let result = ByteQueue::create(place(name), small_queue());
             mark_end();
             result.expect("a new queue");
         })
         .victim("open or create queue", |name| {
             warm_up();
             mark_start();
-            let result = ByteQueue::open_or_create(name, small_queue());
+            let result = ByteQueue::open_or_create(place(name), small_queue());
             mark_end();
             result.expect("one of the two");
         })

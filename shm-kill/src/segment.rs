@@ -13,6 +13,12 @@ use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 
 const SIZE: usize = 100;
 
+/// A name for an object that keeps track of few processes, as there are: one more is one round more of the loops
+/// that look for the dead.
+pub(crate) fn place(name: &str) -> Place {
+    Place::named(name).participants(16)
+}
+
 /// Operation and start state of each case, with the outcomes in the order of the steps.
 pub(crate) fn cases() -> Vec<Case> {
     let made = || Outcomes::switch("absent", "present");

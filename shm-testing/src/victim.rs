@@ -1,6 +1,5 @@
 //! The sub-commands of a program with victims: for the step killer, and for a person at a shell.
 
-use std::collections::HashMap;
 use std::env;
 use std::io::{self, BufRead, Write};
 use std::process::ExitCode;
@@ -55,7 +54,7 @@ type Run = Box<dyn Fn(&str, Option<&str>)>;
 /// ```
 #[derive(Default)]
 pub struct Commands {
-    list: HashMap<(&'static str, &'static str), Run>,
+    list: Vec<(&'static str, &'static str, Run)>,
 }
 
 impl Commands {
@@ -125,9 +124,7 @@ impl Commands {
     /// # Panics
     /// When both have one of the same name.
     pub fn and(mut self, other: Self) -> Self {
-        for ((verb, word), run) in other.list {
-            self = self.add(verb, word, run);
-        }
+        self.list.extend(other.list);
         self
     }
 
@@ -140,20 +137,20 @@ impl Commands {
             [verb, word, name, acted] => (verb, word, name, Some(acted)),
             _ => return self.usage(),
         };
-        let found = self
+        // Each process looks for one command: a list is made faster than a map.
+        let mut found = self
             .list
             .iter()
-            .find(|((v, w), _)| *v == verb && *w == word);
-        match found {
-            Some((_, run)) => {
-                if let Ok(tool) = env::var(TOOL) {
-                    enlist(&tool, verb == "victim").expect("the tool is there, and may trace");
-                }
-                run(name, acted);
-                ExitCode::SUCCESS
-            }
-            None => self.usage(),
+            .filter(|(v, w, _)| *v == verb && *w == word);
+        let Some((_, _, run)) = found.next() else {
+            return self.usage();
+        };
+        assert!(found.next().is_none(), "two commands `{verb} {word}`");
+        if let Ok(tool) = env::var(TOOL) {
+            enlist(&tool, verb == "victim").expect("the tool is there, and may trace");
         }
+        run(name, acted);
+        ExitCode::SUCCESS
     }
 
     fn usage(&self) -> ExitCode {
@@ -164,15 +161,12 @@ impl Commands {
         ExitCode::from(2)
     }
 
-    fn names(&self) -> Vec<(&'static str, &'static str)> {
-        let mut names: Vec<_> = self.list.keys().copied().collect();
-        names.sort_unstable();
-        names
+    fn names(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.list.iter().map(|(verb, word, _)| (*verb, *word))
     }
 
     fn add(mut self, verb: &'static str, word: &'static str, run: Run) -> Self {
-        let before = self.list.insert((verb, word), run);
-        assert!(before.is_none(), "there is a `{verb} {word}` already");
+        self.list.push((verb, word, run));
         self
     }
 }
