@@ -19,6 +19,9 @@ use crate::procfs::ThreadState;
 const RETRIES: u32 = 2;
 /// The least time limit of a victim: stepping is slow, and a busy machine slower.
 const VICTIM_LIMIT: Duration = Duration::from_secs(5);
+/// The time limit of a recording: hundreds of thousands of single steps, on a machine where each may take a tenth of a
+/// millisecond.
+const RECORDING_LIMIT: Duration = Duration::from_secs(120);
 /// How long a waiter that does not sleep is given before the victim is killed.
 const WAITER_SPINS: Duration = Duration::from_millis(50);
 
@@ -91,7 +94,7 @@ impl Setting<'_> {
         let mut waker = || self.let_go(&mut others);
         let command = self.program.command(&["victim", operation, name]);
         let waker: Option<super::trace::Waker<'_>> = if held { Some(&mut waker) } else { None };
-        let trace = Trace::record(command, self.symbols, self.victim_limit() * 4, waker);
+        let trace = Trace::record(command, self.symbols, RECORDING_LIMIT, waker);
         clean(name)?;
         trace
     }
