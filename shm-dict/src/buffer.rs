@@ -164,9 +164,14 @@ pub(crate) fn decode_element<T, C: Codec<T>>(element: Element<'_>) -> Result<T, 
 #[derive(Debug, Default)]
 pub(crate) struct Row {
     bytes: Vec<u8>,
-    /// Where each ends; nothing, where a container is.
-    ends: Vec<Option<usize>>,
+    /// Where each ends, or [`NO_VALUE`].
+    ends: Vec<usize>,
+    /// How large each of the two may become: hostile words lead to no more than the segment has.
+    most: usize,
 }
+
+/// A container is there.
+const NO_VALUE: usize = usize::MAX;
 
 impl Row {
     /// The encoded values.
@@ -186,38 +191,56 @@ impl Row {
 
     fn push(&mut self, value: &[u8]) {
         self.bytes.extend_from_slice(value);
-        self.ends.push(Some(self.bytes.len()));
+        self.ends.push(self.bytes.len());
     }
 
     /// Copies an element behind the others.
     pub(crate) fn push_element(&mut self, element: Element<'_>) {
-        let bytes = &mut self.bytes;
         let is_value = match element {
             Element::Short(short, len) => {
-                bytes.extend_from_slice(&short[..len]);
+                self.grow(len);
+                self.bytes.extend_from_slice(&short[..len]);
                 true
             }
-            Element::Record(record) => {
-                let value = record.value();
-                value.map(|value| value.append_to(bytes)).is_some()
-            }
+            Element::Record(record) => match record.value() {
+                Some(value) => {
+                    self.grow(value.len());
+                    value.append_to(&mut self.bytes);
+                    true
+                }
+                None => false,
+            },
         };
-        self.ends.push(is_value.then_some(bytes.len()));
+        let end = if is_value { self.bytes.len() } else { NO_VALUE };
+        self.ends.push(end);
     }
 
-    /// Forgets all; `more` are going to come.
-    pub(crate) fn restart(&mut self, more: usize) {
+    /// Makes room for `len` bytes, and as much again, but not for more than there may be.
+    fn grow(&mut self, len: usize) {
+        let (used, room) = (self.bytes.len(), self.bytes.capacity());
+        if len > room - used {
+            let room = room.saturating_mul(2).min(self.most).max(used + len);
+            self.bytes.reserve_exact(room - used);
+        }
+    }
+
+    /// Forgets all; `count` are going to come, from a segment of `most` bytes.
+    pub(crate) fn restart(&mut self, count: usize, most: usize) {
+        self.most = most;
         self.bytes.clear();
         self.ends.clear();
-        self.ends.reserve(more);
+        self.ends.reserve(count.min(most / size_of::<usize>()));
     }
 
     /// The values, or nothing for a container.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
         let mut start = 0;
         self.ends.iter().map(move |end| {
-            let value = &self.bytes[start..(*end)?];
-            start = (*end)?;
+            if *end == NO_VALUE {
+                return None;
+            }
+            let value = &self.bytes[start..*end];
+            start = *end;
             Some(value)
         })
     }

@@ -449,11 +449,10 @@ impl<T, C: Codec<T>> List<T, C> {
     /// The encoded elements of a range, as far as there are so many, and how many elements the list has.
     fn row(&self, range: Range<usize>) -> Result<(Row, usize), DictError> {
         let (row, total) = (RefCell::new(Row::default()), Cell::new(0));
-        // There may be fewer than the words say that somebody else wrote.
-        let room = self.inner.segment.size() / 16;
+        let most = self.inner.segment.size();
         let look = || {
             let restart = |more: usize, len: usize| {
-                row.borrow_mut().restart(more.min(room));
+                row.borrow_mut().restart(more, most);
                 total.set(len);
             };
             let take = |element: Element<'_>| row.borrow_mut().push_element(element);
@@ -469,7 +468,7 @@ impl<T, C: Codec<T>> List<T, C> {
             total.set(elements.len());
             let elements = elements.get(range.start..range.end.min(elements.len()));
             let elements = elements.unwrap_or_default();
-            row.restart(elements.len().min(room));
+            row.restart(elements.len(), most);
             list.each(elements, |_, element| {
                 row.push_element(element);
                 Ok::<_, DictError>(())

@@ -319,6 +319,8 @@ impl Value<'_> {
     #[inline]
     pub fn copy_to(&self, out: &mut Vec<u8>) {
         out.clear();
+        // No more: a length that somebody made up is in the segment, but its double need not be.
+        out.reserve_exact(self.len());
         self.append_to(out);
     }
 
