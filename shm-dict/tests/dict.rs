@@ -584,3 +584,13 @@ fn who_holds_all_locks_finds_the_room_of_tables_without_entries() {
         dict.check().unwrap();
     }
 }
+
+#[test]
+fn a_buffer_grows_to_the_value_and_not_to_its_own_double() {
+    let dict = Dict::<u32, Vec<u8>, Bytes>::create(heap(2 << 20), small()).unwrap();
+    dict.set(&1, &vec![7; 50_000]).unwrap();
+    let mut buffer = Vec::with_capacity(40_000);
+    assert!(dict.get_into(&1, &mut buffer).unwrap());
+    assert_eq!(buffer, [7; 50_000]);
+    assert!(buffer.capacity() < 60_000, "{}", buffer.capacity());
+}
