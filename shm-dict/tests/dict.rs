@@ -467,6 +467,55 @@ fn a_damaged_free_list_is_noticed() {
     assert!(matches!(set, Err(DictError::Corrupt { .. })), "{set:?}");
 }
 
+/// A check wants each block used once, or free once.
+#[test]
+fn a_check_finds_every_lie_of_a_free_list() {
+    let options = Options::new().max_bytes(1 << 20).shards(1);
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), options).unwrap();
+    for key in 0..4 {
+        dict.set(&key, &vec![9; 20]).unwrap();
+    }
+    dict.remove(&1).unwrap();
+    dict.remove(&2).unwrap();
+    assert_eq!(dict.check().unwrap().free_blocks, 2);
+    let segment = dict.segment();
+    let word = |at: usize| segment.view::<shm_core::sync::AtomicU64>(at).unwrap();
+    // The first free blocks by class, in pairs with the bumps, behind the first shard's lines; the heap is in units
+    // of 16 bytes.
+    let classes = |class: usize| word(512 + 192 + class * 16);
+    let class = (0..56)
+        .find(|class| classes(*class).load(Ordering::Relaxed) != 0)
+        .unwrap();
+    let list = classes(class);
+    let first = list.load(Ordering::Relaxed);
+    let heap_at = 4096;
+    let link = word(heap_at + (first as usize - 1) * 16);
+    let second = link.load(Ordering::Relaxed);
+    let apart = first.abs_diff(second);
+    let live = first.max(second) + apart;
+    let damaged = |field: &str| match dict.check() {
+        Err(DictError::Corrupt { field: named, .. }) => assert_eq!(named, field),
+        other => panic!("{field}: {other:?}"),
+    };
+    for lie in [first, live, second + 1, 1 << 40] {
+        link.store(lie, Ordering::Relaxed);
+        damaged("free list");
+        link.store(second, Ordering::Relaxed);
+        dict.check().unwrap();
+    }
+    // Blocks of another class, and of one that is larger than a chunk.
+    for other in [class + 1, 55] {
+        classes(other).store(second, Ordering::Relaxed);
+        damaged("free list");
+        classes(other).store(0, Ordering::Relaxed);
+    }
+    // Lost.
+    list.store(second, Ordering::Relaxed);
+    damaged("uses of a block");
+    list.store(first, Ordering::Relaxed);
+    dict.check().unwrap();
+}
+
 /// Calls the dictionary while one of its values is decoded.
 enum Nested {}
 

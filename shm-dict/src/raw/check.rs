@@ -1,13 +1,11 @@
 //! The proof that every block of a shard is used once, or free once.
 
-use std::collections::HashSet;
-
 use shm_core::sync::Ordering;
 
 use super::heap::UNIT;
-use super::rebuild::{Counts, Held};
+use super::rebuild::{Census, Counts, Held};
 use super::table::Table;
-use super::{Damaged, Found, Kind, Map, Owner, RawDict, Use, Writer, size_of_class};
+use super::{Damaged, Found, Kind, Map, Owner, RawDict, Use, Writer, class_of, size_of_class};
 
 /// What a check counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,57 +43,60 @@ impl Writer<'_> {
     /// # Errors
     /// [`Damaged`].
     pub fn check(&self) -> Result<Account, Damaged> {
-        let census = self.census()?;
+        let mut census = self.census()?;
         for (home, kind, counts) in &census.homes {
             if *kind == Kind::Map {
                 self.map(*home).check(*counts)?;
             }
         }
-        let free = self.free_blocks()?;
+        let free_blocks = self.mark_free(&mut census)?;
         for held in &census.held {
-            self.check_chunk(held, &free)?;
+            self.check_chunk(held)?;
         }
         Ok(Account {
             entries: census.top.entries,
             payload: census.payload,
             chunks: census.held.len() as u64,
-            free_blocks: free.len() as u64,
+            free_blocks,
         })
     }
 
-    /// The blocks in the free lists.
-    fn free_blocks(&self) -> Result<HashSet<u64>, Damaged> {
-        let mut free = HashSet::new();
-        for lists in self.shard.classes.iter() {
+    /// Notes the blocks of the free lists beside those that are used: none may be noted before. Counts them.
+    fn mark_free(&self, census: &mut Census<'_>) -> Result<u64, Damaged> {
+        let mut count = 0;
+        for (class, lists) in self.shard.classes.iter().enumerate() {
+            let size = size_of_class(class);
+            let has_blocks = class_of(size, self.dict.limits.chunk_shift).is_some();
+            // Relaxed, both: the shard's lock.
             let mut next = lists.free.load(Ordering::Relaxed);
             while let Some(unit) = next.checked_sub(1) {
-                require(free.insert(unit), "free list", unit)?;
+                let is_noted = has_blocks && census.mark(unit, size).is_ok();
+                require(is_noted, "free list", unit)?;
+                count += 1;
                 next = self.dict.word(unit)?.load(Ordering::Relaxed);
             }
         }
-        Ok(free)
+        Ok(count)
     }
 
-    fn check_chunk(&self, held: &Held, free: &HashSet<u64>) -> Result<(), Damaged> {
-        let chunk = u64::from(held.chunk);
+    /// Each block of a chunk is noted, or was never given out.
+    fn check_chunk(&self, held: &Held) -> Result<(), Damaged> {
         let Use::Blocks(class) = held.used else {
-            return require(!held.is_unused(), "run of chunks", chunk);
+            return require(!held.is_unused(), "run of chunks", held.chunk.into());
         };
         let units = (size_of_class(class) / UNIT) as u64;
         let per_chunk = (1 << self.dict.limits.chunk_shift) / UNIT as u64;
+        let first = u64::from(held.chunk) * per_chunk;
         // From the bump on, blocks were never given out.
         let bump = self.shard.classes[class].bump.load(Ordering::Relaxed);
-        let bump = bump.checked_sub(1).filter(|unit| unit / per_chunk == chunk);
-        let bump = bump.unwrap_or((chunk + 1) * per_chunk);
+        let bump = bump
+            .checked_sub(1)
+            .filter(|unit| unit / per_chunk == held.chunk.into());
+        let bump = bump.unwrap_or(first + per_chunk);
         for block in 0..per_chunk / units {
-            let unit = chunk * per_chunk + block * units;
-            let uses = [
-                held.is_live(block as usize),
-                free.contains(&unit),
-                unit >= bump,
-            ];
-            let uses = uses.into_iter().filter(|used| *used).count();
-            require(uses == 1, "uses of a block", unit)?;
+            let unit = first + block * units;
+            let is_noted = held.is_live(block as usize);
+            require(is_noted == (unit < bump), "uses of a block", unit)?;
         }
         Ok(())
     }

@@ -137,7 +137,7 @@ impl<'a> Census<'a> {
     }
 
     /// Notes a block of so many bytes as used.
-    fn mark(&mut self, unit: u64, bytes: usize) -> Result<(), Damaged> {
+    pub(super) fn mark(&mut self, unit: u64, bytes: usize) -> Result<(), Damaged> {
         let damaged = Damaged {
             field: "block",
             value: unit,
