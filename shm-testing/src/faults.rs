@@ -292,12 +292,7 @@ impl Faults {
             outcomes,
             most: None,
         };
-        let setting = Setting {
-            program: &self.program,
-            symbols: &self.symbols,
-            case,
-            plan: &plan,
-        };
+        let setting = Setting::new(&self.program, &self.symbols, case, &plan);
         let mut made = BTreeSet::new();
         let healthy = self.attempt(&setting, &name, |number| {
             made.insert(number);

@@ -16,8 +16,8 @@ use super::trace::Trace;
 use super::{Error, StepKiller};
 use crate::UniqueName;
 
-/// A start state with the victim's way from there; or why there is none.
-type Recorded = Result<Trace, String>;
+/// The victim's way from a start state; or why there is none.
+pub(crate) type Recorded = Result<Trace, String>;
 
 /// A point to visit: which start, where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,20 +34,18 @@ struct Visited {
     diverged: bool,
 }
 
+/// Visits the points of one mode of a case. All modes but those with a first victim begin in the same state: `way` is what
+/// one of them has recorded, and is left for the next unless victims went another.
 pub(crate) fn run_row(
     killer: &StepKiller,
     index: usize,
     case: &Case,
     plan: &Plan,
+    way: &mut Option<Recorded>,
 ) -> Result<Row, Error> {
     let begun = Instant::now();
     let out_of_time = || killer.budget.is_some_and(|budget| begun.elapsed() > budget);
-    let setting = Setting {
-        program: &killer.program,
-        symbols: &killer.symbols,
-        case,
-        plan,
-    };
+    let setting = Setting::new(&killer.program, &killer.symbols, case, plan);
     let names = Names::new(killer.jobs);
 
     let first = match &plan.mode {
@@ -59,13 +57,20 @@ pub(crate) fn run_row(
     };
     let sampling = killer.sampling.at_most(plan.most);
     let (starts, all_starts) = starts(sampling, first.as_ref());
-    let recorded: Vec<Recorded> = parallel(killer.jobs, &starts, |job, start| {
-        match setting.record(names.of(job), start, &case.operation) {
+    let record =
+        |job, start: &Start<'_>| match setting.record(names.of(job), start, &case.operation) {
             Ok(trace) => Ok(Some(Ok(trace))),
             Err(Error::Victim(what) | Error::Helper(what)) => Ok(Some(Err(what))),
             Err(error) => Err(error),
-        }
-    })?;
+        };
+    let known = match first {
+        None => way.take(),
+        Some(_) => None,
+    };
+    let recorded = match known {
+        Some(known) => vec![known],
+        None => parallel(killer.jobs, &starts, record)?,
+    };
 
     let (points, all_points) = points(sampling, &recorded);
     let enough = if case.control {
@@ -99,24 +104,22 @@ pub(crate) fn run_row(
     let whole = all_starts && all_points && visited.len() == points.len();
     let mut violations = judge(plan, &starts, &recorded, &visited, whole);
     violations.truncate(enough);
-    let (mode, missed) = (plan.mode.to_string(), |v: &&Visited| {
-        v.verdict == Verdict::Missed
-    });
+    let steps = recorded.iter().flatten().map(Trace::steps).max();
+    let diverged = visited.iter().filter(|v| v.diverged).count();
+    let missed = |v: &&Visited| v.verdict == Verdict::Missed;
+    if first.is_none() && diverged == 0 {
+        *way = recorded.into_iter().next();
+    }
     Ok(Row {
         case: index,
         operation: case.operation.clone(),
         state: case.start_name(),
-        mode,
+        mode: plan.mode.to_string(),
         control: case.control,
-        steps: recorded
-            .iter()
-            .flatten()
-            .map(Trace::steps)
-            .max()
-            .unwrap_or(0),
+        steps: steps.unwrap_or(0),
         points: visited.len(),
         whole,
-        diverged: visited.iter().filter(|v| v.diverged).count(),
+        diverged,
         missed: visited.iter().filter(missed).count(),
         outcomes: outcomes_in_short(&visited),
         violations,

@@ -33,6 +33,7 @@
 //! in the order; if it never comes so far, the point is counted as `missed`. The victims run without
 //! address randomisation and with a fixed environment.
 
+mod awake;
 pub(crate) mod case;
 pub(crate) mod engine;
 mod marks;
@@ -41,6 +42,7 @@ pub(crate) mod outcomes;
 pub(crate) mod point;
 mod report;
 pub(crate) mod source;
+mod start_state;
 mod suite;
 pub(crate) mod trace;
 pub(crate) mod tracee;
@@ -61,6 +63,7 @@ pub use suite::Suite;
 pub use tracee::ptrace_permitted;
 
 use crate::command::Program;
+use awake::Awake;
 use source::Symbols;
 
 /// The tool: a program with victims, and how thoroughly to go about it.
@@ -150,10 +153,12 @@ impl StepKiller {
     /// # Errors
     /// As [`StepKiller::run`].
     pub fn run_with(&self, cases: &[Case], mut on_row: impl FnMut(&Row)) -> Result<Report, Error> {
+        let _awake = Awake::new();
         let mut report = Report::default();
         for (index, case) in cases.iter().enumerate() {
+            let mut way = None;
             for plan in &case.plans {
-                let row = engine::run_row(self, index, case, plan)?;
+                let row = engine::run_row(self, index, case, plan, &mut way)?;
                 on_row(&row);
                 report.rows.push(row);
             }

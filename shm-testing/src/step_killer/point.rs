@@ -1,7 +1,10 @@
 //! One point: a fresh start state, a victim brought to a step and disturbed, a fresh checker.
 
+use std::collections::HashMap;
 use std::fmt;
 use std::fs;
+use std::io;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -10,6 +13,7 @@ use nix::errno::Errno;
 use super::Error;
 use super::case::{Case, Mode, Plan};
 use super::source::Symbols;
+use super::start_state::StartState;
 use super::trace::{Reached, Trace};
 use super::tracee::Tracee;
 use crate::command::{self, End, Holder, Program, Running, quote};
@@ -79,9 +83,26 @@ pub(crate) struct Setting<'a> {
     pub(crate) symbols: &'a Symbols,
     pub(crate) case: &'a Case,
     pub(crate) plan: &'a Plan,
+    /// What the set-up left under each name, where that can be put back.
+    states: Mutex<HashMap<String, Arc<StartState>>>,
 }
 
-impl Setting<'_> {
+impl<'a> Setting<'a> {
+    pub(crate) fn new(
+        program: &'a Program,
+        symbols: &'a Symbols,
+        case: &'a Case,
+        plan: &'a Plan,
+    ) -> Self {
+        Self {
+            program,
+            symbols,
+            case,
+            plan,
+            states: Mutex::default(),
+        }
+    }
+
     /// Records the way of `victim OPERATION` from the given start.
     pub(crate) fn record(
         &self,
@@ -211,15 +232,7 @@ impl Setting<'_> {
     pub(crate) fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
         clean(name)?;
         let case = self.case;
-        let setup = self.program.command(&["setup", &case.state, name]);
-        let ran = command::run(setup, case.limit)?;
-        let good = match case.setup_dies {
-            false => End::GOOD,
-            true => End::Killed(9),
-        };
-        if ran.end != good {
-            return Err(Error::Setup(format!("{}: {}", case.state, ran.describe())));
-        }
+        self.set_up(name)?;
         if let (Some((trace, step)), Mode::KillTwice(first)) = (start.killed, &self.plan.mode) {
             let command = self.program.command(&["victim", first, name]);
             let mut victim = Tracee::launch(command, self.victim_limit())?;
@@ -247,6 +260,29 @@ impl Setting<'_> {
             others.sleepers.push(sleeper);
         }
         Ok(others)
+    }
+
+    /// Runs the set-up, or puts back what it left the first time.
+    fn set_up(&self, name: &str) -> Result<(), Error> {
+        let states = || self.states.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = states().get(name).cloned();
+        if let Some(state) = known {
+            return Ok(state.put_back()?);
+        }
+        let case = self.case;
+        let setup = self.program.command(&["setup", &case.state, name]);
+        let ran = command::run(setup, case.limit)?;
+        let good = match case.setup_dies {
+            false => End::GOOD,
+            true => End::Killed(9),
+        };
+        if ran.end != good {
+            return Err(Error::Setup(format!("{}: {}", case.state, ran.describe())));
+        }
+        if let Some(state) = StartState::take(name)? {
+            states().insert(name.to_owned(), Arc::new(state));
+        }
+        Ok(())
     }
 
     /// Ends the holder, if there is one left, in the way that the case says.
@@ -346,7 +382,7 @@ fn until_waiting(pid: u32) {
 }
 
 /// What of this name is in /dev/shm; temporaries may wear it in the middle.
-pub(crate) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
+pub(crate) fn left_in_shm(name: &str) -> io::Result<Vec<String>> {
     let mut left = Vec::new();
     for entry in fs::read_dir("/dev/shm")? {
         let entry = entry?.file_name().to_string_lossy().into_owned();
@@ -358,7 +394,7 @@ pub(crate) fn left_in_shm(name: &str) -> Result<Vec<String>, Error> {
 }
 
 /// Removes what a point may have left.
-pub(crate) fn clean(name: &str) -> Result<(), Error> {
+pub(crate) fn clean(name: &str) -> io::Result<()> {
     for left in left_in_shm(name)? {
         // Somebody who is just ending may have been faster.
         let _ = fs::remove_file(format!("/dev/shm/{left}"));

@@ -1,0 +1,87 @@
+//! Keeps the processors from halting between the steps of a victim: a virtual one takes longer to wake than a step does.
+
+use std::hint::spin_loop;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::thread::{self, JoinHandle};
+
+use nix::errno::Errno;
+use nix::libc;
+use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
+use nix::unistd::Pid;
+
+/// While it is there, a thread of the idle class spins on each processor of ours. It makes way for everybody else.
+#[derive(Debug)]
+pub(crate) struct Awake {
+    done: Arc<AtomicBool>,
+    threads: Vec<JoinHandle<()>>,
+}
+
+impl Awake {
+    /// Where the system refuses it, the steps only take longer.
+    pub(crate) fn new() -> Self {
+        let done = Arc::new(AtomicBool::new(false));
+        let spin = |cpu| {
+            let done = done.clone();
+            thread::spawn(move || {
+                let refused = become_idle(cpu).is_err();
+                // Relaxed: nothing but the end of it is told.
+                while !refused && !done.load(Ordering::Relaxed) {
+                    spin_loop();
+                }
+            })
+        };
+        let threads = processors().map(spin).collect();
+        Self { done, threads }
+    }
+}
+
+impl Drop for Awake {
+    fn drop(&mut self) {
+        self.done.store(true, Ordering::Relaxed);
+        for thread in self.threads.drain(..) {
+            let _ = thread.join();
+        }
+    }
+}
+
+/// Those that this thread may run on.
+fn processors() -> impl Iterator<Item = usize> {
+    let ours = sched_getaffinity(Pid::from_raw(0)).unwrap_or_default();
+    (0..CpuSet::count()).filter(move |cpu| ours.is_set(*cpu) == Ok(true))
+}
+
+fn become_idle(processor: usize) -> nix::Result<()> {
+    let mut only = CpuSet::new();
+    only.set(processor)?;
+    sched_setaffinity(Pid::from_raw(0), &only)?;
+    let param = libc::sched_param { sched_priority: 0 };
+    // SAFETY: 0 is this thread; the call reads `param`, which lives until it returns.
+    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &param) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// A thread that is not of the idle class would take the time of those whom it is to help.
+    #[test]
+    fn threads_are_of_the_idle_class() {
+        let class = thread::spawn(|| {
+            become_idle(processors().next().unwrap()).unwrap();
+            // SAFETY: 0 is this thread; no memory is touched.
+            unsafe { libc::sched_getscheduler(0) }
+        });
+        assert_eq!(class.join().unwrap(), libc::SCHED_IDLE);
+    }
+
+    #[test]
+    fn all_end_with_it() {
+        let awake = Awake::new();
+        let done = awake.done.clone();
+        assert!(!awake.threads.is_empty());
+        drop(awake);
+        // Ours is the last: none of the threads is left.
+        assert_eq!(Arc::strong_count(&done), 1);
+    }
+}
