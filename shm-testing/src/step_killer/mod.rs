@@ -24,6 +24,10 @@
 //! victim or a sleeper that fails or hangs when it is let go; anything named after the segment in `/dev/shm`
 //! when the checker, whose part it is to remove the segment, is done.
 //!
+//! # Start states
+//! A set-up runs anew for each point, unless all that it leaves is a few small files in `/dev/shm`: these are kept, and put
+//! back for the other points of the row. Its process is gone in either case.
+//!
 //! # Limits
 //! x86-64. Steps lie between instructions of the main thread, as seen by the processor in program
 //! order: a store's delay in the store buffer is not explored. A system call is one step, and so is
