@@ -503,17 +503,45 @@ fn a_check_finds_every_lie_of_a_free_list() {
         link.store(second, Ordering::Relaxed);
         dict.check().unwrap();
     }
-    // Blocks of another class, and of one that is larger than a chunk.
-    for other in [class + 1, 55] {
-        classes(other).store(second, Ordering::Relaxed);
-        damaged("free list");
-        classes(other).store(0, Ordering::Relaxed);
-    }
+    // The list of another class.
+    list.store(0, Ordering::Relaxed);
+    classes(class + 1).store(first, Ordering::Relaxed);
+    damaged("free list");
+    classes(class + 1).store(0, Ordering::Relaxed);
     // Lost.
     list.store(second, Ordering::Relaxed);
     damaged("uses of a block");
     list.store(first, Ordering::Relaxed);
     dict.check().unwrap();
+}
+
+/// Nothing that leads to a run of chunks makes it free, also not the list of a class that is larger than a chunk.
+#[test]
+fn a_check_finds_a_lost_run_of_chunks() {
+    let options = Options::new().max_bytes(64 << 10).shards(1);
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), options).unwrap();
+    let segment = dict.segment();
+    // Behind the control block and one shard.
+    let owners: &[shm_core::sync::AtomicU32] = segment.view_slice(512 + 1152, 16).unwrap();
+    let read = || owners.iter().map(|owner| owner.load(Ordering::Relaxed));
+    dict.set(&1, &vec![9; 8100]).unwrap();
+    let with: Vec<u32> = read().collect();
+    dict.remove(&1).unwrap();
+    let differs = |(before, now): (&u32, u32)| *before != now;
+    let first = with.iter().zip(read()).position(differs).unwrap();
+    for (owner, before) in owners.iter().zip(&with) {
+        owner.store(*before, Ordering::Relaxed);
+    }
+    let corrupt = |name: &str| match dict.check() {
+        Err(DictError::Corrupt { field, .. }) => assert_eq!(field, name),
+        other => panic!("{name}: {other:?}"),
+    };
+    corrupt("run of chunks");
+    let word = |at: usize| segment.view::<shm_core::sync::AtomicU64>(at).unwrap();
+    // Behind the first page, chunks of 4096 bytes, which are 256 units; the last class is of blocks of 8192.
+    word((1 + first) * 4096).store(0, Ordering::Relaxed);
+    word(512 + 192 + 55 * 16).store(first as u64 * 256 + 1, Ordering::Relaxed);
+    corrupt("free list");
 }
 
 /// Calls the dictionary while one of its values is decoded.

@@ -36,6 +36,7 @@ pub(crate) fn cases() -> Vec<Case> {
         // Every victim sweeps for all: a point visited meanwhile may find its work done.
         name("sweep", "left", left())
             .orphaned()
+            .set_up_anew()
             .frozen("sweep", Outcomes::always("absent")),
         name(
             "create",

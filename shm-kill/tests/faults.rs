@@ -162,7 +162,8 @@ fn removing_a_segment() {
 
 #[test]
 fn finding_what_the_dead_left() {
-    let dead = |operation| Case::new(operation, "left").orphaned();
+    // Each of these tests may sweep what another one's set-up left.
+    let dead = |operation| Case::new(operation, "left").orphaned().set_up_anew();
     survives_as(dead("tell create"), Leaves::Made);
     // It may open what the dead left, which anybody may take away again.
     survives_as(dead("tell open_or_create"), Leaves::Either);

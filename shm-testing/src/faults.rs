@@ -27,6 +27,7 @@ use crate::step_killer::engine::fix_addresses;
 use crate::step_killer::outcomes::Outcomes;
 use crate::step_killer::point::{Setting, Start, Verdict, clean};
 use crate::step_killer::source::{Symbols, maps_of};
+use crate::step_killer::start_state::StartStates;
 use crate::step_killer::trace::run_to;
 use crate::step_killer::tracee::{Stop, Tracee, ptrace_permitted};
 
@@ -292,7 +293,13 @@ impl Faults {
             outcomes,
             most: None,
         };
-        let setting = Setting::new(&self.program, &self.symbols, case, &plan);
+        let setting = Setting {
+            program: &self.program,
+            symbols: &self.symbols,
+            case,
+            plan: &plan,
+            states: &StartStates::default(),
+        };
         let mut made = BTreeSet::new();
         let healthy = self.attempt(&setting, &name, |number| {
             made.insert(number);

@@ -63,7 +63,7 @@ impl Commands {
         Self::default()
     }
 
-    /// Adds `setup STATE NAME`.
+    /// Adds `setup STATE NAME`. All that it leaves is to be in `/dev/shm` with NAME in its name: no process, nothing elsewhere.
     pub fn setup(self, state: &'static str, run: impl Fn(&str) + 'static) -> Self {
         self.add("setup", state, Box::new(move |name, _| run(name)))
     }

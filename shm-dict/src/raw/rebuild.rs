@@ -27,7 +27,7 @@ pub struct Rebuilt {
     pub chunks: u64,
 }
 
-/// A chunk of a shard, and what of it is used.
+/// A chunk of a shard, and which blocks of it are used. A check notes those in the free lists as well.
 #[derive(Debug)]
 pub(super) struct Held {
     pub(super) chunk: u32,
@@ -136,7 +136,7 @@ impl<'a> Census<'a> {
         self.held.get_mut((place as usize).checked_sub(1)?)
     }
 
-    /// Notes a block of so many bytes as used.
+    /// Notes a block of so many bytes; an error if it is none of the shard's, or was noted.
     pub(super) fn mark(&mut self, unit: u64, bytes: usize) -> Result<(), Damaged> {
         let damaged = Damaged {
             field: "block",

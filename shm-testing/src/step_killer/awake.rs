@@ -10,7 +10,7 @@ use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
 use nix::unistd::Pid;
 
-/// While it is there, a thread of the idle class spins on each processor of ours. It makes way for everybody else.
+/// While it is there, a thread of the idle class spins on each processor of ours, and makes way for everybody else.
 #[derive(Debug)]
 pub(crate) struct Awake {
     done: Arc<AtomicBool>,
@@ -18,21 +18,30 @@ pub(crate) struct Awake {
 }
 
 impl Awake {
-    /// Where the system refuses it, the steps only take longer.
+    /// Where the system refuses it, the steps only take longer. So they would where less time is allowed than all the
+    /// processors have: the threads would use it up.
     pub(crate) fn new() -> Self {
-        let done = Arc::new(AtomicBool::new(false));
-        let spin = |cpu| {
-            let done = done.clone();
-            thread::spawn(move || {
-                let refused = become_idle(cpu).is_err();
-                // Relaxed: nothing but the end of it is told.
-                while !refused && !done.load(Ordering::Relaxed) {
-                    spin_loop();
-                }
-            })
+        let mut awake = Self {
+            done: Arc::default(),
+            threads: Vec::new(),
         };
-        let threads = processors().map(spin).collect();
-        Self { done, threads }
+        let ours: Vec<usize> = processors().collect();
+        if thread::available_parallelism().is_ok_and(|allowed| allowed.get() >= ours.len()) {
+            awake.threads = ours.into_iter().filter_map(|cpu| awake.spin(cpu)).collect();
+        }
+        awake
+    }
+
+    fn spin(&self, processor: usize) -> Option<JoinHandle<()>> {
+        let done = self.done.clone();
+        let spin = move || {
+            let refused = become_idle(processor).is_err();
+            // Relaxed: nothing but the end of it is told.
+            while !refused && !done.load(Ordering::Relaxed) {
+                spin_loop();
+            }
+        };
+        thread::Builder::new().spawn(spin).ok()
     }
 }
 
@@ -79,7 +88,6 @@ mod tests {
     fn all_end_with_it() {
         let awake = Awake::new();
         let done = awake.done.clone();
-        assert!(!awake.threads.is_empty());
         drop(awake);
         // Ours is the last: none of the threads is left.
         assert_eq!(Arc::strong_count(&done), 1);

@@ -25,6 +25,7 @@ pub struct Case {
     pub(crate) state: String,
     pub(crate) check: String,
     pub(crate) setup_dies: bool,
+    pub(crate) set_up_anew: bool,
     pub(crate) holder: Option<Holder>,
     pub(crate) sleepers: Vec<String>,
     pub(crate) plans: Vec<Plan>,
@@ -83,6 +84,7 @@ impl Case {
             state: state.to_owned(),
             check: operation.to_owned(),
             setup_dies: false,
+            set_up_anew: false,
             holder: None,
             sleepers: Vec::new(),
             plans: Vec::new(),
@@ -101,6 +103,13 @@ impl Case {
     /// The set-up ends by killing itself with SIGKILL, and so leaves an orphan.
     pub fn orphaned(mut self) -> Self {
         self.setup_dies = true;
+        self
+    }
+
+    /// Runs the set-up for each point, even where what it left could be put back: for files that a process which is at
+    /// work for another point may take away, also before they are copied.
+    pub fn set_up_anew(mut self) -> Self {
+        self.set_up_anew = true;
         self
     }
 

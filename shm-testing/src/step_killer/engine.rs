@@ -12,12 +12,31 @@ use super::order::{Sampling, order};
 use super::point::{At, Setting, Start, Verdict, clean};
 use super::report::{Row, Violation};
 use super::source::{Place, Places};
+use super::start_state::StartStates;
 use super::trace::Trace;
 use super::{Error, StepKiller};
 use crate::UniqueName;
 
-/// The victim's way from a start state; or why there is none.
-pub(crate) type Recorded = Result<Trace, String>;
+/// A start state with the victim's way from there; or why there is none.
+type Recorded = Result<Trace, String>;
+
+/// What the modes of a case share.
+pub(crate) struct Common {
+    names: Names,
+    states: StartStates,
+    /// The victim's way, once one is known that victims kept to. A mode with a first victim has others.
+    way: Option<Trace>,
+}
+
+impl Common {
+    pub(crate) fn new(jobs: usize) -> Self {
+        Self {
+            names: Names::new(jobs),
+            states: StartStates::default(),
+            way: None,
+        }
+    }
+}
 
 /// A point to visit: which start, where.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -34,19 +53,24 @@ struct Visited {
     diverged: bool,
 }
 
-/// Visits the points of one mode of a case. All modes but those with a first victim begin in the same state: `way` is what
-/// one of them has recorded, and is left for the next unless victims went another.
+/// Visits the points of one mode of a case.
 pub(crate) fn run_row(
     killer: &StepKiller,
     index: usize,
     case: &Case,
     plan: &Plan,
-    way: &mut Option<Recorded>,
+    common: &mut Common,
 ) -> Result<Row, Error> {
     let begun = Instant::now();
     let out_of_time = || killer.budget.is_some_and(|budget| begun.elapsed() > budget);
-    let setting = Setting::new(&killer.program, &killer.symbols, case, plan);
-    let names = Names::new(killer.jobs);
+    let (names, known) = (&common.names, common.way.take());
+    let setting = Setting {
+        program: &killer.program,
+        symbols: &killer.symbols,
+        case,
+        plan,
+        states: &common.states,
+    };
 
     let first = match &plan.mode {
         Mode::KillTwice(operation) => parallel(1, &[Start::default()], |job, start| {
@@ -63,13 +87,12 @@ pub(crate) fn run_row(
             Err(Error::Victim(what) | Error::Helper(what)) => Ok(Some(Err(what))),
             Err(error) => Err(error),
         };
-    let known = match first {
-        None => way.take(),
-        Some(_) => None,
-    };
-    let recorded = match known {
-        Some(known) => vec![known],
-        None => parallel(killer.jobs, &starts, record)?,
+    let recorded = match (&first, known) {
+        (None, Some(way)) => vec![Ok(way)],
+        (_, way) => {
+            common.way = way;
+            parallel(killer.jobs, &starts, record)?
+        }
     };
 
     let (points, all_points) = points(sampling, &recorded);
@@ -108,7 +131,7 @@ pub(crate) fn run_row(
     let diverged = visited.iter().filter(|v| v.diverged).count();
     let missed = |v: &&Visited| v.verdict == Verdict::Missed;
     if first.is_none() && diverged == 0 {
-        *way = recorded.into_iter().next();
+        common.way = recorded.into_iter().next().and_then(Result::ok);
     }
     Ok(Row {
         case: index,

@@ -25,8 +25,8 @@
 //! when the checker, whose part it is to remove the segment, is done.
 //!
 //! # Start states
-//! A set-up runs anew for each point, unless all that it leaves is a few small files in `/dev/shm`: these are kept, and put
-//! back for the other points of the row. Its process is gone in either case.
+//! A set-up is to leave nothing but files in `/dev/shm` with the segment's name in theirs. It runs anew for each point
+//! ([`Case::set_up_anew`], or when the files are large), or they are kept and put back for the case's other points.
 //!
 //! # Limits
 //! x86-64. Steps lie between instructions of the main thread, as seen by the processor in program
@@ -46,7 +46,7 @@ pub(crate) mod outcomes;
 pub(crate) mod point;
 mod report;
 pub(crate) mod source;
-mod start_state;
+pub(crate) mod start_state;
 mod suite;
 pub(crate) mod trace;
 pub(crate) mod tracee;
@@ -68,6 +68,7 @@ pub use tracee::ptrace_permitted;
 
 use crate::command::Program;
 use awake::Awake;
+use engine::Common;
 use source::Symbols;
 
 /// The tool: a program with victims, and how thoroughly to go about it.
@@ -160,9 +161,9 @@ impl StepKiller {
         let _awake = Awake::new();
         let mut report = Report::default();
         for (index, case) in cases.iter().enumerate() {
-            let mut way = None;
+            let mut common = Common::new(self.jobs);
             for plan in &case.plans {
-                let row = engine::run_row(self, index, case, plan, &mut way)?;
+                let row = engine::run_row(self, index, case, plan, &mut common)?;
                 on_row(&row);
                 report.rows.push(row);
             }

@@ -1,10 +1,8 @@
 //! One point: a fresh start state, a victim brought to a step and disturbed, a fresh checker.
 
-use std::collections::HashMap;
 use std::fmt;
 use std::fs;
 use std::io;
-use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -13,7 +11,7 @@ use nix::errno::Errno;
 use super::Error;
 use super::case::{Case, Mode, Plan};
 use super::source::Symbols;
-use super::start_state::StartState;
+use super::start_state::StartStates;
 use super::trace::{Reached, Trace};
 use super::tracee::Tracee;
 use crate::command::{self, End, Holder, Program, Running, quote};
@@ -83,26 +81,11 @@ pub(crate) struct Setting<'a> {
     pub(crate) symbols: &'a Symbols,
     pub(crate) case: &'a Case,
     pub(crate) plan: &'a Plan,
-    /// What the set-up left under each name, where that can be put back.
-    states: Mutex<HashMap<String, Arc<StartState>>>,
+    /// What the case's set-up left.
+    pub(crate) states: &'a StartStates,
 }
 
-impl<'a> Setting<'a> {
-    pub(crate) fn new(
-        program: &'a Program,
-        symbols: &'a Symbols,
-        case: &'a Case,
-        plan: &'a Plan,
-    ) -> Self {
-        Self {
-            program,
-            symbols,
-            case,
-            plan,
-            states: Mutex::default(),
-        }
-    }
-
+impl Setting<'_> {
     /// Records the way of `victim OPERATION` from the given start.
     pub(crate) fn record(
         &self,
@@ -264,12 +247,10 @@ impl<'a> Setting<'a> {
 
     /// Runs the set-up, or puts back what it left the first time.
     fn set_up(&self, name: &str) -> Result<(), Error> {
-        let states = || self.states.lock().unwrap_or_else(PoisonError::into_inner);
-        let known = states().get(name).cloned();
-        if let Some(state) = known {
-            return Ok(state.put_back()?);
-        }
         let case = self.case;
+        if !case.set_up_anew && self.states.put_back(name)? {
+            return Ok(());
+        }
         let setup = self.program.command(&["setup", &case.state, name]);
         let ran = command::run(setup, case.limit)?;
         let good = match case.setup_dies {
@@ -279,10 +260,10 @@ impl<'a> Setting<'a> {
         if ran.end != good {
             return Err(Error::Setup(format!("{}: {}", case.state, ran.describe())));
         }
-        if let Some(state) = StartState::take(name)? {
-            states().insert(name.to_owned(), Arc::new(state));
+        match case.set_up_anew {
+            true => Ok(()),
+            false => Ok(self.states.keep(name)?),
         }
-        Ok(())
     }
 
     /// Ends the holder, if there is one left, in the way that the case says.
