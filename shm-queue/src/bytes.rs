@@ -12,8 +12,9 @@ use shm_lock::Patience;
 use crate::error::{CreateError, PutError, QueueError};
 use crate::inner::Inner;
 use crate::inspect::{DeadLetter, Inspection, Recovered};
-use crate::macros::{get_forms, handle_forms};
+use crate::macros::{drain_form, get_forms, get_many_forms, handle_forms};
 use crate::options::Options;
+use crate::queue::{BATCH, until_closed};
 use crate::raw::{Claim, Lease};
 use crate::readiness::Readiness;
 use crate::wait::WaitStrategy;
@@ -135,12 +136,54 @@ impl ByteQueue {
     /// # Errors
     /// Those of [`put`](Self::put), with the number of messages that were put.
     pub fn put_many(&self, messages: &[impl AsRef<[u8]>]) -> Result<(), PutError<usize>> {
+        self.put_many_with(messages, Patience::Endless)
+    }
+
+    /// As [`put_many`](Self::put_many); never waits for room.
+    ///
+    /// # Errors
+    /// [`Full`](QueueError::Full), and those of [`put_many`](Self::put_many).
+    pub fn try_put_many(&self, messages: &[impl AsRef<[u8]>]) -> Result<(), PutError<usize>> {
+        self.put_many_with(messages, Patience::None)
+    }
+
+    /// As [`put_many`](Self::put_many); blocks for at most `timeout` (CLOCK_MONOTONIC) in all.
+    ///
+    /// # Errors
+    /// [`Timeout`](QueueError::Timeout), and those of [`put_many`](Self::put_many).
+    pub fn put_many_timeout(
+        &self,
+        messages: &[impl AsRef<[u8]>],
+        timeout: Duration,
+    ) -> Result<(), PutError<usize>> {
+        self.put_many_with(messages, timeout.into())
+    }
+
+    /// As [`put_many`](Self::put_many); blocks until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](QueueError::Timeout), and those of [`put_many`](Self::put_many).
+    pub fn put_many_deadline(
+        &self,
+        messages: &[impl AsRef<[u8]>],
+        deadline: Instant,
+    ) -> Result<(), PutError<usize>> {
+        self.put_many_with(messages, deadline.into())
+    }
+
+    fn put_many_with(
+        &self,
+        messages: &[impl AsRef<[u8]>],
+        patience: Patience,
+    ) -> Result<(), PutError<usize>> {
         self.inner
-            .put_many(messages.iter().map(AsRef::as_ref), Patience::Endless)
+            .put_many(messages.iter().map(AsRef::as_ref), patience)
             .map_err(|(value, error)| PutError { value, error })
     }
 
     get_forms!(Vec<u8>);
+    get_many_forms!(Vec<u8>);
+    drain_form!(Vec<u8>);
 
     fn get_with(&self, patience: Patience) -> Result<Vec<u8>, QueueError> {
         let mut message = Vec::new();
@@ -157,16 +200,17 @@ impl ByteQueue {
         self.inner.get(message, Patience::Endless)
     }
 
-    /// Gets the messages that are there, at least one and at most `most`; blocks while there is none.
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get).
-    pub fn get_many(&self, most: usize) -> Result<Vec<Vec<u8>>, QueueError> {
+    fn get_many_with(&self, most: usize, patience: Patience) -> Result<Vec<Vec<u8>>, QueueError> {
         let mut messages = Vec::new();
-        let count = self.get_many_into(&mut messages, most)?;
+        let count = self.inner.get_many(&mut messages, most, patience)?;
         // The buffer of one that could not be copied is there, too.
         messages.truncate(count);
         Ok(messages)
+    }
+
+    /// The messages as they come, until the queue is closed and empty.
+    pub fn iter(&self) -> impl Iterator<Item = Result<Vec<u8>, QueueError>> + '_ {
+        std::iter::from_fn(|| until_closed(self.get()))
     }
 
     /// As [`get_many`](Self::get_many), into buffers that are used again: says how many messages were got, which
@@ -224,6 +268,18 @@ impl ByteQueue {
         self.reserve_with(len, timeout.into())
     }
 
+    /// As [`reserve`](Self::reserve); blocks until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](QueueError::Timeout), and those of [`put`](Self::put).
+    pub fn reserve_deadline(
+        &self,
+        len: usize,
+        deadline: Instant,
+    ) -> Result<Reservation, QueueError> {
+        self.reserve_with(len, deadline.into())
+    }
+
     fn reserve_with(&self, len: usize, patience: Patience) -> Result<Reservation, QueueError> {
         let claim = self.inner.reserve(self.inner.check_len(len)?, patience)?;
         let bytes = self.inner.message(claim.index, claim.chunk, claim.len)?;
@@ -259,6 +315,14 @@ impl ByteQueue {
     /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).
     pub fn recv_ref_timeout(&self, timeout: Duration) -> Result<Received, QueueError> {
         self.recv_with(timeout.into())
+    }
+
+    /// As [`recv_ref`](Self::recv_ref); blocks until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).
+    pub fn recv_ref_deadline(&self, deadline: Instant) -> Result<Received, QueueError> {
+        self.recv_with(deadline.into())
     }
 
     fn recv_with(&self, patience: Patience) -> Result<Received, QueueError> {

@@ -76,8 +76,11 @@ pub enum QueueError {
     /// The queue is attached read-only.
     #[error("the queue is attached read-only")]
     ReadOnly,
-    /// More participants than a queue can tell apart.
-    #[error("the queue has more participants than it can tell apart (1024)")]
+    /// As many processes take part as the segment keeps track of
+    /// ([`Place::participants`](shm_core::Place::participants), 240 unless set), or a queue can tell apart (1024).
+    #[error(
+        "the queue has as many participants as it keeps track of (Place::participants; at most 1024)"
+    )]
     TooManyParticipants,
     /// This thread holds as many locks as the kernel would release at its death (2000).
     #[error("this thread holds too many locks")]

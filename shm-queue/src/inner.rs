@@ -280,20 +280,27 @@ impl Inner {
     }
 
     fn look_until(&self, patience: Patience) -> Result<(), QueueError> {
-        let now = deadline::now();
-        if self.next_expiry().is_some_and(Deadline::is_past) {
-            let taken_back = self.get_side(patience)?.take_back_expired(now)?;
-            self.raw.control.not_empty.notify(taken_back, None);
-            // Some of them may be dead letters now.
-            self.tell_producers(taken_back);
-        }
-        if !self.is_my_turn(now, JUST) {
+        self.take_back_expired(patience)?;
+        if !self.is_my_turn(deadline::now(), JUST) {
             return Ok(());
         }
         if self.is_left_by_the_dead() {
             self.recover(patience)?;
         }
         self.close_without_senders(patience)
+    }
+
+    /// Takes back the tasks whose time is over.
+    pub(crate) fn take_back_expired(&self, patience: Patience) -> Result<(), QueueError> {
+        if self.next_expiry().is_some_and(Deadline::is_past) {
+            let taken_back = self
+                .get_side(patience)?
+                .take_back_expired(deadline::now())?;
+            self.raw.control.not_empty.notify(taken_back, None);
+            // Some of them may be dead letters now.
+            self.tell_producers(taken_back);
+        }
+        Ok(())
     }
 
     /// Whether there are dead participants, or a lock of somebody who died in it: who only puts, takes out or looks need
@@ -322,16 +329,17 @@ impl Inner {
     pub(crate) fn look_now_and_then(&self) -> bool {
         let is_due = self.is_my_turn(deadline::now_roughly(), futex::SLICE);
         if is_due {
-            self.look_for_the_dead();
+            self.look_aside();
         }
         is_due
     }
 
     #[cold]
     #[inline(never)]
-    fn look_for_the_dead(&self) {
+    fn look_aside(&self) {
         let patience = Patience::Until(Deadline::after(futex::SLICE));
         // The caller has what it came for, or not. Errors are for the next operation to report.
+        let _ = self.take_back_expired(patience);
         if self.is_left_by_the_dead() {
             let _ = self.recover(patience);
         }

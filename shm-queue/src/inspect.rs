@@ -9,7 +9,7 @@ use shm_lock::Patience;
 use crate::error::QueueError;
 use crate::halves::Half;
 use crate::inner::{Inner, MOMENT};
-use crate::raw::{CHUNK, Census, State};
+use crate::raw::{CHUNK, Census, Owner, State};
 use crate::wait::WaitStrategy;
 
 /// A message that is handed out.
@@ -110,6 +110,7 @@ impl Inner {
     }
 
     pub(crate) fn recovered(&self) -> Result<Recovered, QueueError> {
+        self.take_back_expired(Patience::Endless)?;
         let Census {
             undone, returned, ..
         } = self.recover(Patience::Endless)?;
@@ -149,12 +150,7 @@ impl Inner {
                 Some(State::Writing) => writing += 1,
                 Some(State::Dead) => dead_letters += 1,
                 Some(State::Leased) => leases.push(LeaseInspection {
-                    owner: participants
-                        .iter()
-                        .find(|(slot, uses, _)| {
-                            *slot == word.owner().slot() && word.owner().is_use(*uses)
-                        })
-                        .map(|(_, _, id)| *id),
+                    owner: holder(&participants, word.owner()),
                     deliveries: word.deliveries(),
                     left: self.time_left(index),
                 }),
@@ -189,4 +185,11 @@ impl Inner {
         let expiry = self.raw.expiry(index)?;
         Some(Deadline::from_nanoseconds(expiry).remaining())
     }
+}
+
+/// Who of the living participants it is that a word names.
+pub(crate) fn holder(participants: &[(usize, u64, ProcessId)], owner: Owner) -> Option<ProcessId> {
+    let mut participants = participants.iter();
+    let is_it = |(slot, uses, _): &&_| *slot == owner.slot() && owner.is_use(*uses);
+    participants.find(is_it).map(|(_, _, id)| *id)
 }

@@ -13,9 +13,11 @@ use shm_lock::Patience;
 use crate::error::{CreateError, PutError, QueueError};
 use crate::inner::{Inner, deadline_of};
 use crate::inspect::{DeadLetter, Inspection, Recovered};
-use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
+use crate::macros::{get_forms, get_many_forms, handle_forms, put_forms, put_many_forms};
 use crate::options::{OnDrop, Options};
-use crate::queue::{decode, put_value, put_values, type_name, with_buffer};
+use crate::queue::{
+    Sender, decode, lease_values, put_value, put_values, type_name, until_closed, with_buffer,
+};
 use crate::raw::Lease;
 use crate::readiness::Readiness;
 use crate::transfer::Leased;
@@ -193,26 +195,54 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
         put_value::<T, C>(&self.inner, value, patience)
     }
 
-    put_many_form!();
+    put_many_forms!();
+    get_many_forms!(TaskGuard<T>);
+
+    fn put_many_with(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        patience: Patience,
+    ) -> Result<(), PutError<Vec<T>>> {
+        put_values::<T, C>(&self.inner, values, patience)
+    }
 
     /// The tasks as they come, until the queue is closed and empty.
     pub fn iter(&self) -> impl Iterator<Item = Result<TaskGuard<T>, QueueError>> + '_ {
-        std::iter::from_fn(|| match self.get() {
-            Err(QueueError::Closed) => None,
-            got => Some(got),
-        })
+        std::iter::from_fn(|| until_closed(self.get()))
+    }
+
+    /// A half that puts. When the last one is gone, also by its process's death, the queue is closed.
+    ///
+    /// # Errors
+    /// [`Closed`](QueueError::Closed), and what a queue says that cannot be used.
+    pub fn sender(&self) -> Result<Sender<T, C>, QueueError> {
+        Sender::new(&self.inner)
     }
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
         let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
         let (value, lease) = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
-        Ok(TaskGuard {
+        Ok(self.guard(value, lease))
+    }
+
+    fn get_many_with(
+        &self,
+        most: usize,
+        patience: Patience,
+    ) -> Result<Vec<TaskGuard<T>>, QueueError> {
+        let tasks = lease_values::<T, C>(&self.inner, most, patience)?;
+        let guard = |(value, lease)| self.guard(value, lease);
+        Ok(tasks.into_iter().map(guard).collect())
+    }
+
+    fn guard(&self, value: T, lease: Lease) -> TaskGuard<T> {
+        TaskGuard {
             inner: Arc::clone(&self.inner),
             lease,
             value: Some(value),
             stamp: fork::stamp(),
             panicking: std::thread::panicking(),
-        })
+        }
     }
 }
 
@@ -291,8 +321,8 @@ impl<T> TaskGuard<T> {
         }
     }
 
-    /// Takes the value out, for code that counts: the task stays this process's, and
-    /// [`JoinableQueue::task_done`] finishes the one that was detached first.
+    /// Takes the value out, for code that counts: the task stays with the handle that it came from, and that handle's
+    /// [`JoinableQueue::task_done`], or a clone's, finishes the one that was detached first.
     #[must_use]
     pub fn detach(self) -> T {
         let (inner, lease, stamp, value) = self.into_parts();

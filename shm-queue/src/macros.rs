@@ -21,7 +21,8 @@ macro_rules! put_forms {
         /// As [`put`](Self::put); never waits for room.
         ///
         /// # Errors
-        /// [`Full`](QueueError::Full), and those of [`put`](Self::put).
+        /// [`Full`](QueueError::Full), and those of [`put`](Self::put); [`Timeout`](QueueError::Timeout) if somebody was
+        /// stopped under the queue's lock for a second.
         #[inline]
         pub fn try_put(&self, value: T) -> Result<(), PutError<T>> {
             self.put_with(value, Patience::None)
@@ -45,8 +46,8 @@ macro_rules! put_forms {
     };
 }
 
-/// For a type with `fn inner(&self) -> &Arc<Inner>` and `put_values` in scope.
-macro_rules! put_many_form {
+/// Puts of several values, of a type with `fn put_many_with(&self, values, patience: Patience)`.
+macro_rules! put_many_forms {
     () => {
         /// Puts values in order, those that follow each other closely under one lock; blocks while the queue
         /// is full. Others see those that were put under one lock all at once.
@@ -58,7 +59,42 @@ macro_rules! put_many_form {
             &self,
             values: impl IntoIterator<Item = T>,
         ) -> Result<(), PutError<Vec<T>>> {
-            put_values::<T, C>(&self.inner, values, Patience::Endless)
+            self.put_many_with(values, Patience::Endless)
+        }
+
+        /// As [`put_many`](Self::put_many); never waits for room.
+        ///
+        /// # Errors
+        /// [`Full`](QueueError::Full), and those of [`put_many`](Self::put_many).
+        pub fn try_put_many(
+            &self,
+            values: impl IntoIterator<Item = T>,
+        ) -> Result<(), PutError<Vec<T>>> {
+            self.put_many_with(values, Patience::None)
+        }
+
+        /// As [`put_many`](Self::put_many); blocks for at most `timeout` (CLOCK_MONOTONIC) in all.
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`put_many`](Self::put_many).
+        pub fn put_many_timeout(
+            &self,
+            values: impl IntoIterator<Item = T>,
+            timeout: Duration,
+        ) -> Result<(), PutError<Vec<T>>> {
+            self.put_many_with(values, timeout.into())
+        }
+
+        /// As [`put_many`](Self::put_many); blocks until `deadline` at most.
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`put_many`](Self::put_many).
+        pub fn put_many_deadline(
+            &self,
+            values: impl IntoIterator<Item = T>,
+            deadline: Instant,
+        ) -> Result<(), PutError<Vec<T>>> {
+            self.put_many_with(values, deadline.into())
         }
     };
 }
@@ -80,7 +116,8 @@ macro_rules! get_forms {
         /// As [`get`](Self::get); never waits for a value.
         ///
         /// # Errors
-        /// [`Empty`](QueueError::Empty), and those of [`get`](Self::get).
+        /// [`Empty`](QueueError::Empty), and those of [`get`](Self::get); [`Timeout`](QueueError::Timeout) if somebody was
+        /// stopped under the queue's lock for a second.
         #[inline]
         pub fn try_get(&self) -> Result<$got, QueueError> {
             self.get_with(Patience::None)
@@ -100,6 +137,75 @@ macro_rules! get_forms {
         /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).
         pub fn get_deadline(&self, deadline: Instant) -> Result<$got, QueueError> {
             self.get_with(deadline.into())
+        }
+    };
+}
+
+/// Gets of several values, of a type with
+/// `fn get_many_with(&self, most: usize, patience: Patience) -> Result<Vec<$got>, QueueError>`.
+macro_rules! get_many_forms {
+    ($got:ty) => {
+        /// Gets the values that are there, at least one and at most `most`; blocks while there is none.
+        ///
+        /// # Errors
+        /// Those of [`get`](Self::get). A message that cannot be decoded is put aside; the error comes when
+        /// it is the only one.
+        pub fn get_many(&self, most: usize) -> Result<Vec<$got>, QueueError> {
+            self.get_many_with(most, Patience::Endless)
+        }
+
+        /// As [`get_many`](Self::get_many); never waits for a value.
+        ///
+        /// # Errors
+        /// [`Empty`](QueueError::Empty), and those of [`get_many`](Self::get_many).
+        pub fn try_get_many(&self, most: usize) -> Result<Vec<$got>, QueueError> {
+            self.get_many_with(most, Patience::None)
+        }
+
+        /// As [`get_many`](Self::get_many); blocks for at most `timeout` (CLOCK_MONOTONIC).
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`get_many`](Self::get_many).
+        pub fn get_many_timeout(
+            &self,
+            most: usize,
+            timeout: Duration,
+        ) -> Result<Vec<$got>, QueueError> {
+            self.get_many_with(most, timeout.into())
+        }
+
+        /// As [`get_many`](Self::get_many); blocks until `deadline` at most.
+        ///
+        /// # Errors
+        /// [`Timeout`](QueueError::Timeout), and those of [`get_many`](Self::get_many).
+        pub fn get_many_deadline(
+            &self,
+            most: usize,
+            deadline: Instant,
+        ) -> Result<Vec<$got>, QueueError> {
+            self.get_many_with(most, deadline.into())
+        }
+    };
+}
+
+/// All that is there, of a type with [`get_many_forms`].
+macro_rules! drain_form {
+    ($got:ty) => {
+        /// Gets all values that are there, perhaps none. Producers who do not pause may keep it busy.
+        ///
+        /// # Errors
+        /// Those of [`get_many`](Self::get_many), but for `Closed`, and only if nothing was got before.
+        pub fn drain(&self) -> Result<Vec<$got>, QueueError> {
+            let mut all = Vec::new();
+            loop {
+                match self.try_get_many(BATCH) {
+                    Ok(values) => all.extend(values),
+                    Err(QueueError::Empty | QueueError::Closed) => return Ok(all),
+                    // What stands in the way of the others is told to whoever comes for them.
+                    Err(error) if all.is_empty() => return Err(error),
+                    Err(_) => return Ok(all),
+                }
+            }
         }
     };
 }
@@ -139,6 +245,10 @@ macro_rules! handle_forms {
 
         /// Refuses all puts from now on; gets go on until nothing is left, then say
         /// [`Closed`](QueueError::Closed).
+        ///
+        /// As long as another process has messages handed out (tasks, `recv_ref`), they may come back, by its death too:
+        /// until they are finished a get waits, and a `try_` form says [`Empty`](QueueError::Empty). Not in a process that
+        /// has some itself: it is told `Closed`, or two might wait for each other.
         ///
         /// # Errors
         /// What a queue says that cannot be used.
@@ -218,4 +328,4 @@ macro_rules! handle_forms {
     };
 }
 
-pub(crate) use {get_forms, handle_forms, put_forms, put_many_form};
+pub(crate) use {drain_form, get_forms, get_many_forms, handle_forms, put_forms, put_many_forms};

@@ -15,8 +15,11 @@ use crate::error::{CreateError, PutError, QueueError};
 use crate::halves::{Counted, Half};
 use crate::inner::Inner;
 use crate::inspect::{DeadLetter, Inspection, Recovered};
-use crate::macros::{get_forms, handle_forms, put_forms, put_many_form};
+use crate::macros::{
+    drain_form, get_forms, get_many_forms, handle_forms, put_forms, put_many_forms,
+};
 use crate::options::Options;
+use crate::raw::Lease;
 use crate::readiness::Readiness;
 use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
@@ -25,7 +28,8 @@ use crate::wait::WaitStrategy;
 ///
 /// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types.
 /// A value enters the queue when `put` commits it: each producer's values come out in the order in
-/// which it put them, and a put that is not finished, slow, stopped or dead, delays no other.
+/// which it put them, and none waits for a put that is not finished. A long message is copied outside the queue's lock; a
+/// short one under it, which takes a moment: whoever is stopped in that moment delays the others until it goes on or dies.
 ///
 /// # Peer death
 /// A process killed at any instruction leaves each value in the queue or not, whole; nobody waits for it. A value
@@ -118,73 +122,20 @@ impl<T, C: Codec<T>> Queue<T, C> {
         get_value::<T, C>(&self.inner, patience)
     }
 
-    put_many_form!();
+    put_many_forms!();
+    get_many_forms!(T);
+    drain_form!(T);
 
-    /// Gets the values that are there, at least one and at most `most`; blocks while there is none.
-    ///
-    /// # Errors
-    /// Those of [`get`](Self::get). A message that cannot be decoded is put aside; the error comes when
-    /// it is the only one.
-    pub fn get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
-        self.get_many_with(most, Patience::Endless)
-    }
-
-    /// As [`get_many`](Self::get_many); never waits for a value.
-    ///
-    /// # Errors
-    /// [`Empty`](QueueError::Empty), and those of [`get_many`](Self::get_many).
-    pub fn try_get_many(&self, most: usize) -> Result<Vec<T>, QueueError> {
-        self.get_many_with(most, Patience::None)
-    }
-
-    /// As [`get_many`](Self::get_many); blocks for at most `timeout` (CLOCK_MONOTONIC).
-    ///
-    /// # Errors
-    /// [`Timeout`](QueueError::Timeout), and those of [`get_many`](Self::get_many).
-    pub fn get_many_timeout(&self, most: usize, timeout: Duration) -> Result<Vec<T>, QueueError> {
-        self.get_many_with(most, timeout.into())
-    }
-
-    /// Gets all values that are there, perhaps none. Producers who do not pause may keep it busy.
-    ///
-    /// # Errors
-    /// Those of [`get_many`](Self::get_many), but for `Closed`; what was got before is lost with it.
-    pub fn drain(&self) -> Result<Vec<T>, QueueError> {
-        let mut all = Vec::new();
-        loop {
-            match self.try_get_many(BATCH) {
-                Ok(values) => all.extend(values),
-                Err(QueueError::Empty | QueueError::Closed) => return Ok(all),
-                Err(error) => return Err(error),
-            }
-        }
+    fn put_many_with(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        patience: Patience,
+    ) -> Result<(), PutError<Vec<T>>> {
+        put_values::<T, C>(&self.inner, values, patience)
     }
 
     fn get_many_with(&self, most: usize, patience: Patience) -> Result<Vec<T>, QueueError> {
-        let leases = self.inner.lease_many(most, patience)?;
-        let leases: Vec<_> = leases
-            .into_iter()
-            .map(|lease| Leased::new(&self.inner, lease))
-            .collect();
-        let (mut values, mut decoded, mut failed) = (Vec::new(), Vec::new(), None);
-        with_buffer(|buffer| {
-            for leased in leases {
-                match leased.decode(buffer, decode::<T, C>) {
-                    Ok((value, lease)) => {
-                        values.push(value);
-                        decoded.push(lease);
-                    }
-                    Err(error) => failed = Some(error),
-                }
-            }
-        });
-        match failed {
-            Some(error) if values.is_empty() => Err(error),
-            _ => {
-                self.inner.finish_many(&decoded)?;
-                Ok(values)
-            }
-        }
+        get_values::<T, C>(&self.inner, most, patience)
     }
 
     /// The values as they come, until the queue is closed and empty.
@@ -197,10 +148,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// [`Closed`](QueueError::Closed), and what a queue says that cannot be used.
     pub fn sender(&self) -> Result<Sender<T, C>, QueueError> {
-        Ok(Sender {
-            counted: Counted::new(&self.inner, Half::Sender)?,
-            types: PhantomData,
-        })
+        Sender::new(&self.inner)
     }
 
     /// A half that gets.
@@ -208,10 +156,7 @@ impl<T, C: Codec<T>> Queue<T, C> {
     /// # Errors
     /// What a queue says that cannot be used.
     pub fn receiver(&self) -> Result<Receiver<T, C>, QueueError> {
-        Ok(Receiver {
-            counted: Counted::new(&self.inner, Half::Receiver)?,
-            types: PhantomData,
-        })
+        Receiver::new(&self.inner)
     }
 }
 
@@ -233,10 +178,15 @@ impl<T, C: Codec<T>> Iterator for Iter<'_, T, C> {
     type Item = Result<T, QueueError>;
 
     fn next(&mut self) -> Option<Self::Item> {
-        match self.queue.get() {
-            Err(QueueError::Closed) => None,
-            got => Some(got),
-        }
+        until_closed(self.queue.get())
+    }
+}
+
+/// An iterator's next one.
+pub(crate) fn until_closed<T>(got: Result<T, QueueError>) -> Option<Result<T, QueueError>> {
+    match got {
+        Err(QueueError::Closed) => None,
+        got => Some(got),
     }
 }
 
@@ -260,11 +210,27 @@ pub struct Sender<T, C = Postcard> {
 }
 
 impl<T, C: Codec<T>> Sender<T, C> {
+    pub(crate) fn new(inner: &Arc<Inner>) -> Result<Self, QueueError> {
+        Ok(Self {
+            counted: Counted::new(inner, Half::Sender)?,
+            types: PhantomData,
+        })
+    }
+
     put_forms!();
+    put_many_forms!();
 
     #[inline]
     fn put_with(&self, value: T, patience: Patience) -> Result<(), PutError<T>> {
         put_value::<T, C>(self.counted.inner(), value, patience)
+    }
+
+    fn put_many_with(
+        &self,
+        values: impl IntoIterator<Item = T>,
+        patience: Patience,
+    ) -> Result<(), PutError<Vec<T>>> {
+        put_values::<T, C>(self.counted.inner(), values, patience)
     }
 
     /// Another sender, counted as well.
@@ -272,7 +238,7 @@ impl<T, C: Codec<T>> Sender<T, C> {
     /// # Errors
     /// As [`Queue::sender`].
     pub fn try_clone(&self) -> Result<Self, QueueError> {
-        Queue::<T, C>::new(Arc::clone(self.counted.inner())).sender()
+        Self::new(self.counted.inner())
     }
 }
 
@@ -285,11 +251,29 @@ pub struct Receiver<T, C = Postcard> {
 }
 
 impl<T, C: Codec<T>> Receiver<T, C> {
+    fn new(inner: &Arc<Inner>) -> Result<Self, QueueError> {
+        Ok(Self {
+            counted: Counted::new(inner, Half::Receiver)?,
+            types: PhantomData,
+        })
+    }
+
     get_forms!(T);
+    get_many_forms!(T);
+    drain_form!(T);
 
     #[inline]
     fn get_with(&self, patience: Patience) -> Result<T, QueueError> {
         get_value::<T, C>(self.counted.inner(), patience)
+    }
+
+    fn get_many_with(&self, most: usize, patience: Patience) -> Result<Vec<T>, QueueError> {
+        get_values::<T, C>(self.counted.inner(), most, patience)
+    }
+
+    /// The values as they come, until the queue is closed and empty.
+    pub fn iter(&self) -> impl Iterator<Item = Result<T, QueueError>> + '_ {
+        std::iter::from_fn(|| until_closed(self.get()))
     }
 
     /// Another receiver, counted as well.
@@ -297,7 +281,7 @@ impl<T, C: Codec<T>> Receiver<T, C> {
     /// # Errors
     /// As [`Queue::receiver`].
     pub fn try_clone(&self) -> Result<Self, QueueError> {
-        Queue::<T, C>::new(Arc::clone(self.counted.inner())).receiver()
+        Self::new(self.counted.inner())
     }
 }
 
@@ -326,8 +310,8 @@ pub(crate) fn put_value<T, C: Codec<T>>(
     })
 }
 
-/// Values that are encoded before the lock is taken for all of them.
-const BATCH: usize = 64;
+/// Values that are encoded before the lock is taken for all of them, and those that are drained at a time.
+pub(crate) const BATCH: usize = 64;
 
 /// Puts values in order, a batch at a time; those of a batch that were not put come back.
 pub(crate) fn put_values<T, C: Codec<T>>(
@@ -377,6 +361,44 @@ fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, Que
         inner.finish(lease)?;
         Ok(value)
     })
+}
+
+fn get_values<T, C: Codec<T>>(
+    inner: &Inner,
+    most: usize,
+    patience: Patience,
+) -> Result<Vec<T>, QueueError> {
+    let (values, leases): (Vec<T>, Vec<Lease>) = lease_values::<T, C>(inner, most, patience)?
+        .into_iter()
+        .unzip();
+    inner.finish_many(&leases)?;
+    Ok(values)
+}
+
+/// Those that are there, handed out and decoded. What cannot be decoded is put aside; an error if that is all.
+pub(crate) fn lease_values<T, C: Codec<T>>(
+    inner: &Inner,
+    most: usize,
+    patience: Patience,
+) -> Result<Vec<(T, Lease)>, QueueError> {
+    let leases = inner.lease_many(most, patience)?;
+    let leases: Vec<_> = leases
+        .into_iter()
+        .map(|lease| Leased::new(inner, lease))
+        .collect();
+    let (mut values, mut failed) = (Vec::new(), None);
+    with_buffer(|buffer| {
+        for leased in leases {
+            match leased.decode(buffer, decode::<T, C>) {
+                Ok(decoded) => values.push(decoded),
+                Err(error) => failed = Some(error),
+            }
+        }
+    });
+    match failed {
+        Some(error) if values.is_empty() => Err(error),
+        _ => Ok(values),
+    }
 }
 
 /// Lends out the thread's buffer. Whoever asks for it meanwhile (a value that puts values as it is

@@ -5,13 +5,14 @@
 //! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody. Who is stopped under the lock,
 //! which is held for as long as short messages take, delays those who want it too.
 
+use shm_core::ProcessId;
 use shm_core::sync::Ordering;
 use shm_lock::Patience;
 
 use crate::error::QueueError;
 use crate::inner::Inner;
-use crate::inspect::DeadReason;
-use crate::raw::{Claim, Front, Lease, PutSide, Refused, Returned};
+use crate::inspect::{DeadReason, holder};
+use crate::raw::{Claim, Control, Front, Lease, PutSide, Refused, Returned, State};
 use crate::wait::Waiting;
 
 /// A lease while its message is decoded: what panics there gives it back.
@@ -329,7 +330,35 @@ impl Inner {
             return Err(QueueError::Empty);
         }
         // What was put before the closing is visible now.
-        side.front()?.ok_or(QueueError::Closed)
+        match side.front()? {
+            Some(front) => Ok(front),
+            None if self.may_come_back()? => Err(QueueError::Empty),
+            None => Err(QueueError::Closed),
+        }
+    }
+
+    /// Whether a task that another process has may come back to the closed queue: then somebody is to be there. Not
+    /// for a process that has one itself, or two might wait for each other. Under the get lock.
+    #[cold]
+    fn may_come_back(&self) -> Result<bool, QueueError> {
+        let control = &self.raw.control;
+        // Relaxed, both: written under this lock.
+        let is_discarded = control.state.load(Ordering::Relaxed) & Control::DISCARDED != 0;
+        if is_discarded || control.get.leased.load(Ordering::Relaxed) == 0 {
+            return Ok(false);
+        }
+        let (participants, me) = (self.segment.attached(), ProcessId::current());
+        let mut is_another_s = false;
+        for word in self.raw.words() {
+            let (_, word) = word?;
+            if word.state() == Some(State::Leased) {
+                if holder(&participants, word.owner()) == Some(me) {
+                    return Ok(false);
+                }
+                is_another_s = true;
+            }
+        }
+        Ok(is_another_s)
     }
 
     /// Takes as many short messages as there are, `most` at most, into the first of these buffers, under one lock.
@@ -448,14 +477,20 @@ impl Inner {
             were_ours &= side.finish(*lease)?;
         }
         drop(side);
-        self.may_lease_again(were_all, leases.len());
+        self.tell_consumers(were_all, leases.len());
         Ok(were_ours)
     }
 
-    /// If all leases were given out until now, somebody may wait for leave to have one.
-    fn may_lease_again(&self, were_all: bool, count: usize) {
-        if were_all {
-            self.raw.control.not_empty.notify(count as u32, None);
+    /// After leases ended. If all were given out until then, somebody may wait for leave to have one; in a closed queue,
+    /// for the end of the last.
+    #[inline]
+    fn tell_consumers(&self, were_all: bool, count: usize) {
+        let (not_empty, get) = (&self.raw.control.not_empty, &self.raw.control.get);
+        // Relaxed: a hint; who gives one out meanwhile comes by here as well.
+        if get.leased.load(Ordering::Relaxed) == 0 && self.raw.is_closed() {
+            not_empty.notify(u32::MAX, None);
+        } else if were_all {
+            not_empty.notify(count as u32, None);
         }
     }
 
@@ -482,9 +517,12 @@ impl Inner {
             returned => returned?,
         };
         // There is a message more, or leave to have one.
-        self.raw.control.not_empty.notify(1, None);
-        if returned != Returned::Ready {
-            self.tell_producers(1);
+        match returned {
+            Returned::Ready => self.raw.control.not_empty.notify(1, None),
+            _ => {
+                self.tell_consumers(true, 1);
+                self.tell_producers(1);
+            }
         }
         Ok(returned)
     }
@@ -495,7 +533,7 @@ impl Inner {
         let were_all = !side.may_lease();
         side.bury(lease, reason)?;
         drop(side);
-        self.may_lease_again(were_all, 1);
+        self.tell_consumers(were_all, 1);
         self.tell_producers(1);
         Ok(())
     }

@@ -30,6 +30,7 @@ fn peer() {
         ("reserves", reserves),
         ("sends", sends),
         ("gets", gets),
+        ("waits for the end", waits_for_the_end),
         ("puts", puts),
         ("joins", joins),
         ("forks with everything", forks_with_everything),
@@ -115,6 +116,13 @@ fn gets(peer: &mut Peer) {
     peer.say(&format!("got {value}, delivery {deliveries}"));
 }
 
+fn waits_for_the_end(peer: &mut Peer) {
+    let queue = tasks(peer);
+    peer.say("getting");
+    assert_eq!(queue.get().map(drop), Err(QueueError::Closed));
+    peer.say("closed");
+}
+
 fn puts(peer: &mut Peer) {
     let queue = tasks(peer);
     peer.say("putting");
@@ -177,6 +185,51 @@ fn it_comes_before_what_was_put_later() {
         task.task_done().unwrap();
     }
     assert_eq!(queue.unfinished(), Ok(0));
+}
+
+/// Who left a closed queue as soon as it is empty would leave the task of one who dies then to nobody.
+#[test]
+fn a_closed_queue_keeps_somebody_for_the_tasks_of_others() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("closed");
+    let queue = create(&name, 4, &[1]);
+    let mut doomed = worker(&name, 1);
+    queue.close().unwrap();
+    assert_eq!(queue.try_get().map(drop), Err(QueueError::Empty));
+    assert_eq!(queue.get_timeout(WHILE).map(drop), Err(QueueError::Timeout));
+    let mut getter = asleep("gets", &[&name], "getting");
+    doomed.kill();
+    getter.expect("got 1, delivery 2");
+    queue.join_timeout(LONG).unwrap();
+    assert_eq!(queue.get().map(drop), Err(QueueError::Closed));
+}
+
+#[test]
+fn a_closed_queue_ends_with_the_last_task() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("last-task");
+    let queue = create(&name, 4, &[1, 2]);
+    let mut other = worker(&name, 1);
+    let mine = queue.get().unwrap();
+    queue.close().unwrap();
+    // Or two might wait for each other.
+    assert_eq!(queue.get().map(drop), Err(QueueError::Closed));
+    mine.task_done().unwrap();
+    let mut waiter = asleep("waits for the end", &[&name], "getting");
+    other.tell("go on");
+    other.expect("done");
+    waiter.expect("closed");
+    queue.join_timeout(LONG).unwrap();
+}
+
+#[test]
+fn nothing_comes_back_after_a_shutdown_at_once() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("shutdown");
+    let queue = create(&name, 4, &[1]);
+    let _other = worker(&name, 1);
+    queue.shutdown(true).unwrap();
+    assert_eq!(queue.get().map(drop), Err(QueueError::Closed));
 }
 
 /// The joiner itself finds the death; who only tries finds it as well.

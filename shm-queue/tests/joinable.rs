@@ -166,6 +166,66 @@ fn a_task_whose_time_is_over_goes_to_somebody_else() {
     queue.join_timeout(SOON).unwrap();
 }
 
+/// Nobody sleeps, since there always is something: somebody looks all the same.
+#[test]
+fn a_busy_queue_takes_back_a_task_whose_time_is_over() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).lease_time(Duration::from_millis(50)));
+    queue.put_many([1, 2]).unwrap();
+    let _stuck = queue.get().unwrap();
+    let again = (3..).find_map(|next| {
+        queue.put(next).unwrap();
+        let task = queue.get().unwrap();
+        let is_it = *task == 1;
+        let deliveries = task.deliveries();
+        task.task_done().unwrap();
+        is_it.then_some(deliveries)
+    });
+    assert_eq!(again, Some(2));
+}
+
+#[test]
+fn one_who_only_tries_takes_back_a_task_whose_time_is_over() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).lease_time(Duration::from_millis(50)));
+    queue.put(1).unwrap();
+    let _stuck = queue.get().unwrap();
+    let again = loop {
+        match queue.try_get() {
+            Ok(task) => break task,
+            Err(error) => assert!(error.is_empty(), "{error}"),
+        }
+    };
+    assert_eq!((*again, again.deliveries()), (1, 2));
+    again.task_done().unwrap();
+}
+
+#[test]
+fn tasks_are_got_several_at_a_time() {
+    let _watchdog = watchdog();
+    let queue = tasks(8);
+    let sender = queue.sender().unwrap();
+    sender.put_many([1, 2, 3]).unwrap();
+    let got = queue.get_many(2).unwrap();
+    let values: Vec<_> = got.iter().map(|task| (**task, task.deliveries())).collect();
+    assert_eq!(values, [(1, 1), (2, 1)]);
+    // Dropped, they are the first again.
+    drop(got);
+    assert_eq!(queue.unfinished(), Ok(3));
+    let got = queue.try_get_many(8).unwrap();
+    let mut values: Vec<_> = got.iter().map(|task| (**task, task.deliveries())).collect();
+    values.sort_unstable();
+    assert_eq!(values, [(1, 2), (2, 2), (3, 1)]);
+    let none = queue.get_many_timeout(8, SOON).map(drop);
+    assert_eq!(none, Err(QueueError::Timeout));
+    for task in got {
+        task.task_done().unwrap();
+    }
+    queue.join().unwrap();
+    drop(sender);
+    assert_eq!(queue.get_many(8).map(drop), Err(QueueError::Closed));
+}
+
 #[test]
 fn one_task_more_than_may_be_handed_out_waits() {
     let _watchdog = watchdog();

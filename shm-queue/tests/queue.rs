@@ -84,6 +84,59 @@ fn test_timeout() {
 }
 
 #[test]
+fn several_values_go_in_every_form() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    let deadline = || Instant::now() + SOON;
+    queue.try_put_many([1]).unwrap();
+    queue.put_many_timeout([2], SOON).unwrap();
+    queue.put_many_deadline([3], deadline()).unwrap();
+    let refused = queue.try_put_many([4, 5, 6]).unwrap_err();
+    assert_eq!(
+        (refused.value, refused.error),
+        (vec![5, 6], QueueError::Full)
+    );
+    let late = queue.put_many_timeout([5], SOON).unwrap_err();
+    assert_eq!((late.value, late.error), (vec![5], QueueError::Timeout));
+    let receiver = queue.receiver().unwrap();
+    assert_eq!(receiver.get_many(2), Ok(vec![1, 2]));
+    assert_eq!(receiver.get_many_deadline(2, deadline()), Ok(vec![3, 4]));
+    assert_eq!(receiver.try_get_many(2), Err(QueueError::Empty));
+    let sender = queue.sender().unwrap();
+    sender.put_many([5, 6]).unwrap();
+    drop(sender);
+    assert_eq!(
+        receiver.iter().collect::<Result<Vec<_>, _>>(),
+        Ok(vec![5, 6])
+    );
+
+    let queue = bytes(2);
+    let late = queue.put_many_deadline(&["a", "b", "c"], deadline());
+    let late = late.unwrap_err();
+    assert_eq!((late.value, late.error), (2, QueueError::Timeout));
+    let late = queue.try_put_many(&["c"]).unwrap_err();
+    assert_eq!((late.value, late.error), (0, QueueError::Full));
+    assert!(
+        queue
+            .reserve_deadline(1, deadline())
+            .is_err_and(|e| e.is_timeout())
+    );
+    assert_eq!(queue.get_many_timeout(1, SOON), Ok(vec![b"a".to_vec()]));
+    assert_eq!(queue.drain(), Ok(vec![b"b".to_vec()]));
+    assert!(
+        queue
+            .recv_ref_deadline(deadline())
+            .is_err_and(|e| e.is_timeout())
+    );
+    queue.put(b"c").unwrap();
+    queue.close().unwrap();
+    assert_eq!(
+        queue.iter().collect::<Result<Vec<_>, _>>(),
+        Ok(vec![b"c".to_vec()])
+    );
+}
+
+#[test]
 fn test_closed_queue_put_get_exceptions() {
     let _watchdog = watchdog();
     let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
@@ -400,7 +453,7 @@ fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
     let _watchdog = watchdog();
     let name = UniqueName::new("no-value");
     let tag = || Place::named(&*name).type_tag("anything");
-    let queue = Queue::<String>::create(tag(), 4).unwrap();
+    let queue = Queue::<String>::create(tag(), 65).unwrap();
     let forger = ByteQueue::open(tag()).unwrap();
     forger.put(&[3, b'a', 0xff, b'c']).unwrap();
     queue.put("good".to_owned()).unwrap();
@@ -414,6 +467,11 @@ fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
         (DeadReason::Decode, 1)
     );
     assert_eq!(queue.dead_letters(), Ok(vec![]));
+    // Alone in its batch, which is the second: what was got before is not lost.
+    (0..64).for_each(|_| queue.put("good".to_owned()).unwrap());
+    forger.put(&[3, b'a', 0xff, b'c']).unwrap();
+    assert_eq!(queue.drain().map(|good| good.len()), Ok(64));
+    assert_eq!(queue.dead_letters().unwrap().len(), 1);
 }
 
 #[test]
