@@ -26,6 +26,9 @@ pub(crate) const MOMENT: Duration = Duration::from_secs(1);
 /// Memory for the arena is allocated in steps of so many chunks (256 KiB).
 const GROWTH: u32 = (256 << 10) / CHUNK as u32;
 
+/// Binary logarithm of the nanoseconds in which the time of a lease's begin is counted: so 32 bits are enough for two years.
+pub(crate) const SINCE_SHIFT: u32 = 24;
+
 /// Whether nobody has to look for the dead again, since somebody just did.
 const JUST: Duration = Duration::from_millis(50);
 
@@ -490,7 +493,9 @@ impl Inner {
 
     /// Hands the first message out.
     pub(crate) fn lease(&self, side: &GetSide<'_>, front: Front) -> Result<Lease, QueueError> {
-        Ok(side.lease(front, self.owner()?, self.expiry())?)
+        let lease = side.lease(front, self.owner()?, self.expiry())?;
+        side.note_since(lease, (deadline::now_roughly() >> SINCE_SHIFT) as u32)?;
+        Ok(lease)
     }
 
     // ---- detached tasks ----------------------------------------------------------------------

@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use shm_core::sync::Ordering;
-use shm_core::{Deadline, ProcessId};
+use shm_core::{Deadline, ProcessId, deadline};
 use shm_lock::Patience;
 
 use crate::error::QueueError;
 use crate::halves::Half;
-use crate::inner::{Inner, MOMENT};
+use crate::inner::{Inner, MOMENT, SINCE_SHIFT};
 use crate::raw::{CHUNK, Census, Owner, State};
 use crate::wait::WaitStrategy;
 
@@ -20,6 +20,8 @@ pub struct LeaseInspection {
     pub owner: Option<ProcessId>,
     /// How often the message was handed out, this time included.
     pub deliveries: u8,
+    /// How long it has been handed out, to some 30 ms.
+    pub age: Duration,
     /// How long until it is taken back, where leases have a time.
     pub left: Option<Duration>,
 }
@@ -152,6 +154,7 @@ impl Inner {
                 Some(State::Leased) => leases.push(LeaseInspection {
                     owner: holder(&participants, word.owner()),
                     deliveries: word.deliveries(),
+                    age: self.age(index),
                     left: self.time_left(index),
                 }),
                 _ => {}
@@ -179,6 +182,14 @@ impl Inner {
         };
         drop((get, put));
         Ok(inspection)
+    }
+
+    fn age(&self, index: u32) -> Duration {
+        let now = (deadline::now_roughly() >> SINCE_SHIFT) as u32;
+        let since = self.raw.since(index).unwrap_or(now);
+        // The clock of another processor may be a tick ahead.
+        let units = (now.wrapping_sub(since) as i32).max(0);
+        Duration::from_nanos((units as u64) << SINCE_SHIFT)
     }
 
     fn time_left(&self, index: u32) -> Option<Duration> {

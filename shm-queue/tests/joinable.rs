@@ -201,6 +201,27 @@ fn one_who_only_tries_takes_back_a_task_whose_time_is_over() {
 }
 
 #[test]
+fn inspection_tells_how_long_a_task_has_been_out() {
+    let _watchdog = watchdog();
+    let queue = tasks(4);
+    queue.put_many([1, 2]).unwrap();
+    let _old = queue.get().unwrap();
+    thread::sleep(Duration::from_millis(200));
+    let _new = queue.get().unwrap();
+    let mut ages: Vec<_> = queue
+        .inspect()
+        .unwrap()
+        .leases
+        .iter()
+        .map(|l| l.age)
+        .collect();
+    ages.sort_unstable();
+    let (least, tick) = (Duration::from_millis(200), Duration::from_millis(30));
+    assert!(ages[1] >= ages[0] + least - tick, "{ages:?}");
+    assert!(ages[1] < Duration::from_secs(3600), "{ages:?}");
+}
+
+#[test]
 fn tasks_are_got_several_at_a_time() {
     let _watchdog = watchdog();
     let queue = tasks(8);

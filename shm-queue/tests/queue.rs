@@ -449,6 +449,26 @@ fn the_last_sender_closes() {
 }
 
 #[test]
+fn more_participants_than_the_segment_keeps_track_of_are_refused() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("participants");
+    let place = Place::named(&*name).participants(64);
+    let queue = Queue::<u32>::create(place, 4).unwrap();
+    let others: Vec<_> = (1..64)
+        .map(|_| Queue::<u32>::open(&*name).unwrap())
+        .collect();
+    let refused = Queue::<u32>::open(&*name).unwrap_err();
+    assert!(
+        matches!(refused, Error::TooManyParticipants { .. }),
+        "{refused}"
+    );
+    queue.put(1).unwrap();
+    assert_eq!(others[0].get(), Ok(1));
+    drop(others);
+    assert_eq!(Queue::<u32>::open(&*name).unwrap().len(), Ok(0));
+}
+
+#[test]
 fn a_message_that_is_no_value_is_put_aside_and_the_queue_goes_on() {
     let _watchdog = watchdog();
     let name = UniqueName::new("no-value");

@@ -229,5 +229,6 @@ pub struct Cell {
     pub chunk: AtomicU32,
     /// Why it is a dead letter.
     pub reason: AtomicU32,
-    reserved: AtomicU32,
+    /// When it was handed out last, in units of 2^24 ns (17 ms) of CLOCK_MONOTONIC: for people.
+    pub since: AtomicU32,
 }

@@ -268,6 +268,17 @@ impl<'a> GetSide<'a> {
         })
     }
 
+    /// Notes when it was handed out: see [`Cell::since`].
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn note_since(&self, lease: Lease, since: u32) -> Result<(), Damaged> {
+        // Relaxed: for people.
+        let cell = self.queue.cell(lease.index)?;
+        cell.since.store(since, Ordering::Relaxed);
+        Ok(())
+    }
+
     /// Ends a lease: the message is finished. `false` if it was not the caller's any more.
     ///
     /// # Errors

@@ -291,6 +291,12 @@ impl RawQueue {
         Some(cell.expiry.load(Ordering::Relaxed)).filter(|&expiry| expiry != 0)
     }
 
+    /// When a cell was handed out last: see [`Cell::since`](super::Cell::since).
+    pub fn since(&self, index: u32) -> Option<u32> {
+        // Relaxed: for people.
+        Some(self.cell(index).ok()?.since.load(Ordering::Relaxed))
+    }
+
     /// The states of all cells. Call it under both locks for numbers that fit together.
     ///
     /// # Errors
