@@ -70,7 +70,7 @@ pub use readiness::Readiness;
 #[cfg(not(loom))]
 pub use shm_core::codec::{Bytes, Codec, CodecError, Postcard, Raw};
 #[cfg(not(loom))]
-pub use shm_core::{Error, Place, ProcessId, Region, Segment};
+pub use shm_core::{Error, Place, ProcessId, Region, Segment, SegmentHandle};
 #[cfg(not(loom))]
 pub use wait::WaitStrategy;
 

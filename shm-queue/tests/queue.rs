@@ -6,10 +6,10 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use shm_core::{Error, Field, Region, SegmentHandle};
+use shm_core::{Error, Field, Region};
 use shm_queue::{
     ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, Readiness,
-    WaitStrategy,
+    SegmentHandle, WaitStrategy,
 };
 use shm_testing::{UniqueName, watchdog};
 
