@@ -172,7 +172,8 @@ impl Case {
     }
 
     /// Visits at most so many points in each mode added from here on, even in a full run: for the ways
-    /// of many steps, most of which another mode or case visits too. The table calls it a sample.
+    /// of many steps, most of which another mode or case visits too. The table calls it a sample. In the first case of
+    /// an operation, [`Mode::Kill`] is at each instruction once all the same.
     pub fn at_most(mut self, points: usize) -> Self {
         self.most = Some(points);
         self

@@ -8,7 +8,7 @@ use std::time::Instant;
 use nix::sys::personality::{self, Persona};
 
 use super::case::{Case, Mode, Plan};
-use super::order::{Sampling, order};
+use super::order::{Sampling, instructions, order};
 use super::point::{At, Setting, Start, Verdict, clean};
 use super::report::{Row, Violation};
 use super::source::{Place, Places};
@@ -19,6 +19,15 @@ use crate::UniqueName;
 
 /// A start state with the victim's way from there; or why there is none.
 type Recorded = Result<Trace, String>;
+
+/// What a mode visits at least.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Scope {
+    /// What the sampling says.
+    Sample,
+    /// Each instruction once, also where the case asks for fewer points.
+    EachInstruction,
+}
 
 /// What the modes of a case share.
 pub(crate) struct Common {
@@ -59,6 +68,7 @@ pub(crate) fn run_row(
     index: usize,
     case: &Case,
     plan: &Plan,
+    scope: Scope,
     common: &mut Common,
 ) -> Result<Row, Error> {
     let begun = Instant::now();
@@ -95,7 +105,7 @@ pub(crate) fn run_row(
         }
     };
 
-    let (points, all_points) = points(sampling, &recorded);
+    let (points, all_points) = points(sampling, scope, &recorded);
     let enough = if case.control {
         killer.enough.min(3)
     } else {
@@ -168,14 +178,18 @@ fn starts(sampling: Sampling, first: Option<&Trace>) -> (Vec<Start<'_>>, bool) {
 }
 
 /// The points to visit in the order to visit them, and whether these are all.
-fn points(sampling: Sampling, recorded: &[Recorded]) -> (Vec<Point>, bool) {
+fn points(sampling: Sampling, scope: Scope, recorded: &[Recorded]) -> (Vec<Point>, bool) {
     let sampling = sampling.share(recorded.len());
     let mut whole = true;
     let mut turns = Vec::new();
     for (start, trace) in recorded.iter().enumerate() {
         let Ok(trace) = trace else { continue };
         let mut steps = order(&trace.pcs);
-        let take = sampling.take(steps.len());
+        let least = match scope {
+            Scope::EachInstruction => instructions(&trace.pcs),
+            Scope::Sample => 0,
+        };
+        let take = sampling.take(steps.len()).max(least);
         whole &= take == steps.len();
         steps.truncate(take);
         let awake = steps.into_iter().map(|step| At {

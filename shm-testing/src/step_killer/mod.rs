@@ -51,6 +51,7 @@ mod suite;
 pub(crate) mod trace;
 pub(crate) mod tracee;
 
+use std::collections::HashSet;
 use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -68,7 +69,7 @@ pub use tracee::ptrace_permitted;
 
 use crate::command::Program;
 use awake::Awake;
-use engine::Common;
+use engine::{Common, Scope};
 use source::Symbols;
 
 /// The tool: a program with victims, and how thoroughly to go about it.
@@ -160,10 +161,16 @@ impl StepKiller {
     pub fn run_with(&self, cases: &[Case], mut on_row: impl FnMut(&Row)) -> Result<Report, Error> {
         let _awake = Awake::new();
         let mut report = Report::default();
+        let mut operations = HashSet::new();
         for (index, case) in cases.iter().enumerate() {
+            let is_first = operations.insert(&case.operation);
             let mut common = Common::new(self.jobs);
             for plan in &case.plans {
-                let row = engine::run_row(self, index, case, plan, &mut common)?;
+                let scope = match self.sampling == Sampling::All && plan.mode == Mode::Kill {
+                    true if is_first => Scope::EachInstruction,
+                    _ => Scope::Sample,
+                };
+                let row = engine::run_row(self, index, case, plan, scope, &mut common)?;
                 on_row(&row);
                 report.rows.push(row);
             }

@@ -52,6 +52,13 @@ impl Sampling {
     }
 }
 
+/// How many steps of the [`order`] it takes to be at each instruction once.
+pub(super) fn instructions(pcs: &[u64]) -> usize {
+    let distinct: HashSet<u64> = pcs.iter().copied().collect();
+    // The last step may be at an address of others, and is among the first.
+    (distinct.len() + 1).min(pcs.len())
+}
+
 /// All steps of a trace: both ends, then those at addresses not seen before, then the rest; within
 /// each group spread evenly, however early one stops.
 pub(super) fn order(pcs: &[u64]) -> Vec<usize> {
@@ -95,6 +102,20 @@ mod tests {
         assert!(order[2..21].iter().all(|k| (1..20).contains(k)));
         order.sort_unstable();
         assert_eq!(order, (0..50).collect::<Vec<_>>());
+    }
+
+    #[test]
+    fn so_many_steps_are_at_each_instruction() {
+        for pcs in [
+            vec![1, 2, 1, 2, 3, 3, 1],
+            vec![1, 2, 3],
+            vec![1],
+            vec![1, 1],
+        ] {
+            let visited = &order(&pcs)[..instructions(&pcs)];
+            assert!(pcs.iter().all(|pc| visited.iter().any(|k| pcs[*k] == *pc)));
+        }
+        assert_eq!(instructions(&[1, 1, 1, 1, 2, 2, 1]), 3);
     }
 
     #[test]
