@@ -32,6 +32,8 @@ pub struct LeaseInspection {
 pub struct Inspection {
     /// Messages that wait.
     pub len: usize,
+    /// Bytes of these.
+    pub bytes: u64,
     /// Messages that are being written.
     pub writing: usize,
     /// Messages that are handed out.
@@ -144,11 +146,12 @@ impl Inner {
     pub(crate) fn inspect(&self) -> Result<Inspection, QueueError> {
         let (put, get) = self.both_sides(Patience::Endless)?;
         let control = &self.raw.control;
-        let (mut leases, mut writing, mut dead_letters) = (Vec::new(), 0, 0);
+        let (mut leases, mut bytes, mut writing, mut dead_letters) = (Vec::new(), 0, 0, 0);
         let participants = self.segment.attached();
         for word in self.raw.words() {
             let (index, word) = word?;
             match word.state() {
+                Some(State::Ready) => bytes += u64::from(self.raw.message_len(index)),
                 Some(State::Writing) => writing += 1,
                 Some(State::Dead) => dead_letters += 1,
                 Some(State::Leased) => leases.push(LeaseInspection {
@@ -164,6 +167,7 @@ impl Inner {
         let chunks = |count: u32| u64::from(count) * CHUNK as u64;
         let inspection = Inspection {
             len: get.waiting() as usize,
+            bytes,
             writing,
             leases,
             dead_letters,

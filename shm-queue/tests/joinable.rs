@@ -201,10 +201,13 @@ fn one_who_only_tries_takes_back_a_task_whose_time_is_over() {
 }
 
 #[test]
-fn inspection_tells_how_long_a_task_has_been_out() {
+fn inspection_tells_how_much_waits_and_how_long_a_task_has_been_out() {
     let _watchdog = watchdog();
     let queue = tasks(4);
-    queue.put_many([1, 2]).unwrap();
+    // Of one byte and of two.
+    queue.put_many([1, 300]).unwrap();
+    let seen = queue.inspect().unwrap();
+    assert_eq!((seen.len, seen.bytes), (2, 3));
     let _old = queue.get().unwrap();
     thread::sleep(Duration::from_millis(200));
     let _new = queue.get().unwrap();

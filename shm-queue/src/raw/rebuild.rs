@@ -297,6 +297,13 @@ impl RawQueue {
         Some(self.cell(index).ok()?.since.load(Ordering::Relaxed))
     }
 
+    /// Bytes of the message in a cell. Call it under both locks, for one that waits.
+    pub fn message_len(&self, index: u32) -> u32 {
+        // Relaxed: ordered by the tail.
+        self.cell(index)
+            .map_or(0, |cell| cell.len.load(Ordering::Relaxed))
+    }
+
     /// The states of all cells. Call it under both locks for numbers that fit together.
     ///
     /// # Errors
