@@ -3,11 +3,14 @@
 //!
 //! 200 kills a storm; `SHM_STORM_KILLS=10000 cargo test --release -p shm-kill --test storm` for more.
 
+mod asked;
+
 use std::time::Duration;
 
+use asked::{kills, limit, longest_stop};
 use shm_lock::{LockFailure, Mutex, ProcessId, RobustPermit, RobustSemaphore, RwLock, Semaphore};
 use shm_testing::storm::{Outcome, Storm, Worker};
-use shm_testing::{Peer, UniqueName, Watchdog, peer_main, wait_until};
+use shm_testing::{Peer, UniqueName, peer_main, wait_until};
 use shm_value::{AtomicArray, AtomicValue, Value};
 
 #[test]
@@ -147,27 +150,17 @@ fn takes_a_permit(peer: &mut Peer) {
     }
 }
 
-fn kills() -> usize {
-    std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap())
-}
-
 fn storm(role: &str, args: &[&str]) -> Outcome {
     let kills = kills();
-    // Stops of seconds where there is time for them.
-    let longest_stop = if kills < 1000 { 50 } else { 2000 };
     let storm = Storm::new(role, args)
         .kills(kills)
-        .longest_stop(Duration::from_millis(longest_stop));
+        .longest_stop(longest_stop());
     let outcome = storm
         .run()
         .unwrap_or_else(|error| panic!("{role}: {error}"));
     println!("{role}: {outcome}");
     assert!(outcome.kills >= kills);
     outcome
-}
-
-fn limit() -> Watchdog {
-    Watchdog::new(Duration::from_secs(600 + kills() as u64))
 }
 
 #[test]

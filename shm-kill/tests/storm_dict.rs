@@ -4,12 +4,15 @@
 //! reads those of the others, in which time must not run backwards. 200 kills a storm;
 //! `SHM_STORM_KILLS=10000 cargo test --release -p shm-kill --test storm_dict` for more.
 
+mod asked;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::time::Duration;
 
+use asked::{kills, limit, longest_stop};
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
 use shm_testing::storm::{Record, Storm, Worker};
-use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
+use shm_testing::{Peer, UniqueName, peer_main};
 
 type Texts = Dict<u64, Vec<u8>, Bytes>;
 type Numbers = Dict<u64, u64, Raw>;
@@ -121,16 +124,16 @@ fn look(texts: &Texts, key: u64, seen: &mut BTreeMap<u64, u64>) {
 
 /// What is wrong with the account of a storm.
 fn storm(role: &str) -> Result<(), String> {
-    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let _watchdog = limit();
     let names = ["storm-numbers", "storm-texts"].map(UniqueName::new);
     let options = Options::new().max_bytes(512 << 10).shards(4);
     let numbers = Numbers::create(&*names[0], options).unwrap();
     let texts = Texts::create(&*names[1], options).unwrap();
-    let kills = std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap());
+    let kills = kills();
     let outcome = Storm::new(role, &[&names[0], &names[1]])
         .workers(WORKERS)
         .kills(kills)
-        .longest_stop(Duration::from_millis(50))
+        .longest_stop(longest_stop())
         .records(1 << 22)
         .run()
         .map_err(|error| error.to_string())?;

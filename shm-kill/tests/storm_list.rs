@@ -5,12 +5,15 @@
 //! many lengths behind the last element and take the first out. 200 kills a storm;
 //! `SHM_STORM_KILLS=10000 cargo test --release -p shm-kill --test storm_list` for more.
 
+mod asked;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
+use asked::{kills, limit, longest_stop};
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
 use shm_testing::storm::{Record, Storm, Worker};
-use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
+use shm_testing::{Peer, UniqueName, peer_main};
 
 type Accounts = Dict<u64, i64, Raw>;
 type Texts = List<Vec<u8>, Bytes>;
@@ -143,16 +146,16 @@ fn look(list: &Texts, turn: u64) {
 
 /// What is wrong with the account of a storm.
 fn storm(role: &str) -> Result<(), String> {
-    let _watchdog = Watchdog::new(Duration::from_secs(600));
+    let _watchdog = limit();
     let name = UniqueName::new("storm-accounts");
     let options = Options::new().max_bytes(512 << 10).shards(4);
     let accounts = Accounts::create(&*name, options).unwrap();
     let list: Texts = accounts.child_list(&LIST).unwrap();
-    let kills = std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap());
+    let kills = kills();
     let outcome = Storm::new(role, &[&name])
         .workers(WORKERS)
         .kills(kills)
-        .longest_stop(Duration::from_millis(50))
+        .longest_stop(longest_stop())
         .records(1 << 22)
         .run()
         .map_err(|error| error.to_string())?;

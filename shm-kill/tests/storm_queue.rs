@@ -4,12 +4,15 @@
 //! for a while. Each message has a number of its own and is filled with it. 200 kills a storm;
 //! `SHM_STORM_KILLS=10000 cargo test --release -p shm-kill --test storm_queue` for more.
 
+mod asked;
+
 use std::collections::HashMap;
 use std::time::Duration;
 
+use asked::{kills, limit, longest_stop};
 use shm_queue::{ByteQueue, JoinableQueue, Options, QueueError, Raw};
 use shm_testing::storm::{Outcome, Storm, Worker};
-use shm_testing::{Peer, UniqueName, Watchdog, peer_main};
+use shm_testing::{Peer, UniqueName, peer_main};
 
 /// How long an operation waits before its worker looks whether the storm is over.
 const LOOK: Duration = Duration::from_millis(50);
@@ -188,11 +191,11 @@ fn accounts(outcome: &Outcome, left: &[u64]) -> HashMap<u64, Account> {
 }
 
 fn storm(role: &str, args: &[&str]) -> Outcome {
-    let kills = std::env::var("SHM_STORM_KILLS").map_or(200, |kills| kills.parse().unwrap());
+    let kills = kills();
     let outcome = Storm::new(role, args)
         .workers(WORKERS)
         .kills(kills)
-        .longest_stop(Duration::from_millis(50))
+        .longest_stop(longest_stop())
         .records(1 << 21)
         .run()
         .unwrap_or_else(|error| panic!("{role}: {error}"));
@@ -207,10 +210,6 @@ fn options(len: usize) -> Options {
         .max_message(len as u64)
         // What comes back from the dead may be more than the capacity, and in pieces.
         .arena_bytes(64 * len as u64)
-}
-
-fn limit() -> Watchdog {
-    Watchdog::new(Duration::from_secs(600))
 }
 
 /// Each task whose put returned is done exactly once, or still there; and each time that it was got
