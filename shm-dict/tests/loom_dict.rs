@@ -127,10 +127,9 @@ fn twin_that_hints_at_nothing() {
 }
 
 /// The table becomes too small, and its block becomes a record.
-#[test]
-fn a_key_is_found_while_the_table_grows() {
-    explore_less(|| {
-        let shared = Shared::new(1, 5, None);
+fn growing(fault: Option<Fault>) {
+    explore_less(move || {
+        let shared = Shared::new(1, 5, fault);
         (1..=6).for_each(|key| shared.set(key, &word(key)));
         let grows = |shared: &Shared| {
             shared.set(7, &word(7));
@@ -143,6 +142,17 @@ fn a_key_is_found_while_the_table_grows() {
         assert!(matches!(seen[1], None | Some(8)));
         assert_eq!(shared.check(), 8);
     });
+}
+
+#[test]
+fn a_key_is_found_while_the_table_grows() {
+    growing(None);
+}
+
+#[test]
+#[should_panic(expected = "a key that is there is found")]
+fn twin_that_forgets_the_generation_of_a_table() {
+    growing(Some(Fault::ForgetsTheGeneration));
 }
 
 /// Nine keys want the first bucket, which has eight places; one of these goes, and the ninth is looked for.
@@ -177,10 +187,9 @@ fn twin_that_empties_inside_a_chain() {
 }
 
 /// All is taken out in one step, and something new is put in where the old was.
-#[test]
-fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
-    explore_less(|| {
-        let shared = Shared::new(2, 4, None);
+fn clearing(fault: Option<Fault>) {
+    explore_less(move || {
+        let shared = Shared::new(2, 4, fault);
         let [first, second] = one_of_each(&shared.0);
         shared.set(first, &pair(1));
         shared.set(second, &pair(1));
@@ -196,12 +205,23 @@ fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
     });
 }
 
+#[test]
+fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
+    clearing(None);
+}
+
+#[test]
+#[should_panic(expected = "half of it is there")]
+fn twin_that_clears_shard_by_shard() {
+    clearing(Some(Fault::ClearsShardByShard));
+}
+
 // ---- two writers -----------------------------------------------------------------------------------
 
 /// Two shards take chunks, of which there are enough, or one too few.
-fn taking_chunks(chunks: u32) {
+fn taking_chunks(chunks: u32, fault: Option<Fault>) {
     explore(move || {
-        let shared = Shared::new(2, chunks, None);
+        let shared = Shared::new(2, chunks, fault);
         let [first, second] = one_of_each(&shared.0);
         let other = spawn(&shared, move |shared| shared.try_set(first, &word(1)));
         let mine = shared.try_set(second, &word(2));
@@ -220,8 +240,14 @@ fn taking_chunks(chunks: u32) {
 
 #[test]
 fn a_chunk_is_taken_by_one() {
-    taking_chunks(4);
-    taking_chunks(3);
+    taking_chunks(4, None);
+    taking_chunks(3, None);
+}
+
+#[test]
+#[should_panic(expected = "caches in order")]
+fn twin_that_takes_without_a_swap() {
+    taking_chunks(4, Some(Fault::TakesWithoutSwap));
 }
 
 /// A shard gives a chunk back, and another takes it, while somebody still reads there.
@@ -406,11 +432,10 @@ fn a_reader_meets_a_death_and_the_rebuild() {
 }
 
 /// Two come after a death that left all caches in disorder, and the first is killed at each step of the rebuild.
-#[test]
-fn two_recover_and_one_of_them_dies() {
+fn recovering(fault: Option<Fault>) {
     death::at_every_step(|step| {
         explore_less(move || {
-            let shared = Shared::new(1, 3, None);
+            let shared = Shared::new(1, 3, fault);
             shared.set(1, &pair(1));
             shared.set(3, &word(3));
             let writer = shared.writer(0);
@@ -432,4 +457,15 @@ fn two_recover_and_one_of_them_dies() {
             );
         });
     });
+}
+
+#[test]
+fn two_recover_and_one_of_them_dies() {
+    recovering(None);
+}
+
+#[test]
+#[should_panic(expected = "room")]
+fn twin_that_leaves_the_caches_in_disorder() {
+    recovering(Some(Fault::SkipsRebuild));
 }

@@ -118,6 +118,8 @@ pub enum Fault {
     RebuildsDespiteIntents,
     TakesTheIntentBackFirst,
     HintsAtNothing,
+    TakesWithoutSwap,
+    ClearsShardByShard,
 }
 
 /// Words that do not fit together: bytes that were never a dictionary, or that somebody damaged.
@@ -355,6 +357,9 @@ impl RawDict {
     /// [`Damaged`].
     pub fn clear(&self, writers: &[Writer<'_>]) -> Result<(), Damaged> {
         debug_assert_eq!(writers.len(), self.shards.len());
+        if self.broken(Fault::ClearsShardByShard) {
+            return writers.iter().try_for_each(|writer| writer.top().clear());
+        }
         // PAIR dict-epoch: Release. This is the change; what follows frees what it cut off.
         self.control.epoch.fetch_add(1, Ordering::Release);
         writers.iter().try_for_each(Writer::begin_epoch)

@@ -15,7 +15,7 @@ use core::fmt;
 
 use shm_core::sync::Ordering;
 
-use super::{CLASSES, RawDict, Rebuilt, Refused};
+use super::{CLASSES, Fault, RawDict, Rebuilt, Refused};
 
 const BACKED: u32 = 1 << 31;
 const SHARD_MASK: u32 = 0xFFFF;
@@ -282,6 +282,10 @@ impl RawDict {
         let word = &self.owners[chunk as usize];
         // Relaxed: the compare-and-swap decides.
         let mut seen = Owner(word.load(Ordering::Relaxed));
+        if self.broken(Fault::TakesWithoutSwap) && !seen.is_taken() {
+            word.store(owner.0 | seen.0 & BACKED, Ordering::Relaxed);
+            return true;
+        }
         while !seen.is_taken() {
             // PAIR dict-owner: Acquire sees that the last owner cut off what was there.
             match word.compare_exchange(

@@ -30,7 +30,8 @@ impl Sampling {
         match self {
             // Each start costs a recording: four points or so make it worth while.
             Self::Points(n) => (n / 4).max(2).min(all),
-            other => other.take(all),
+            Self::Every(n) => Self::Every(n.saturating_mul(4)).take(all),
+            Self::All => all,
         }
     }
 
