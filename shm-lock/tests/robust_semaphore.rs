@@ -138,6 +138,9 @@ fn each_permit_given_back_lets_one_in() {
     let me = std::process::id();
     let mine = |holder: &shm_lock::Inspection| holder.owner.is_some_and(|id| id.pid() == me);
     assert!(seen.holders.iter().all(mine));
+    let nobody_for_this =
+        |holder: &shm_lock::Inspection| (holder.since, holder.waiters) == (None, 0);
+    assert!(seen.holders.iter().all(nobody_for_this));
     permits.pop();
     assert!(shm_testing::wait_until(
         || semaphore.inspect().waiters == 1,
