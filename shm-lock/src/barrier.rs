@@ -193,6 +193,10 @@ impl Barrier {
     /// Blocks until all parties have come, for at most `timeout` (CLOCK_MONOTONIC). If they have not,
     /// the barrier breaks for all.
     ///
+    /// With [`Duration::ZERO`] nobody is waited for: the last party passes, any other one breaks the
+    /// barrier. That is why there is no `try_wait`: to come is to be counted, and a count that went back would
+    /// let others pass who have not all come.
+    ///
     /// # Errors
     /// [`BrokenBarrier`]; [`timed_out`](BrokenBarrier::timed_out) for the party whose time was over.
     pub fn wait_timeout(&self, timeout: Duration) -> Result<BarrierWaitResult, BrokenBarrier> {

@@ -110,6 +110,14 @@ impl Event {
         self.raw.is_set()
     }
 
+    /// As [`wait_timeout`](Self::wait_timeout) for no time at all: whether it is set. Never blocks.
+    ///
+    /// The same as [`is_set`](Self::is_set), under the name that stands beside the other waits.
+    #[must_use]
+    pub fn try_wait(&self) -> bool {
+        self.raw.wait(Patience::None)
+    }
+
     /// Blocks until it is set.
     pub fn wait(&self) {
         self.raw.wait(Patience::Endless);

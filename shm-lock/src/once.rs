@@ -267,8 +267,8 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
         }
     }
 
-    /// Who is making the value, since when, and how many wait: for people; it may be over when it is
-    /// read.
+    /// Who is making the value, how many wait, and since when somebody has had to: for people; it may be
+    /// over when it is read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.raw().inspect()
@@ -417,7 +417,8 @@ impl Once {
         self.0.get_or_init_deadline(deadline, call).map(|&()| ())
     }
 
-    /// Who is doing it, since when, and how many wait: for people; it may be over when it is read.
+    /// Who is doing it, how many wait, and since when somebody has had to: for people; it may be over when
+    /// it is read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.0.inspect()

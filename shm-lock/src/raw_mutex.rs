@@ -185,8 +185,9 @@ pub struct RawInspect {
     pub owner_tid: u32,
     /// The owner's process.
     pub owner: Option<ProcessId>,
-    /// When a waiter first found this owner holding the lock, in nanoseconds of `CLOCK_MONOTONIC`:
-    /// it is held at least since then. `None` if nobody has had to sleep for it.
+    /// Since when somebody has had to sleep for this owner's lock, in nanoseconds of `CLOCK_MONOTONIC`; the
+    /// owner has had it longer. `None` if nobody has had to sleep for it: taking a lock reads no clock.
+    /// A hint: beside a release it may be the time of the owner before.
     pub since: Option<u64>,
     /// How many threads sleep for it.
     pub waiters: usize,
@@ -844,8 +845,8 @@ impl RawMutex {
         self.word.load(Ordering::Relaxed) & TID_MASK
     }
 
-    /// Who holds the lock, since when, how many wait, and what is known of the data. Works on a
-    /// read-only mapping, does not disturb anybody, and makes one system call.
+    /// Who holds the lock, how many wait, since when somebody has had to, and what is known of the data.
+    /// Works on a read-only mapping, does not disturb anybody, and makes one system call.
     #[must_use]
     pub fn inspect(&self) -> RawInspect {
         // Relaxed, all: each is outdated as soon as it is read, and they need not fit together.

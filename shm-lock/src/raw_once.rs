@@ -144,7 +144,7 @@ impl RawOnce {
         Ok(())
     }
 
-    /// Who is doing it, since when, and how many wait.
+    /// Who is doing it, how many wait, and since when somebody has had to.
     #[must_use]
     pub fn inspect(&self) -> RawInspect {
         self.lock.inspect()

@@ -158,7 +158,7 @@ impl RawReentrantMutex {
         self.raw.mark_not_recoverable();
     }
 
-    /// Who has it, since when, and how many wait.
+    /// Who has it, how many wait, and since when somebody has had to.
     #[must_use]
     pub fn inspect(&self) -> RawInspect {
         self.raw.inspect()

@@ -458,7 +458,7 @@ impl<'a> RawRwLock<'a> {
 
     // ---- observers --------------------------------------------------------------------------
 
-    /// The gate: who writes or is about to, since when, and how many wait for it.
+    /// The gate: who writes or is about to, how many wait for it, and since when somebody has had to.
     #[must_use]
     pub fn inspect_gate(self) -> RawInspect {
         // Relaxed, both: outdated as soon as they are read.

@@ -203,7 +203,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> 
         LockError::repaired(self.lock(), repair)
     }
 
-    /// Who holds the lock, since when, and how many wait: for people; it may be over when it is read.
+    /// Who holds the lock, how many wait, and since when somebody has had to: for people; it may be over
+    /// when it is read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.raw().inspect()

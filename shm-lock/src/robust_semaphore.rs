@@ -240,7 +240,7 @@ impl RobustSemaphore {
             .count() as u32
     }
 
-    /// Who has permits, since when, and how many wait: for people; it may be over when it is read.
+    /// Who has permits, and how many wait for one: for people; it may be over when it is read.
     #[must_use]
     pub fn inspect(&self) -> RobustSemaphoreInspection {
         let raw = self.raw();
@@ -296,8 +296,8 @@ impl fmt::Debug for RobustSemaphore {
 pub struct RobustSemaphoreInspection {
     /// How many permits there are.
     pub permits: u32,
-    /// Who has one: for each permit that is out, its holder. (Nobody sleeps on a permit of its own, so
-    /// `since` is `None` and `waiters` 0 there.)
+    /// Who has one: for each permit that is out, its holder. Waiters sleep for any permit, not for a
+    /// certain one: [`since`](Inspection::since) is `None` and [`waiters`](Inspection::waiters) 0 in all of them.
     pub holders: Vec<Inspection>,
     /// How many wait for one.
     pub waiters: usize,

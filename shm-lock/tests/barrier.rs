@@ -15,6 +15,7 @@ fn peer() {
         ("waits", waits as fn(&mut Peer)),
         ("waits by default timeout", waits_by_default),
         ("steps", steps),
+        ("acts", acts),
     ]);
 }
 
@@ -60,6 +61,17 @@ fn steps(peer: &mut Peer) {
         barrier.wait().unwrap();
     }
     peer.say("done");
+}
+
+/// The leader acts between two waits; all find afterwards that it has.
+fn acts(peer: &mut Peer) {
+    let barrier = Barrier::open(&peer.args()[0]).unwrap();
+    let actions = Mutex::<u64>::open(&peer.args()[1]).unwrap();
+    if barrier.wait().unwrap().is_leader() {
+        *actions.lock().unwrap() += 1;
+    }
+    barrier.wait().unwrap();
+    peer.say(&actions.lock().unwrap().to_string());
 }
 
 /// A barrier, and a process for each party.
@@ -148,20 +160,13 @@ mod cpython_test_barrier {
     /// CPython's action runs once, before anybody leaves: here the leader's work between two waits.
     #[test]
     fn test_action() {
-        let barrier = Barrier::create(Region::heap(Barrier::REGION_SIZE), PARTIES).unwrap();
-        let actions = std::sync::atomic::AtomicU32::new(0);
-        let order = std::sync::atomic::Ordering::SeqCst;
-        std::thread::scope(|scope| {
-            for _ in 0..PARTIES {
-                scope.spawn(|| {
-                    if barrier.wait().unwrap().is_leader() {
-                        actions.fetch_add(1, order);
-                    }
-                    barrier.wait().unwrap();
-                    assert_eq!(actions.load(order), 1);
-                });
-            }
-        });
+        let _watchdog = watchdog();
+        let (name, actions) = (UniqueName::new("action"), UniqueName::new("actions"));
+        let _barrier = Barrier::create(&*name, PARTIES).unwrap();
+        let _actions = Mutex::create(&*actions, 0_u64).unwrap();
+        let args = [&*name, &*actions];
+        let mut peers: Vec<_> = (0..PARTIES).map(|_| Child::spawn("acts", &args)).collect();
+        peers.iter_mut().for_each(|peer| peer.expect("1"));
     }
 
     #[test]
@@ -317,4 +322,24 @@ fn a_number_of_parties_that_cannot_be_is_corrupt() {
         let error = Barrier::open(&*name).unwrap_err();
         assert!(matches!(error, Error::Corrupt { .. }), "{wrong}: {error}");
     }
+}
+
+/// There is no `try_wait`: who waits for nobody passes as the last, and otherwise has come and is late.
+#[test]
+fn a_timeout_of_zero_passes_the_last_and_breaks_for_all_others() {
+    let _watchdog = watchdog();
+    let mut start = Start::new("waits", PARTIES - 1);
+    start.tell("wait");
+    start.until_waiting(PARTIES - 1);
+    let last = start.barrier.wait_timeout(Duration::ZERO).unwrap();
+    assert!(last.is_leader());
+    assert_eq!(start.hear(), ["0 false", "1 false", "2 false", "3 false"]);
+    let (late, others) = start.peers.split_first_mut().unwrap();
+    others.iter_mut().for_each(|peer| peer.tell("wait"));
+    let three = || start.barrier.n_waiting() == PARTIES - 2;
+    assert!(wait_until(three, Duration::from_secs(10)));
+    late.tell("0");
+    late.expect("late");
+    others.iter_mut().for_each(|peer| peer.expect("broken"));
+    assert!(start.barrier.is_broken());
 }

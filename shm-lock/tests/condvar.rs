@@ -23,6 +23,7 @@ fn peer() {
     peer_main(&[
         ("waits", waits as fn(&mut Peer)),
         ("waits for the number", waits_for_the_number),
+        ("waits for the number in vain", waits_in_vain),
         ("notifies", notifies),
         ("fills", fills),
     ]);
@@ -64,6 +65,18 @@ fn waits_for_the_number(peer: &mut Peer) {
         .wait_while(state, |state| state[NUMBER] != 4)
         .unwrap();
     peer.say(&format!("{}", state[NUMBER]));
+}
+
+fn waits_in_vain(peer: &mut Peer) {
+    let (mutex, condvar) = open(peer);
+    let (begin, timeout) = (Instant::now(), Duration::from_millis(150));
+    let state = mutex.lock().unwrap();
+    peer.say("waiting");
+    let (_, result) = condvar
+        .wait_timeout_while(state, timeout, |state| state[NUMBER] != 4)
+        .unwrap();
+    assert!(result.timed_out() && begin.elapsed() >= timeout);
+    peer.say("in vain");
 }
 
 fn notifies(peer: &mut Peer) {
@@ -226,7 +239,9 @@ mod cpython_test_condition {
 
     #[test]
     fn test_timeout() {
+        let _watchdog = watchdog();
         let both = Both::new("timeout");
+        let mut peer = both.spawn("waits", &["150"]);
         let (begin, timeout) = (Instant::now(), Duration::from_millis(150));
         let state = both.mutex.lock().unwrap();
         let (state, result) = both.condvar.wait_timeout(state, timeout).unwrap();
@@ -236,6 +251,8 @@ mod cpython_test_condition {
         assert!(result.timed_out() && Instant::now() >= deadline);
         assert!(matches!(both.mutex.try_lock(), Err(LockError::WouldBlock)));
         drop(state);
+        peer.expect("waiting");
+        peer.expect("woken");
         assert_eq!(both.condvar.inspect().counted, 0);
     }
 
@@ -254,7 +271,15 @@ mod cpython_test_condition {
 
     #[test]
     fn test_waitfor_timeout() {
+        let _watchdog = watchdog();
         let both = Both::new("wait-for-timeout");
+        let mut peer = both.spawn("waits for the number in vain", &[]);
+        peer.expect("waiting");
+        for _ in 0..3 {
+            both.mutex.lock().unwrap()[NUMBER] += 1;
+            both.condvar.notify_one();
+        }
+        peer.expect("in vain");
         let (begin, timeout) = (Instant::now(), Duration::from_millis(150));
         let never = |state: &mut State| state[NUMBER] != 4;
         let state = both.mutex.lock().unwrap();

@@ -52,10 +52,15 @@ fn test_lock() {
 /// Usable as a guard: the scope ends, the lock is free.
 #[test]
 fn test_lock_context() {
-    let lock = Mutex::create(Region::heap(4096), 0_u32).unwrap();
+    let _watchdog = watchdog();
+    let name = UniqueName::new("lock-context");
+    let lock = Mutex::create(&*name, 0_u32).unwrap();
     {
-        *lock.lock().unwrap() += 1;
+        let mut guard = lock.lock().unwrap();
+        *guard += 1;
+        Child::spawn("tries", &[&name]).expect("held");
     }
+    Child::spawn("tries", &[&name]).expect("free");
     assert_eq!(*lock.try_lock().unwrap(), 1);
 }
 

@@ -129,6 +129,7 @@ fn owner_death_hands_the_lock_to_a_sleeping_waiter() {
     until("the child's section", || {
         shared.mutex.inspect().owner.is_some()
     });
+    assert_eq!(shared.mutex.inspect().since, None, "nobody has had to wait");
     let waiter = thread::spawn(move || {
         let acquired = lock(shared).expect("the kernel gives it up");
         unlock(shared);

@@ -10,7 +10,11 @@ use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_fut
 
 #[test]
 fn peer() {
-    peer_main(&[("passes", passes as fn(&mut Peer)), ("waits", waits)]);
+    peer_main(&[
+        ("passes", passes as fn(&mut Peer)),
+        ("waits", waits),
+        ("times out", times_out),
+    ]);
 }
 
 /// Passes in and out, and counts who is inside by the permits' own numbers.
@@ -38,16 +42,28 @@ fn waits(peer: &mut Peer) {
     peer.hear();
 }
 
-/// Value 2: two acquire, a third does not. (Releasing above the start cannot be written.)
+/// Waits for 150 ms in vain.
+fn times_out(peer: &mut Peer) {
+    let semaphore = RobustSemaphore::open(&peer.args()[0]).unwrap();
+    let (begin, timeout) = (Instant::now(), Duration::from_millis(150));
+    let timed_out = semaphore.acquire_timeout(timeout).unwrap_err();
+    assert_eq!(timed_out, LockFailure::Timeout);
+    assert!(begin.elapsed() >= timeout);
+    peer.say("timed out");
+}
+
+/// Value 2: two processes acquire, a third time nobody does. (Releasing above the start cannot be written.)
 #[test]
 fn test_semaphore() {
+    let _watchdog = watchdog();
     let name = UniqueName::new("test-semaphore");
     let semaphore = RobustSemaphore::create(&*name, 2).unwrap();
     assert_eq!((semaphore.permits(), semaphore.available()), (2, 2));
     let first = semaphore.acquire().unwrap();
     assert_eq!(semaphore.available(), 1);
-    let second = semaphore.try_acquire().unwrap();
-    assert_ne!(first.index(), second.index());
+    let mut other = Child::spawn("waits", &[&name]);
+    other.expect("waiting");
+    other.expect("acquired");
     assert_eq!(semaphore.available(), 0);
     assert_eq!(
         semaphore.try_acquire().unwrap_err(),
@@ -55,7 +71,11 @@ fn test_semaphore() {
     );
     drop(first);
     assert_eq!(semaphore.available(), 1);
+    let second = semaphore.try_acquire().unwrap();
+    Child::spawn("times out", &[&name]).expect("timed out");
     drop(second);
+    other.tell("end");
+    assert!(other.wait().success());
     assert_eq!(semaphore.available(), 2);
 }
 
@@ -118,6 +138,9 @@ fn each_permit_given_back_lets_one_in() {
     let me = std::process::id();
     let mine = |holder: &shm_lock::Inspection| holder.owner.is_some_and(|id| id.pid() == me);
     assert!(seen.holders.iter().all(mine));
+    let nobody_for_this =
+        |holder: &shm_lock::Inspection| (holder.since, holder.waiters) == (None, 0);
+    assert!(seen.holders.iter().all(nobody_for_this));
     permits.pop();
     assert!(shm_testing::wait_until(
         || semaphore.inspect().waiters == 1,

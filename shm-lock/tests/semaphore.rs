@@ -16,6 +16,9 @@ fn peer() {
         ("acquires", acquires as fn(&mut Peer)),
         ("adds", adds),
         ("releases three", releases_three),
+        ("does as told", does_as_told),
+        ("does as told, bounded", does_as_told_bounded),
+        ("times out", times_out),
     ]);
 }
 
@@ -48,36 +51,103 @@ fn releases_three(peer: &mut Peer) {
     peer.say("done");
 }
 
+fn does_as_told(peer: &mut Peer) {
+    let semaphore = Semaphore::open(&peer.args()[0]).unwrap();
+    let acquire = || {
+        semaphore
+            .try_acquire()
+            .map(|permit| permit.forget())
+            .is_ok()
+    };
+    let release = || semaphore.release(1).is_ok();
+    obey(peer, acquire, release, || semaphore.inspect().permits);
+}
+
+fn does_as_told_bounded(peer: &mut Peer) {
+    let semaphore = BoundedSemaphore::open(&peer.args()[0]).unwrap();
+    let acquire = || {
+        semaphore
+            .try_acquire()
+            .map(|permit| permit.forget())
+            .is_ok()
+    };
+    let release = || semaphore.release(1).is_ok();
+    obey(peer, acquire, release, || semaphore.inspect().permits);
+}
+
+/// Tries to acquire or to release whenever it is told, and says whether it could, and how many are free then.
+fn obey(
+    peer: &mut Peer,
+    acquire: impl Fn() -> bool,
+    release: impl Fn() -> bool,
+    value: impl Fn() -> u32,
+) {
+    loop {
+        let could = match &*peer.hear() {
+            "acquire" => acquire(),
+            "release" => release(),
+            _ => return,
+        };
+        peer.say(&format!("{could} {}", value()));
+    }
+}
+
+/// Waits for as many milliseconds as it is told, in vain.
+fn times_out(peer: &mut Peer) {
+    let semaphore = Semaphore::open(&peer.args()[0]).unwrap();
+    let timeout = Duration::from_millis(peer.args()[1].parse().unwrap());
+    let begin = Instant::now();
+    let timed_out = semaphore.acquire_timeout(timeout).unwrap_err();
+    assert_eq!(timed_out, AcquireError::Timeout);
+    assert!(begin.elapsed() >= timeout);
+    peer.say("timed out");
+}
+
+fn told(peer: &mut Child, what: &str, said: &str) {
+    peer.tell(what);
+    peer.expect(said);
+}
+
+/// Two processes: each takes a permit, neither gets a third, and each gives back.
 mod cpython_test_semaphore {
     use super::*;
 
     #[test]
     fn test_semaphore() {
-        let semaphore = Semaphore::create(Region::heap(4096), 2).unwrap();
+        let _watchdog = watchdog();
+        let name = UniqueName::new("test-semaphore");
+        let semaphore = Semaphore::create(&*name, 2).unwrap();
+        let mut other = Child::spawn("does as told", &[&name]);
         let value = || semaphore.inspect().permits;
         assert_eq!(value(), 2);
         semaphore.try_acquire().unwrap().forget();
         assert_eq!(value(), 1);
-        semaphore.acquire().forget();
+        told(&mut other, "acquire", "true 0");
         assert_eq!(value(), 0);
         assert_eq!(
             semaphore.try_acquire().unwrap_err(),
             AcquireError::WouldBlock
         );
+        told(&mut other, "acquire", "false 0");
         // Above the start is allowed.
-        for expected in 1..=4 {
+        for expected in [1, 3] {
             semaphore.release(1).unwrap();
             assert_eq!(value(), expected);
+            told(&mut other, "release", &format!("true {}", expected + 1));
         }
     }
 
     #[test]
     fn test_bounded_semaphore() {
-        let semaphore = BoundedSemaphore::create(Region::heap(4096), 2).unwrap();
+        let _watchdog = watchdog();
+        let name = UniqueName::new("test-bounded");
+        let semaphore = BoundedSemaphore::create(&*name, 2).unwrap();
+        let mut other = Child::spawn("does as told, bounded", &[&name]);
         let value = || semaphore.inspect().permits;
         semaphore.acquire().forget();
-        semaphore.acquire().forget();
+        told(&mut other, "acquire", "true 0");
         assert!(semaphore.try_acquire().is_err());
+        told(&mut other, "acquire", "false 0");
         semaphore.release(2).unwrap();
         assert_eq!(value(), 2);
         let refused = semaphore.release(1).unwrap_err();
@@ -87,15 +157,18 @@ mod cpython_test_semaphore {
             max: 2,
         };
         assert_eq!(refused, expected);
+        told(&mut other, "release", "false 2");
         semaphore.acquire().forget();
         assert!(semaphore.release(2).is_err(), "all or nothing");
         assert_eq!(value(), 1);
+        told(&mut other, "release", "true 2");
     }
 
     #[test]
     fn test_timeout() {
         let _watchdog = watchdog();
-        let semaphore = Semaphore::create(Region::heap(4096), 0).unwrap();
+        let name = UniqueName::new("test-timeout");
+        let semaphore = Semaphore::create(&*name, 0).unwrap();
         let begin = Instant::now();
         assert!(semaphore.try_acquire().is_err());
         let timeout = Duration::from_millis(150);
@@ -106,8 +179,12 @@ mod cpython_test_semaphore {
         assert!(semaphore.acquire_deadline(deadline).is_err());
         assert!(Instant::now() >= deadline);
         assert!(semaphore.acquire_timeout(Duration::ZERO).is_err());
-        semaphore.release(2).unwrap();
+        Child::spawn("times out", &[&name, "150"]).expect("timed out");
+
+        // A permit that another process gives while this one waits.
+        let mut other = Child::spawn("releases three", &[&name]);
         semaphore.acquire_timeout(Duration::MAX).unwrap().forget();
+        other.expect("done");
         let late = semaphore.acquire_timeout(Duration::ZERO);
         assert!(late.is_ok(), "a permit that is there needs no time");
     }

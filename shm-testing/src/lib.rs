@@ -5,6 +5,7 @@
 //! |---|---|
 //! | a second process in an integration test | [`peer_main`], [`Child`] |
 //! | a test that may hang | [`watchdog`] |
+//! | the examples of a crate | [`run_examples`] |
 //! | a name in `/dev/shm` that goes away again | [`UniqueName`] |
 //! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
 //! | death at every instruction of an operation | [`step_killer`] |
@@ -29,6 +30,7 @@ compile_error!("shm-testing knows the registers and system calls of Linux on x86
 mod alarm;
 mod child;
 mod command;
+mod examples;
 pub mod faults;
 mod limit;
 pub mod linearizability;
@@ -45,6 +47,7 @@ mod wire;
 
 pub use alarm::Alarms;
 pub use child::{Child, ExpectError};
+pub use examples::run_examples;
 pub use peer::{Peer, Role, peer_main, peer_main_at};
 pub use procfs::{ThreadState, threads};
 pub use unique_name::UniqueName;

@@ -300,8 +300,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> SeqValue<T>
         self.slots.take_writable(patience).map(ValueGuard::new)
     }
 
-    /// Who writes, since when, and how many wait for their turn to write: for people; it may be over
-    /// when it is read.
+    /// Who writes, how many wait for their turn to write, and since when somebody has had to: for people; it
+    /// may be over when it is read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.slots.lock().inspect()

@@ -472,7 +472,8 @@ impl ShareableList {
         unsafe { self.lock.as_ref() }
     }
 
-    /// Who writes, since when, and how many wait: for people; it may be over when it is read.
+    /// Who writes, how many wait, and since when somebody has had to: for people; it may be over when it is
+    /// read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.lock_word().inspect()

@@ -205,7 +205,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Value<T> {
             .map(ValueGuard::new)
     }
 
-    /// Who writes, since when, and how many wait: for people; it may be over when it is read.
+    /// Who writes, how many wait, and since when somebody has had to: for people; it may be over when it is
+    /// read.
     #[must_use]
     pub fn inspect(&self) -> Inspection {
         self.slots.lock().inspect()

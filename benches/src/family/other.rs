@@ -8,6 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Acquire};
 
 use shm_lock::{Mutex, Once, ReentrantMutex};
 
+use super::boost;
 use crate::section::Section;
 use crate::variants::{Site, place};
 use crate::workload::{Operation, Workload, keep, nothing_to_keep};
@@ -27,7 +28,7 @@ pub(super) fn section() -> Section {
             Workload::new::<Nested>("shm ReentrantMutex again by its owner", 1),
         ],
         targets: Vec::new(),
-        notes: Vec::new(),
+        notes: boost("interprocess_recursive_mutex"),
         after: None,
     }
 }

@@ -7,6 +7,7 @@ use std::mem::MaybeUninit;
 
 use shm_lock::{Mutex, RwLock};
 
+use super::boost;
 use crate::section::{Bound, Section, Target};
 use crate::variants::{Site, check, place};
 use crate::workload::{Operation, Workload, keep, nothing_to_keep};
@@ -44,7 +45,11 @@ pub(super) fn section() -> Section {
             reference: MUTEX,
             bound: Bound::TimeAtMost(1.2),
         }],
-        notes: crate::variants::absent(&["raw_sync RwLock", "parking_lot RwLock (threads)"]),
+        notes: [
+            crate::variants::absent(&["raw_sync RwLock", "parking_lot RwLock (threads)"]),
+            boost("interprocess_sharable_mutex and interprocess_upgradable_mutex"),
+        ]
+        .concat(),
         after: None,
     }
 }

@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use shm_lock::{BoundedSemaphore, RobustSemaphore, Semaphore};
 
+use super::boost;
 use crate::section::{Bound, Section, Target};
 use crate::variants::{Site, check, place};
 use crate::workload::{Operation, Workload, keep, nothing_to_keep};
@@ -22,7 +23,7 @@ pub(super) fn uncontended() -> Section {
             reference: SEM_T,
             bound: Bound::TimeAtMost(1.2),
         }],
-        notes: Vec::new(),
+        notes: boost(BOOST),
         after: None,
     }
 }
@@ -39,15 +40,21 @@ pub(super) fn contended() -> Section {
             reference: SEM_T,
             bound: Bound::SpeedAtLeast(3.0),
         }],
-        notes: vec![
-            "Within each section a word is written that no other process may be writing.".into(),
-        ],
+        notes: [
+            vec![
+                "Within each section a word is written that no other process may be writing."
+                    .into(),
+            ],
+            boost(BOOST),
+        ]
+        .concat(),
         after: None,
     }
 }
 
 const SEMAPHORE: &str = "shm Semaphore";
 const SEM_T: &str = "sem_t";
+const BOOST: &str = "interprocess_semaphore";
 
 fn rows(seats: usize) -> Vec<Workload> {
     vec![

@@ -7,6 +7,7 @@ use std::{io, ptr};
 
 use shm_lock::{Condvar, Event, Mutex};
 
+use super::boost;
 use crate::bell::{Bell, PingPong};
 use crate::section::{Bound, Section, Target};
 use crate::variants::{Site, check, place};
@@ -41,6 +42,7 @@ fn section(key: &'static str, title: &'static str, rows: Vec<Workload>) -> Secti
     };
     let mut notes = vec!["raw futex: a word for each direction, FUTEX_WAKE at each turn, FUTEX_WAIT without spinning.".to_owned()];
     notes.extend(crate::variants::absent(&["raw_sync Event"]));
+    notes.extend(boost("interprocess_condition"));
     Section {
         key,
         title,
