@@ -125,6 +125,37 @@ fn blocks_of_one_size_serve_another_when_there_is_no_other_room() {
     dict.check().unwrap();
 }
 
+/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory.
+#[test]
+fn a_small_dictionary_takes_many_small_entries() {
+    const LEAST: u64 = 16 << 10;
+    let odd = (1..100).map(|step| LEAST + step * 10_429);
+    let even = (2..=8).map(|log| 4096_u64 << log);
+    let mut state = 1_u64;
+    for bytes in odd.chain(even).chain([LEAST; 20]) {
+        let mut random = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            state >> 8
+        };
+        let mut fit = |lengths: u64| {
+            let options = Options::new().max_bytes(bytes);
+            let place = heap(bytes as usize + (64 << 10));
+            let dict: Dict<Vec<u8>, u64, Raw> = Dict::create(place, options).unwrap();
+            let mut key = || {
+                [random().to_ne_bytes(); 4].as_flattened()[..(8 + random() % lengths) as usize]
+                    .to_vec()
+            };
+            let count = (0..1000).take_while(|_| dict.set(&key(), &7).is_ok());
+            let count = count.count() as u64;
+            assert_eq!(dict.check().unwrap().entries, count, "{bytes}");
+            count
+        };
+        let (same, others) = (fit(1), fit(25));
+        assert!(same >= (bytes / 64).min(1000), "{same} fit into {bytes}");
+        assert!(others >= 7, "{others} of three sizes fit into {bytes}");
+    }
+}
+
 #[test]
 fn read_modify_write_is_one_call() {
     let dict = dict::<i64>();
