@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shm_core::codec::{Codec, Postcard};
 use shm_core::{Error, Place};
@@ -319,13 +319,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`insert`](Self::insert).
     pub fn setdefault(&self, key: &K, default: V) -> Result<V, DictError> {
-        self.locked(key, |at| {
-            if let Some(value) = at.value::<V, C>()? {
-                return Ok(value);
-            }
-            at.encode::<V, C>(&default)?;
-            Ok(default)
-        })
+        self.locked(key, |at| at.value_or::<V, C>(default))
     }
 
     /// The place of a key, there or not, for what is to be done in one step.
@@ -363,11 +357,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
         V: Number,
     {
-        self.locked(key, |at| {
-            let before = at.value::<V, C>()?.unwrap_or_default();
-            at.encode::<V, C>(&before.plus(by))?;
-            Ok(before)
-        })
+        self.locked(key, |at| at.fetch_add::<V, C>(by))
     }
 
     /// Stores `new` if the key has the value `expected`, in one step; `None` stands for a key that is not there. Gives
@@ -647,3 +637,11 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         DictGuard::new(&self.inner, self.path(), timeout.into())
     }
 }
+    /// As [`lock`](Self::lock); waits until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](DictError::Timeout), and those of [`lock`](Self::lock).
+    pub fn lock_deadline(&self, deadline: Instant) -> Result<DictGuard<'_, K, V, C>, DictError> {
+        DictGuard::new(&self.inner, self.path(), deadline.into())
+    }
+

@@ -3,7 +3,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shm_core::{Place, Region};
@@ -258,10 +258,22 @@ fn whoever_holds_the_lock_works_through_the_guard() {
         let get = scope.spawn(|| dict.get("b"));
         let lock = scope.spawn(|| dict.lock_timeout(Duration::ZERO).map(drop));
         assert_eq!(lock.join().unwrap(), Err(DictError::Timeout));
+        let lock = scope.spawn(|| dict.lock_deadline(Instant::now()).map(drop));
+        assert_eq!(lock.join().unwrap(), Err(DictError::Timeout));
         (set.join().unwrap(), get.join().unwrap())
     });
     assert_eq!(other, (Err(DictError::Timeout), Ok(Some(3))));
     assert_eq!(all.pop("b").unwrap(), Some(3));
+    assert_eq!(all.fetch_add("n", 4), Ok(0));
+    assert_eq!(all.fetch_add("n", 5), Ok(4));
+    assert_eq!(all.setdefault(&named("n"), 1), Ok(9));
+    assert_eq!(all.setdefault(&named("d"), 8), Ok(8));
+    let (mut keys, mut values) = (all.keys().unwrap(), all.values().unwrap());
+    keys.sort_unstable();
+    values.sort_unstable();
+    assert_eq!(keys.len(), all.len());
+    assert!(["d", "n"].iter().all(|key| keys.contains(&named(key))));
+    assert!(values.ends_with(&[8, 9]), "{values:?}");
     all.clear().unwrap();
     assert!(all.is_empty());
     drop(all);
