@@ -28,7 +28,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types,
 /// [`Bytes`](crate::Bytes) for byte strings. Look-ups take no lock and never wait for a writer, alive, stopped or
-/// dead. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
+/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with) and [`snapshot`](Self::snapshot) lock as a
+/// writer does. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
 ///
 /// Every operation on one key is one step for all others. What reads, computes and writes back is one step only
 /// as [`modify`](Self::modify), [`fetch_add`](Self::fetch_add), [`entry`](Self::entry) or
@@ -36,7 +37,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// # Functions of the caller
 /// Those that run under a lock (`modify`, `with`, `retain`, ..) get [`Reentered`](DictError::Reentered) from each
-/// call on the same dictionary. If one panics, the panic goes on, and nothing was changed.
+/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` of the whole answer
+/// them. If one panics, the panic goes on, and nothing was changed.
 ///
 /// # Peer death
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
@@ -396,7 +398,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// The value of a key with the number of the change that made it, which no other value of the key ever has.
+    /// The value of a key with the number of the change that made it, which no other value of the key ever has. Takes the
+    /// lock of the key's shard: a value of 8 bytes is changed where it is, and its number beside it, in two stores.
     ///
     /// # Errors
     /// Those of [`pop`](Self::pop).

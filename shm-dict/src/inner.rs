@@ -479,6 +479,10 @@ impl Inner {
         let writers = self.writers(patience)?;
         writers.iter().for_each(Writer::drop_empty_table);
         writers.iter().try_for_each(Writer::collect)?;
+        if self.segment.as_fd().is_err() {
+            // Nothing is given back of a region of the caller's.
+            return Ok(0);
+        }
         let shift = self.layout.limits.chunk_shift;
         let mut bytes = 0;
         for (first, count) in self.raw.unback_free() {

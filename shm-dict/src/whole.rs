@@ -106,8 +106,8 @@ macro_rules! whole {
                 self.check()
             }
 
-            /// Gives memory that nothing uses back to the file system; says how many bytes. Only when nobody else is
-            /// attached, and through the only handle here: a reader may still look at memory that was freed.
+            /// Gives memory that nothing uses back to the file system; says how many bytes: none of a region of the
+            /// caller's. Only when nobody else is attached, and through the only handle here: a reader may still look at memory that was freed.
             ///
             /// # Errors
             /// [`Busy`](DictError::Busy) when others are attached, and those of [`check`](Self::check). Read-only
