@@ -558,8 +558,9 @@ impl Inner {
             for shard in 0..self.raw.shards.len() {
                 match self.writer(shard, Patience::None) {
                     Ok(writer) => writer.watch(),
-                    // Who is at work now may not ring for us; a slice's end finds what it did.
-                    Err(DictError::Timeout) => {}
+                    // Who is at work now may not ring for us, and who may only read asks nobody to: a slice's end
+                    // finds what was done.
+                    Err(DictError::Timeout | DictError::ReadOnly) => {}
                     Err(error) => return Err(error),
                 }
             }

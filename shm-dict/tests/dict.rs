@@ -343,6 +343,30 @@ fn what_cannot_be_is_an_error_and_changes_nothing() {
     assert!(matches!(region, Err(CreateError::Segment(_))), "{region:?}");
 }
 
+/// Who may only read looks again, slice by slice, and does not burn the processor meanwhile.
+#[test]
+fn a_reader_without_rights_waits_for_a_change() {
+    let name = shm_testing::UniqueName::new("dict-ro-wait");
+    let place = Place::named(&*name).unlink_on_drop(true);
+    let dict = Dict::<u32, u32>::create(place, Options::new()).unwrap();
+    let reader = Dict::<u32, u32>::open_read_only(&*name).unwrap();
+    let seen = reader.version();
+    let least = Duration::from_millis(5);
+    let over = reader.wait_for_change_timeout(seen, least);
+    assert_eq!(over, Err(DictError::Timeout));
+    let over = reader.wait_for_change_deadline(seen, Instant::now() + least);
+    assert_eq!(over, Err(DictError::Timeout));
+    let over = reader.within(least).wait_for_change(seen);
+    assert_eq!(over, Err(DictError::Timeout));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| reader.wait_for_change(seen));
+        dict.set(&1, &1).unwrap();
+        assert_ne!(waiter.join().unwrap(), Ok(seen));
+    });
+    assert_eq!(reader.get(&1), Ok(Some(1)));
+    assert_eq!(reader.wait_for_change(seen), Ok(dict.version()));
+}
+
 #[test]
 fn waiting_for_a_change() {
     let dict = dict::<u32>();
