@@ -361,8 +361,12 @@ impl<T, C: Codec<T>> List<T, C> {
     /// # Errors
     /// [`IndexOutOfRange`](DictError::IndexOutOfRange), and those of [`pop`](Self::pop) and [`swap`](Self::swap).
     pub fn pop_at(&self, index: usize) -> Result<T, DictError> {
-        let value = self.take_out(|len| (index < len).then_some(index))?;
-        value.ok_or_else(|| self.out_of_range(index))
+        let mut len = 0;
+        let value = self.take_out(|elements| {
+            len = elements;
+            (index < len).then_some(index)
+        })?;
+        value.ok_or_else(|| range_error(index, len))
     }
 
     fn take_out(&self, index: impl FnOnce(usize) -> Option<usize>) -> Result<Option<T>, DictError> {
