@@ -530,7 +530,8 @@ impl<T, C: Codec<T>> List<T, C> {
     /// Keeps the elements of which `f` says so, in one step.
     ///
     /// # Errors
-    /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
+    /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`: [`WrongKind`](DictError::WrongKind) if any element is a
+    /// container.
     pub fn retain(&self, mut f: impl FnMut(&T) -> bool) -> Result<(), DictError> {
         self.writing(|writer, list| {
             let (mut kept, mut out) = (Vec::new(), Vec::new());

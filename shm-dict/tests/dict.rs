@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shm_core::{Place, Region};
-use shm_dict::{Bytes, CreateError, Dict, DictError, Options, Raw};
+use shm_dict::{Bytes, CreateError, Dict, DictError, List, Options, Raw};
 
 fn heap(len: usize) -> Place {
     Place::region(Region::heap(len))
@@ -365,6 +365,48 @@ fn a_reader_without_rights_waits_for_a_change() {
     });
     assert_eq!(reader.get(&1), Ok(Some(1)));
     assert_eq!(reader.wait_for_change(seen), Ok(dict.version()));
+}
+
+/// What is in containers is no value of the outer dictionary: what goes by values passes by them, or refuses before
+/// it changes anything.
+#[test]
+fn containers_stay_where_values_are_taken_out() {
+    let dict = dict::<u32>();
+    let name = |n: u32| format!("list {n}");
+    for n in 0..20 {
+        let list: List<u32> = dict.child_list(name(n).as_str()).unwrap();
+        list.push(&n).unwrap();
+        dict.set(format!("{n}").as_str(), &n).unwrap();
+    }
+    let is_wrong =
+        |error: Option<DictError>| matches!(error, Some(DictError::WrongKind { .. })).then_some(());
+    let version = dict.version();
+    is_wrong(dict.snapshot().err()).unwrap();
+    is_wrong(dict.drain().err()).unwrap();
+    is_wrong(dict.pop("list 0").err()).unwrap();
+    is_wrong(dict.insert(&name(0), &1).err()).unwrap();
+    is_wrong(dict.lock().unwrap().values().err()).unwrap();
+    assert_eq!(dict.version(), version);
+    assert_eq!(
+        dict.items().filter_map(|item| is_wrong(item.err())).count(),
+        20
+    );
+    assert_eq!(dict.keys().filter(Result::is_ok).count(), 40);
+    assert_eq!(dict.lock().unwrap().keys().unwrap().len(), 40);
+
+    dict.retain(|_, value| *value % 2 == 0).unwrap();
+    assert_eq!(dict.len().unwrap(), 30);
+    let mut taken: Vec<u32> = std::iter::from_fn(|| dict.popitem().unwrap())
+        .map(|(_, value)| value)
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..20).step_by(2).collect::<Vec<_>>());
+    assert_eq!((dict.popitem(), dict.len()), (Ok(None), Ok(20)));
+    for n in 0..20 {
+        let list: List<u32> = dict.child_list(name(n).as_str()).unwrap();
+        assert_eq!(list.snapshot(), Ok(vec![n]));
+    }
+    dict.check().unwrap();
 }
 
 #[test]

@@ -160,6 +160,28 @@ fn elements_are_counted_and_what_is_in_them_is_not() {
 }
 
 #[test]
+fn values_of_a_list_with_containers_are_not_taken_out_together() {
+    let list = list(0..10_u32);
+    let child: List<u32> = list.push_list().unwrap();
+    child.push(&7).unwrap();
+    let version = list.version();
+    let is_wrong = |error| {
+        assert!(
+            matches!(error, Some(DictError::WrongKind { .. })),
+            "{error:?}"
+        )
+    };
+    is_wrong(list.retain(|value| value % 5 == 0).err());
+    is_wrong(list.drain().err());
+    is_wrong(list.snapshot().err());
+    is_wrong(list.pop().err());
+    assert_eq!((list.version(), list.len()), (version, Ok(11)));
+    assert_eq!(child.snapshot(), Ok(vec![7]));
+    assert_eq!(list.iter().filter(Result::is_ok).count(), 10);
+    list.check().unwrap();
+}
+
+#[test]
 fn what_cannot_be_compared_is_not_sorted() {
     let list = list([2.0, f64::NAN, 1.0]);
     assert_eq!(list.sort(), Err(DictError::Unordered));
