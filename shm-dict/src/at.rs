@@ -5,6 +5,7 @@ use shm_core::codec::Codec;
 use crate::buffer::{decode, value_of, with_encoded};
 use crate::error::DictError;
 use crate::inner::Inner;
+use crate::number::Number;
 use crate::raw::{Found, Home, Map, Record, Refused, Value, Writer};
 
 /// A key, and where it is or would go. What is called seldom takes it by value: what nobody has a reference to need not
@@ -104,6 +105,23 @@ impl<'w> At<'_, 'w> {
     /// Takes the key out; `false` if it is not there.
     pub(crate) fn remove(self) -> Result<bool, DictError> {
         Ok(self.map().remove(self.found)?)
+    }
+
+    /// Adds to the value, which counts as 0 if it is not there; gives it as it was.
+    #[inline(always)]
+    pub(crate) fn fetch_add<V: Number, C: Codec<V>>(&self, by: V) -> Result<V, DictError> {
+        let before = self.value::<V, C>()?.unwrap_or_default();
+        self.encode::<V, C>(&before.plus(by))?;
+        Ok(before)
+    }
+
+    /// The value, or `default`, which is stored.
+    pub(crate) fn value_or<V, C: Codec<V>>(&self, default: V) -> Result<V, DictError> {
+        if let Some(value) = self.value::<V, C>()? {
+            return Ok(value);
+        }
+        self.encode::<V, C>(&default)?;
+        Ok(default)
     }
 
     /// Stores what `f` makes of the value, and gives it.

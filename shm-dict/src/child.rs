@@ -53,6 +53,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// All that is in a container is in the shard of the key that leads there from the outermost one, under its
     /// lock. Operations that are said to be about the segment are about the whole.
     ///
+    /// What works with the values of the outer dictionary passes by a container: [`get`](Self::get) and
+    /// [`pop`](Self::pop) of its key and an item of [`items`](Self::items) are [`WrongKind`](DictError::WrongKind);
+    /// [`popitem`](Self::popitem) and [`retain`](Self::retain) leave it where it is; [`snapshot`](Self::snapshot) and
+    /// [`drain`](Self::drain) refuse. It is seen by [`contains_key`](Self::contains_key), [`keys`](Self::keys),
+    /// [`len`](Self::len) and [`to_dynamic`](Dict::to_dynamic), and goes with [`remove`](Self::remove),
+    /// [`set`](Self::set) and [`clear`](Self::clear).
+    ///
     /// # Errors
     /// [`WrongKind`](DictError::WrongKind) if there is something else, [`TooDeep`](DictError::TooDeep), and those of
     /// [`set`](Self::set).

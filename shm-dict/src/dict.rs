@@ -4,7 +4,7 @@ use std::borrow::Borrow;
 use std::fmt;
 use std::marker::PhantomData;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use shm_core::codec::{Codec, Postcard};
 use shm_core::{Error, Place};
@@ -28,7 +28,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types,
 /// [`Bytes`](crate::Bytes) for byte strings. Look-ups take no lock and never wait for a writer, alive, stopped or
-/// dead. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
+/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with) and [`snapshot`](Self::snapshot) lock as a
+/// writer does. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
 ///
 /// Every operation on one key is one step for all others. What reads, computes and writes back is one step only
 /// as [`modify`](Self::modify), [`fetch_add`](Self::fetch_add), [`entry`](Self::entry) or
@@ -36,7 +37,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// # Functions of the caller
 /// Those that run under a lock (`modify`, `with`, `retain`, ..) get [`Reentered`](DictError::Reentered) from each
-/// call on the same dictionary. If one panics, the panic goes on, and nothing was changed.
+/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` of the whole answer
+/// them. If one panics, the panic goes on, and nothing was changed.
 ///
 /// # Peer death
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
@@ -158,8 +160,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// The value of a key, copied and decoded.
     ///
     /// # Errors
-    /// [`Codec`](DictError::Codec), [`NotAKey`](DictError::NotAKey), and what a dictionary says that cannot be used
-    /// ([`Corrupt`](DictError::Corrupt), ..).
+    /// [`Codec`](DictError::Codec), [`NotAKey`](DictError::NotAKey), [`WrongKind`](DictError::WrongKind) if the key has a
+    /// container and no value, [`Stale`](DictError::Stale) of a container that was removed, and what a dictionary says
+    /// that cannot be used ([`Corrupt`](DictError::Corrupt), ..).
     #[inline]
     pub fn get<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
     where
@@ -205,7 +208,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Calls `f` with the encoded value of a key where it is, under the lock of its shard.
     ///
     /// # Errors
-    /// Those of [`set`](Self::set).
+    /// [`WrongKind`](DictError::WrongKind) if the key has a container, and those of [`set`](Self::set).
     pub fn with<Q: KeyBytes + ?Sized, R>(
         &self,
         key: &Q,
@@ -225,10 +228,10 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// Whether a key is there.
+    /// Whether a key is there, with a value or a container.
     ///
     /// # Errors
-    /// Those of [`get_into`](Self::get_into).
+    /// Those of [`get_into`](Self::get_into) but for `WrongKind`.
     pub fn contains_key<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<bool, DictError>
     where
         K: Borrow<Q>,
@@ -239,7 +242,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Stores a value; gives the one that the key had.
     ///
     /// # Errors
-    /// Those of [`set`](Self::set), and [`Codec`](DictError::Codec) if the old value cannot be decoded.
+    /// Those of [`set`](Self::set), [`Codec`](DictError::Codec) if the old value cannot be decoded, and
+    /// [`WrongKind`](DictError::WrongKind) if the key has a container, which stays.
     pub fn insert(&self, key: &K, value: &V) -> Result<Option<V>, DictError> {
         self.locked(key, |at| {
             let before = at.value::<V, C>()?;
@@ -248,13 +252,14 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// Stores a value.
+    /// Stores a value; a container that the key had goes.
     ///
     /// # Errors
     /// [`Full`](DictError::Full), [`KeyTooLong`](DictError::KeyTooLong), [`ValueTooLong`](DictError::ValueTooLong),
     /// [`NotAKey`](DictError::NotAKey), [`Codec`](DictError::Codec), [`Timeout`](DictError::Timeout) of a handle from
-    /// [`within`](Self::within), [`Reentered`](DictError::Reentered), and what a dictionary says that cannot be
-    /// used ([`ReadOnly`](DictError::ReadOnly), [`Corrupt`](DictError::Corrupt), ..). Nothing was changed then.
+    /// [`within`](Self::within), [`Reentered`](DictError::Reentered), [`Stale`](DictError::Stale) of a container that was
+    /// removed, and what a dictionary says that cannot be used ([`ReadOnly`](DictError::ReadOnly),
+    /// [`Corrupt`](DictError::Corrupt), ..). Nothing was changed then.
     #[inline]
     pub fn set<Q: KeyBytes + ?Sized>(&self, key: &Q, value: &V) -> Result<(), DictError>
     where
@@ -266,7 +271,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// Takes a key out; `false` if it is not there.
+    /// Takes a key out, with its value or its container; `false` if it is not there.
     ///
     /// # Errors
     /// Those of [`set`](Self::set).
@@ -280,7 +285,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Takes a key out, and gives its value.
     ///
     /// # Errors
-    /// Those of [`set`](Self::set), and [`Codec`](DictError::Codec) if the value cannot be decoded; it stays then.
+    /// Those of [`set`](Self::set), [`Codec`](DictError::Codec) if the value cannot be decoded, and
+    /// [`WrongKind`](DictError::WrongKind) if the key has a container; it stays then.
     pub fn pop<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
     where
         K: Borrow<Q>,
@@ -292,15 +298,19 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// Takes some entry out.
+    /// Takes some entry out, and gives it; `None` if there are none but containers, which it leaves where they are.
     ///
     /// # Errors
-    /// Those of [`pop`](Self::pop).
+    /// Those of [`pop`](Self::pop) but for `WrongKind`.
     pub fn popitem(&self) -> Result<Option<(K, V)>, DictError> {
         for shard in self.inner.shards(self.path()) {
             let writer = self.inner.writer(shard, self.patience())?;
             let map = writer.map(self.inner.home(&writer, self.path())?);
-            let Some(record) = map.records()?.next().transpose()? else {
+            // What is damaged is found so, too.
+            let is_container =
+                |record: &Result<Record<'_>, _>| record.is_ok_and(|it| it.container().is_some());
+            let mut records = map.records()?;
+            let Some(record) = records.find(|it| !is_container(it)).transpose()? else {
                 continue;
             };
             let ((key, bytes), value) = {
@@ -319,13 +329,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`insert`](Self::insert).
     pub fn setdefault(&self, key: &K, default: V) -> Result<V, DictError> {
-        self.locked(key, |at| {
-            if let Some(value) = at.value::<V, C>()? {
-                return Ok(value);
-            }
-            at.encode::<V, C>(&default)?;
-            Ok(default)
-        })
+        self.locked(key, |at| at.value_or::<V, C>(default))
     }
 
     /// The place of a key, there or not, for what is to be done in one step.
@@ -363,11 +367,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
         V: Number,
     {
-        self.locked(key, |at| {
-            let before = at.value::<V, C>()?.unwrap_or_default();
-            at.encode::<V, C>(&before.plus(by))?;
-            Ok(before)
-        })
+        self.locked(key, |at| at.fetch_add::<V, C>(by))
     }
 
     /// Stores `new` if the key has the value `expected`, in one step; `None` stands for a key that is not there. Gives
@@ -406,10 +406,11 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         })
     }
 
-    /// The value of a key with the number of the change that made it, which no other value of the key ever has.
+    /// The value of a key with the number of the change that made it, which no other value of the key ever has. Takes the
+    /// lock of the key's shard: a value of 8 bytes is changed where it is, and its number beside it, in two stores.
     ///
     /// # Errors
-    /// Those of [`pop`](Self::pop).
+    /// Those of [`pop`](Self::pop), [`ReadOnly`](DictError::ReadOnly) among them.
     pub fn get_versioned<Q: KeyBytes + ?Sized>(
         &self,
         key: &Q,
@@ -546,7 +547,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// No lock is held while the caller's code runs. For all as they are at one instant:
     /// [`snapshot`](Self::snapshot).
     ///
-    /// An item is [`Busy`](DictError::Busy) if writers replaced or removed entries of a shard during each of 1000 looks at it, and its
+    /// An item is [`WrongKind`](DictError::WrongKind) in the place of a container, whose key [`keys`](Self::keys) gives. It
+    /// is [`Busy`](DictError::Busy) if writers replaced or removed entries of a shard during each of 1000 looks at it, and its
     /// lock was not to be had: the shard is left out then.
     #[must_use]
     pub fn items(&self) -> Items<K, V, C> {
@@ -559,7 +561,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         self.items()
     }
 
-    /// The keys, as [`items`](Self::items).
+    /// The keys, as [`items`](Self::items); those of containers too.
     #[must_use]
     pub fn keys(&self) -> Keys<K, V, C> {
         Keys(self.items())
@@ -571,18 +573,22 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         Values(self.items())
     }
 
-    /// All entries as they are at one instant. Takes all locks.
+    /// All entries as they are at one instant. Takes all locks, and so needs an attachment that may write. For what has
+    /// containers: [`items`](Self::items), [`keys`](Self::keys), or
+    /// [`to_dynamic`](Dict::to_dynamic), which copies them too.
     ///
     /// # Errors
-    /// Those of [`pop`](Self::pop).
+    /// Those of [`pop`](Self::pop): [`WrongKind`](DictError::WrongKind) if there is any container,
+    /// [`ReadOnly`](DictError::ReadOnly).
     pub fn snapshot(&self) -> Result<Vec<(K, V)>, DictError> {
         self.lock()?.items()
     }
 
-    /// Takes all entries out in one step, and gives them.
+    /// Takes all entries out in one step, and gives them. Containers cannot be given: where there are some, take the
+    /// entries out with [`popitem`](Self::popitem), or all with [`clear`](Self::clear).
     ///
     /// # Errors
-    /// Those of [`pop`](Self::pop); they stay then.
+    /// Those of [`pop`](Self::pop), [`WrongKind`](DictError::WrongKind) if there is any container; all stay then.
     pub fn drain(&self) -> Result<Vec<(K, V)>, DictError> {
         let mut all = self.lock()?;
         let items = all.items()?;
@@ -590,11 +596,11 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         Ok(items)
     }
 
-    /// Keeps the entries of which `f` says so. Shard by shard: `f` is called under its lock for all of its entries,
-    /// then the others are taken out, each in a step of its own.
+    /// Keeps the entries of which `f` says so, and all containers, of which it is not asked. Shard by shard: `f` is called
+    /// under its lock for all of its entries, then the others are taken out, each in a step of its own.
     ///
     /// # Errors
-    /// Those of [`pop`](Self::pop).
+    /// Those of [`pop`](Self::pop) but for `WrongKind`; the shards before the one that failed are done.
     pub fn retain(&self, mut f: impl FnMut(&K, &V) -> bool) -> Result<(), DictError> {
         for shard in self.inner.shards(self.path()) {
             let writer = self.inner.writer(shard, self.patience())?;
@@ -602,6 +608,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let mut out = Vec::new();
             for record in map.records()? {
                 let record = record?;
+                if record.container().is_some() {
+                    continue;
+                }
                 let _inside = self.inner.inside();
                 let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
                 if !f(&key, &value) {
@@ -637,6 +646,14 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Killed with the guard, each operation through it that was finished stays; others go on at once.
     pub fn lock(&self) -> Result<DictGuard<'_, K, V, C>, DictError> {
         DictGuard::new(&self.inner, self.path(), self.patience())
+    }
+
+    /// As [`lock`](Self::lock); waits until `deadline` at most.
+    ///
+    /// # Errors
+    /// [`Timeout`](DictError::Timeout), and those of [`lock`](Self::lock).
+    pub fn lock_deadline(&self, deadline: Instant) -> Result<DictGuard<'_, K, V, C>, DictError> {
+        DictGuard::new(&self.inner, self.path(), deadline.into())
     }
 
     /// As [`lock`](Self::lock); waits for at most `timeout` (CLOCK_MONOTONIC).

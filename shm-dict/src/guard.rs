@@ -14,7 +14,8 @@ use crate::error::DictError;
 use crate::inner::Inner;
 use crate::inside::Inside;
 use crate::key::{KeyBytes, ShmKey};
-use crate::raw::{Path, Writer};
+use crate::number::Number;
+use crate::raw::{Path, Record, Writer};
 
 /// The lock of a whole mapping, from [`Dict::lock`](crate::Dict::lock): no other writes as long as it lives.
 ///
@@ -183,6 +184,26 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         self.at(key, |at| at.modify::<V, C>(f))
     }
 
+    /// Adds to a number; gives what it was before.
+    ///
+    /// # Errors
+    /// As [`Dict::fetch_add`](crate::Dict::fetch_add).
+    pub fn fetch_add<Q: KeyBytes + ?Sized>(&mut self, key: &Q, by: V) -> Result<V, DictError>
+    where
+        K: Borrow<Q>,
+        V: Number,
+    {
+        self.at(key, |at| at.fetch_add::<V, C>(by))
+    }
+
+    /// The value of a key, which is stored first if the key is not there.
+    ///
+    /// # Errors
+    /// As [`Dict::setdefault`](crate::Dict::setdefault).
+    pub fn setdefault(&mut self, key: &K, default: V) -> Result<V, DictError> {
+        self.at(key, |at| at.value_or::<V, C>(default))
+    }
+
     /// How many entries there are: exact.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -204,20 +225,43 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// All entries.
     ///
     /// # Errors
-    /// As [`Dict::pop`](crate::Dict::pop).
+    /// As [`Dict::snapshot`](crate::Dict::snapshot).
     pub fn items(&self) -> Result<Vec<(K, V)>, DictError> {
-        let mut items = Vec::new();
         let mut key = Vec::new();
+        self.records(|record| Ok((key_of(record, &mut key)?, decode::<V, C>(record)?)))
+    }
+
+    /// All keys; those of containers too.
+    ///
+    /// # Errors
+    /// As [`items`](Self::items) but for `WrongKind`.
+    pub fn keys(&self) -> Result<Vec<K>, DictError> {
+        let mut key = Vec::new();
+        self.records(|record| key_of(record, &mut key))
+    }
+
+    /// All values.
+    ///
+    /// # Errors
+    /// As [`items`](Self::items).
+    pub fn values(&self) -> Result<Vec<V>, DictError> {
+        self.records(decode::<V, C>)
+    }
+
+    /// What `take` makes of each record.
+    fn records<R>(
+        &self,
+        mut take: impl FnMut(Record<'_>) -> Result<R, DictError>,
+    ) -> Result<Vec<R>, DictError> {
+        let mut taken = Vec::new();
         for writer in &self.writers {
             writer.ensure_held()?;
             let map = writer.map(self.inner.home(writer, self.path)?);
             for record in map.records()? {
-                let record = record?;
-                record.key().copy_to(&mut key);
-                items.push((K::from_key_bytes(&key)?, decode::<V, C>(record)?));
+                taken.push(take(record?)?);
             }
         }
-        Ok(items)
+        Ok(taken)
     }
 
     /// Takes all entries out, in one step.
@@ -228,4 +272,10 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         self.writers.iter().try_for_each(Writer::ensure_held)?;
         self.inner.clear(&self.writers, self.path)
     }
+}
+
+/// The key of a record, by way of a buffer.
+fn key_of<K: ShmKey>(record: Record<'_>, buffer: &mut Vec<u8>) -> Result<K, DictError> {
+    record.key().copy_to(buffer);
+    K::from_key_bytes(buffer)
 }

@@ -479,6 +479,10 @@ impl Inner {
         let writers = self.writers(patience)?;
         writers.iter().for_each(Writer::drop_empty_table);
         writers.iter().try_for_each(Writer::collect)?;
+        if self.segment.as_fd().is_err() {
+            // Nothing is given back of a region of the caller's.
+            return Ok(0);
+        }
         let shift = self.layout.limits.chunk_shift;
         let mut bytes = 0;
         for (first, count) in self.raw.unback_free() {
@@ -519,12 +523,21 @@ impl Inner {
 
     pub(crate) fn inspect(&self) -> Inspection {
         let raw = &self.raw;
+        let entries = |shard: &Shard| match self.shape.root {
+            // Relaxed: a number for people.
+            raw::Kind::Map => shard.count.load(Ordering::Relaxed),
+            // It has no count of its own.
+            raw::Kind::List => match raw.look_at_len(None) {
+                Ok(Looked::Found(len)) => len as u64,
+                _ => 0,
+            },
+        };
         let shards = raw.shards.iter().map(|shard| {
             let lock = shard.lock.inspect();
             // Relaxed, all: numbers for people.
             let table = TableWord(shard.table.load(Ordering::Relaxed)).table();
             ShardInspection {
-                entries: shard.count.load(Ordering::Relaxed),
+                entries: entries(shard),
                 places: table
                     .and_then(|(_, log)| 8_u64.checked_shl(log))
                     .unwrap_or(0),
@@ -534,11 +547,15 @@ impl Inner {
             }
         });
         let max_bytes = self.layout.heap_len() as u64;
+        let shards: Vec<ShardInspection> = shards.collect();
         Inspection {
-            entries: raw.entries(),
+            entries: shards
+                .iter()
+                .map(|shard| shard.entries)
+                .fold(0, u64::wrapping_add),
             used_bytes: max_bytes - raw.free_bytes(),
             max_bytes,
-            shards: shards.collect(),
+            shards,
         }
     }
 
@@ -554,8 +571,9 @@ impl Inner {
             for shard in 0..self.raw.shards.len() {
                 match self.writer(shard, Patience::None) {
                     Ok(writer) => writer.watch(),
-                    // Who is at work now may not ring for us; a slice's end finds what it did.
-                    Err(DictError::Timeout) => {}
+                    // Who is at work now may not ring for us, and who may only read asks nobody to: a slice's end
+                    // finds what was done.
+                    Err(DictError::Timeout | DictError::ReadOnly) => {}
                     Err(error) => return Err(error),
                 }
             }

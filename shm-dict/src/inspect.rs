@@ -12,7 +12,7 @@ pub struct Recovery {
     pub shard: usize,
     /// Who died, if it is known.
     pub dead: Option<ProcessId>,
-    /// Entries of the shard.
+    /// Entries of the shard, or elements of the list; of those inside of them none.
     pub entries: u64,
     /// Chunks of memory that belonged to nothing and are free again.
     pub freed_chunks: u64,
@@ -33,7 +33,7 @@ impl Recovery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Entries.
+    /// Entries, or elements of a list; of those inside of them none.
     pub entries: u64,
     /// Bytes of memory that belong to shards.
     pub used_bytes: u64,
@@ -47,9 +47,9 @@ pub struct Inspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardInspection {
-    /// Entries.
+    /// Entries, or elements of a list.
     pub entries: u64,
-    /// Places of its table.
+    /// Words of its table, or of the list's array.
     pub places: u64,
     /// Who holds its lock.
     pub owner: Option<ProcessId>,
@@ -63,9 +63,9 @@ pub struct ShardInspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Stats {
-    /// Entries.
+    /// Entries, or elements of a list; of those inside of them none.
     pub entries: u64,
-    /// Bytes of keys and values.
+    /// Bytes of keys and values, of those inside of others too.
     pub payload: u64,
     /// Bytes of memory that belong to shards.
     pub used_bytes: u64,

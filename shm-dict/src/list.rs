@@ -361,8 +361,12 @@ impl<T, C: Codec<T>> List<T, C> {
     /// # Errors
     /// [`IndexOutOfRange`](DictError::IndexOutOfRange), and those of [`pop`](Self::pop) and [`swap`](Self::swap).
     pub fn pop_at(&self, index: usize) -> Result<T, DictError> {
-        let value = self.take_out(|len| (index < len).then_some(index))?;
-        value.ok_or_else(|| self.out_of_range(index))
+        let mut len = 0;
+        let value = self.take_out(|elements| {
+            len = elements;
+            (index < len).then_some(index)
+        })?;
+        value.ok_or_else(|| range_error(index, len))
     }
 
     fn take_out(&self, index: impl FnOnce(usize) -> Option<usize>) -> Result<Option<T>, DictError> {
@@ -526,7 +530,8 @@ impl<T, C: Codec<T>> List<T, C> {
     /// Keeps the elements of which `f` says so, in one step.
     ///
     /// # Errors
-    /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`.
+    /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`: [`WrongKind`](DictError::WrongKind) if any element is a
+    /// container.
     pub fn retain(&self, mut f: impl FnMut(&T) -> bool) -> Result<(), DictError> {
         self.writing(|writer, list| {
             let (mut kept, mut out) = (Vec::new(), Vec::new());

@@ -16,6 +16,10 @@ pub const MAX_VALUE: u32 = (1 << 31) - 1;
 
 /// The most chunks that a heap is divided into.
 const MAX_CHUNKS: u64 = 1 << 18;
+/// Shards unless told, where there is memory for them.
+const SHARDS: u64 = 16;
+/// Chunks for each of them, at least: its table, a larger one that takes its place, and records of some sizes.
+const CHUNKS_OF_A_SHARD: u64 = 8;
 /// SipHash-1-3 of the key's bytes.
 const HASH_ID: u64 = 1;
 
@@ -37,7 +41,8 @@ const HASH_ID: u64 = 1;
 #[must_use = "options do nothing until a dictionary is created with them"]
 pub struct Options {
     max_bytes: u64,
-    shards: u32,
+    /// `None`: as many as the memory is enough for.
+    shards: Option<u32>,
     max_value: u32,
 }
 
@@ -48,25 +53,33 @@ impl Default for Options {
 }
 
 impl Options {
-    /// At most 1 GiB of memory, which is allocated as it is used; 16 shards.
+    /// At most 1 GiB of memory, which is allocated as it is used, and 16 shards.
     pub const fn new() -> Self {
         Self {
             max_bytes: 1 << 30,
-            shards: 16,
+            shards: None,
             max_value: MAX_VALUE,
         }
     }
 
-    /// The memory that keys, values and their tables may take in all, in bytes (1 GiB unless told).
+    /// The memory that keys, values and their tables may take in all, in bytes (1 GiB unless told; 16 KiB at least).
+    ///
+    /// It is given out in chunks of 4 KiB up to 4 MiB in all, of 16 KiB up to 4 GiB. A chunk has blocks of one size, and
+    /// belongs to one shard: in a dictionary of a few chunks, entries of several sizes are
+    /// [`Full`](crate::DictError::Full) before its bytes are used up.
     pub const fn max_bytes(mut self, bytes: u64) -> Self {
         self.max_bytes = bytes;
         self
     }
 
-    /// How many writers can be at work at once, each in a shard of the mapping: a power of two, at most 256
-    /// (16 unless told). A shard that has any entries takes two chunks (4 to 16 KiB each up to 4 GiB).
+    /// How many writers can be at work at once, each in a shard of the mapping: a power of two, at most 256.
+    ///
+    /// Unless told, 16 from 512 KiB of [`max_bytes`](Self::max_bytes) on, and fewer where there is less: one for each
+    /// 32 KiB (rounded down to a power of two, one at least). A shard that has any entries takes two chunks. Where more
+    /// are asked for than there are chunks for, the first entry of a shard can be [`Full`](crate::DictError::Full) in a
+    /// dictionary of few entries.
     pub const fn shards(mut self, shards: u32) -> Self {
-        self.shards = shards;
+        self.shards = Some(shards);
         self
     }
 
@@ -90,7 +103,7 @@ impl Options {
         Shape {
             root: Kind::Map,
             max_bytes: self.max_bytes,
-            shards: self.shards,
+            shards: self.shards.unwrap_or_else(|| shards_for(self.max_bytes)),
             max_value: self.max_value,
             seed: [random(), random()],
         }
@@ -157,14 +170,24 @@ impl Shape {
         (words[3] == HASH_ID).then_some(shape)
     }
 
-    /// Binary logarithm of the bytes of a chunk: small where there is little memory, and such that there are not
-    /// too many.
+    /// Binary logarithm of the bytes of a chunk.
     pub(crate) fn chunk_shift(&self) -> u32 {
-        let least = match self.max_bytes {
-            ..=0x40_0000 => 12,
-            _ => 14,
-        };
-        let wanted = self.max_bytes.div_ceil(MAX_CHUNKS).next_power_of_two();
-        wanted.ilog2().max(least)
+        chunk_shift(self.max_bytes)
     }
+}
+
+/// Binary logarithm of the bytes of a chunk: small where there is little memory, and such that there are not too many.
+fn chunk_shift(max_bytes: u64) -> u32 {
+    let least = match max_bytes {
+        ..=0x40_0000 => 12,
+        _ => 14,
+    };
+    let wanted = max_bytes.div_ceil(MAX_CHUNKS).next_power_of_two();
+    wanted.ilog2().max(least)
+}
+
+/// Shards, unless told.
+fn shards_for(max_bytes: u64) -> u32 {
+    let chunks = max_bytes >> chunk_shift(max_bytes);
+    1 << (chunks / CHUNKS_OF_A_SHARD).clamp(1, SHARDS).ilog2()
 }

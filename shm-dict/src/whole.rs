@@ -34,13 +34,15 @@ macro_rules! whole {
             }
 
             /// Sleeps until the segment has another version than `seen`; says which. So that nothing is missed: ask
-            /// for the version, look, then wait.
+            /// for the version, look, then wait. A read-only attachment, which cannot ask to be woken, looks again each
+            /// slice (100 ms).
             ///
             /// # Errors
-            /// What a segment says that cannot be used.
+            /// [`Reentered`](DictError::Reentered), and what a segment says that cannot be used.
             ///
             /// # Peer death
-            /// A writer killed between its change and the wake delays it by a slice (100 ms).
+            /// A writer killed between its change and the wake delays it by a slice. One killed right behind its change is
+            /// noticed with the repair, which who waits makes, unless attached read-only.
             pub fn wait_for_change(&self, seen: u64) -> Result<u64, DictError> {
                 self.inner.wait_for_change(seen, self.patience())
             }
@@ -106,8 +108,8 @@ macro_rules! whole {
                 self.check()
             }
 
-            /// Gives memory that nothing uses back to the file system; says how many bytes. Only when nobody else is
-            /// attached, and through the only handle here: a reader may still look at memory that was freed.
+            /// Gives memory that nothing uses back to the file system; says how many bytes: none of a region of the
+            /// caller's. Only when nobody else is attached, and through the only handle here: a reader may still look at memory that was freed.
             ///
             /// # Errors
             /// [`Busy`](DictError::Busy) when others are attached, and those of [`check`](Self::check). Read-only

@@ -208,6 +208,7 @@ fn a_writer_killed_under_the_lock_of_a_list_changes_nothing() {
         let told = told.lock().unwrap().clone();
         assert_eq!(told.len(), 1, "{told:?}");
         assert_eq!(told[0].dead.map(|dead| dead.pid()), Some(pid));
+        assert_eq!(told[0].entries, 3, "before the next");
         assert_eq!(list.len(), Ok(4));
         assert_eq!(list.slice(..3).unwrap(), before);
         list.check().unwrap();
@@ -611,6 +612,7 @@ fn fill_the_disk(len: usize) {
     }
     assert!(count * len < 512 << 10 && count > 5, "{count} fit");
     let (before, version) = (list.check().unwrap(), list.version());
+    assert_eq!(before.entries, count as u64);
     let longer = vec![1; 300_000];
     let many = || std::iter::repeat_n(longer.clone(), 3);
     for refused in [

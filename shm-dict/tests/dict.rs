@@ -3,11 +3,11 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 use shm_core::{Place, Region};
-use shm_dict::{Bytes, CreateError, Dict, DictError, Options, Raw};
+use shm_dict::{Bytes, CreateError, Dict, DictError, List, Options, Raw};
 
 fn heap(len: usize) -> Place {
     Place::region(Region::heap(len))
@@ -107,7 +107,7 @@ fn memory_comes_back_after_fill_and_clear() {
         assert_eq!(dict.check().unwrap().used_bytes, empty);
         assert_eq!(dict.len().unwrap(), 0);
     }
-    dict.trim().unwrap();
+    assert_eq!(dict.trim(), Ok(0), "a region is the caller's");
 }
 
 #[test]
@@ -123,6 +123,37 @@ fn blocks_of_one_size_serve_another_when_there_is_no_other_room() {
     let second = fill(3000);
     assert!(second > 200, "{first} of 100 bytes, then {second} of 3000");
     dict.check().unwrap();
+}
+
+/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory.
+#[test]
+fn a_small_dictionary_takes_many_small_entries() {
+    const LEAST: u64 = 16 << 10;
+    let odd = (1..100).map(|step| LEAST + step * 10_429);
+    let even = (2..=8).map(|log| 4096_u64 << log);
+    let mut state = 1_u64;
+    for bytes in odd.chain(even).chain([LEAST; 20]) {
+        let mut random = || {
+            state = state.wrapping_mul(0x5851_F42D_4C95_7F2D).wrapping_add(1);
+            state >> 8
+        };
+        let mut fit = |lengths: u64| {
+            let options = Options::new().max_bytes(bytes);
+            let place = heap(bytes as usize + (64 << 10));
+            let dict: Dict<Vec<u8>, u64, Raw> = Dict::create(place, options).unwrap();
+            let mut key = || {
+                [random().to_ne_bytes(); 4].as_flattened()[..(8 + random() % lengths) as usize]
+                    .to_vec()
+            };
+            let count = (0..1000).take_while(|_| dict.set(&key(), &7).is_ok());
+            let count = count.count() as u64;
+            assert_eq!(dict.check().unwrap().entries, count, "{bytes}");
+            count
+        };
+        let (same, others) = (fit(1), fit(25));
+        assert!(same >= (bytes / 64).min(1000), "{same} fit into {bytes}");
+        assert!(others >= 7, "{others} of three sizes fit into {bytes}");
+    }
 }
 
 #[test]
@@ -227,10 +258,22 @@ fn whoever_holds_the_lock_works_through_the_guard() {
         let get = scope.spawn(|| dict.get("b"));
         let lock = scope.spawn(|| dict.lock_timeout(Duration::ZERO).map(drop));
         assert_eq!(lock.join().unwrap(), Err(DictError::Timeout));
+        let lock = scope.spawn(|| dict.lock_deadline(Instant::now()).map(drop));
+        assert_eq!(lock.join().unwrap(), Err(DictError::Timeout));
         (set.join().unwrap(), get.join().unwrap())
     });
     assert_eq!(other, (Err(DictError::Timeout), Ok(Some(3))));
     assert_eq!(all.pop("b").unwrap(), Some(3));
+    assert_eq!(all.fetch_add("n", 4), Ok(0));
+    assert_eq!(all.fetch_add("n", 5), Ok(4));
+    assert_eq!(all.setdefault(&named("n"), 1), Ok(9));
+    assert_eq!(all.setdefault(&named("d"), 8), Ok(8));
+    let (mut keys, mut values) = (all.keys().unwrap(), all.values().unwrap());
+    keys.sort_unstable();
+    values.sort_unstable();
+    assert_eq!(keys.len(), all.len());
+    assert!(["d", "n"].iter().all(|key| keys.contains(&named(key))));
+    assert!(values.ends_with(&[8, 9]), "{values:?}");
     all.clear().unwrap();
     assert!(all.is_empty());
     drop(all);
@@ -298,6 +341,72 @@ fn what_cannot_be_is_an_error_and_changes_nothing() {
     assert!(option(Options::new().max_bytes(100)));
     let region = Dict::<u8, u8>::create(heap(4096), small());
     assert!(matches!(region, Err(CreateError::Segment(_))), "{region:?}");
+}
+
+/// Who may only read looks again, slice by slice, and does not burn the processor meanwhile.
+#[test]
+fn a_reader_without_rights_waits_for_a_change() {
+    let name = shm_testing::UniqueName::new("dict-ro-wait");
+    let place = Place::named(&*name).unlink_on_drop(true);
+    let dict = Dict::<u32, u32>::create(place, Options::new()).unwrap();
+    let reader = Dict::<u32, u32>::open_read_only(&*name).unwrap();
+    let seen = reader.version();
+    let least = Duration::from_millis(5);
+    let over = reader.wait_for_change_timeout(seen, least);
+    assert_eq!(over, Err(DictError::Timeout));
+    let over = reader.wait_for_change_deadline(seen, Instant::now() + least);
+    assert_eq!(over, Err(DictError::Timeout));
+    let over = reader.within(least).wait_for_change(seen);
+    assert_eq!(over, Err(DictError::Timeout));
+    std::thread::scope(|scope| {
+        let waiter = scope.spawn(|| reader.wait_for_change(seen));
+        dict.set(&1, &1).unwrap();
+        assert_ne!(waiter.join().unwrap(), Ok(seen));
+    });
+    assert_eq!(reader.get(&1), Ok(Some(1)));
+    assert_eq!(reader.wait_for_change(seen), Ok(dict.version()));
+}
+
+/// What is in containers is no value of the outer dictionary: what goes by values passes by them, or refuses before
+/// it changes anything.
+#[test]
+fn containers_stay_where_values_are_taken_out() {
+    let dict = dict::<u32>();
+    let name = |n: u32| format!("list {n}");
+    for n in 0..20 {
+        let list: List<u32> = dict.child_list(name(n).as_str()).unwrap();
+        list.push(&n).unwrap();
+        dict.set(format!("{n}").as_str(), &n).unwrap();
+    }
+    let is_wrong =
+        |error: Option<DictError>| matches!(error, Some(DictError::WrongKind { .. })).then_some(());
+    let version = dict.version();
+    is_wrong(dict.snapshot().err()).unwrap();
+    is_wrong(dict.drain().err()).unwrap();
+    is_wrong(dict.pop("list 0").err()).unwrap();
+    is_wrong(dict.insert(&name(0), &1).err()).unwrap();
+    is_wrong(dict.lock().unwrap().values().err()).unwrap();
+    assert_eq!(dict.version(), version);
+    assert_eq!(
+        dict.items().filter_map(|item| is_wrong(item.err())).count(),
+        20
+    );
+    assert_eq!(dict.keys().filter(Result::is_ok).count(), 40);
+    assert_eq!(dict.lock().unwrap().keys().unwrap().len(), 40);
+
+    dict.retain(|_, value| *value % 2 == 0).unwrap();
+    assert_eq!(dict.len().unwrap(), 30);
+    let mut taken: Vec<u32> = std::iter::from_fn(|| dict.popitem().unwrap())
+        .map(|(_, value)| value)
+        .collect();
+    taken.sort_unstable();
+    assert_eq!(taken, (0..20).step_by(2).collect::<Vec<_>>());
+    assert_eq!((dict.popitem(), dict.len()), (Ok(None), Ok(20)));
+    for n in 0..20 {
+        let list: List<u32> = dict.child_list(name(n).as_str()).unwrap();
+        assert_eq!(list.snapshot(), Ok(vec![n]));
+    }
+    dict.check().unwrap();
 }
 
 #[test]

@@ -121,6 +121,66 @@ fn what_is_not_there_is_an_error_with_its_place() {
     assert_eq!(all(&list), [1, 2, 3]);
 }
 
+/// The length in the error is that of the list in which the element was looked for.
+#[test]
+fn an_element_that_is_not_there_is_none_of_so_many() {
+    let list = list::<u8>([]);
+    std::thread::scope(|scope| {
+        let writer = scope.spawn(|| {
+            for _ in 0..20_000 {
+                list.extend(0..10).unwrap();
+                list.clear().unwrap();
+            }
+        });
+        while !writer.is_finished() {
+            match list.pop_at(5) {
+                Ok(value) => assert!(value >= 5),
+                Err(DictError::IndexOutOfRange { index, len }) => assert!(len <= index, "{len}"),
+                Err(error) => panic!("{error}"),
+            }
+        }
+    });
+}
+
+#[test]
+fn elements_are_counted_and_what_is_in_them_is_not() {
+    let list = list((0..100).map(|n| "x".repeat(n % 12)));
+    let child: List<u32> = list.push_list().unwrap();
+    child.extend(0..50).unwrap();
+    let dict: Dict<String, u32> = list.push_dict().unwrap();
+    dict.set("a", &1).unwrap();
+    assert_eq!(list.check().unwrap().entries, 102);
+    assert_eq!(list.inspect().entries, 102);
+    assert_eq!(list.inspect().shards[0].entries, 102);
+    list.clear().unwrap();
+    assert_eq!(
+        (list.check().unwrap().entries, list.inspect().entries),
+        (0, 0)
+    );
+}
+
+#[test]
+fn values_of_a_list_with_containers_are_not_taken_out_together() {
+    let list = list(0..10_u32);
+    let child: List<u32> = list.push_list().unwrap();
+    child.push(&7).unwrap();
+    let version = list.version();
+    let is_wrong = |error| {
+        assert!(
+            matches!(error, Some(DictError::WrongKind { .. })),
+            "{error:?}"
+        )
+    };
+    is_wrong(list.retain(|value| value % 5 == 0).err());
+    is_wrong(list.drain().err());
+    is_wrong(list.snapshot().err());
+    is_wrong(list.pop().err());
+    assert_eq!((list.version(), list.len()), (version, Ok(11)));
+    assert_eq!(child.snapshot(), Ok(vec![7]));
+    assert_eq!(list.iter().filter(Result::is_ok).count(), 10);
+    list.check().unwrap();
+}
+
 #[test]
 fn what_cannot_be_compared_is_not_sorted() {
     let list = list([2.0, f64::NAN, 1.0]);

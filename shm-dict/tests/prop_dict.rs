@@ -10,7 +10,7 @@ use proptest::collection::vec;
 use proptest::prelude::*;
 use refusing::{Refusing, raw, writer};
 use shm_core::Place;
-use shm_dict::raw::{Found, Kind, RawDict, Refused};
+use shm_dict::raw::{CLASSES, Found, HEADER, Kind, RawDict, Refused, record_bytes, size_of_class};
 use shm_dict::{Bytes, Dict, DictError, Options, Raw};
 use shm_testing::watchdog;
 
@@ -53,35 +53,45 @@ enum Op {
     Reopen,
 }
 
-/// Lengths on both sides of what blocks hold, in chunks of 4 and 16 KiB, and whole chunks.
+/// Lengths about a word, half a chunk of 4 and 16 KiB, and whole chunks; and any.
 fn len() -> impl Strategy<Value = usize> {
-    const SIZES: &[usize] = &[
-        0, 8, 16, 32, 48, 128, 256, 288, 1024, 2048, 4096, 8192, 16_384,
-    ];
+    const SIZES: &[usize] = &[0, 8, 16, 2048, 4096, 8192, 16_384];
     let border = (0..SIZES.len(), 0..80_usize).prop_map(|(at, less)| {
         // With the header and the key, just about the size; or the value alone.
         (SIZES[at] + 8).saturating_sub(less)
     });
-    prop_oneof![3 => 0..40_usize, 3 => border, 1 => 0..LONGEST + 2]
+    prop_oneof![3 => 0..40_usize, 2 => border, 1 => 0..LONGEST + 2]
+}
+
+/// The length of the longest value that has room in a block of this class, beside the key.
+fn longest_in(class: usize, key: &Key) -> usize {
+    size_of_class(class).saturating_sub(HEADER + key.len().next_multiple_of(8))
+}
+
+/// A key and the length of a value, which fill a block, or are a byte less or more; or any.
+fn entry() -> impl Strategy<Value = (u8, usize)> {
+    let border = (0..KEYS, 0..CLASSES, 0..3_usize)
+        .prop_map(|(n, class, more)| (n, (longest_in(class, &key(n)) + more).saturating_sub(1)));
+    prop_oneof![2 => border, 5 => (0..KEYS, len())]
 }
 
 fn op() -> impl Strategy<Value = Op> {
     let key = || 0..KEYS;
     prop_oneof![
-        8 => (key(), len()).prop_map(|(key, len)| Op::Set(key, len)),
-        3 => (key(), len()).prop_map(|(key, len)| Op::Insert(key, len)),
+        8 => entry().prop_map(|(key, len)| Op::Set(key, len)),
+        3 => entry().prop_map(|(key, len)| Op::Insert(key, len)),
         4 => key().prop_map(Op::Remove),
         1 => key().prop_map(Op::Pop),
         1 => Just(Op::PopItem),
         3 => (key(), 0..300_usize).prop_map(|(key, more)| Op::Modify(key, more)),
-        1 => (key(), len()).prop_map(|(key, len)| Op::SetDefault(key, len)),
-        2 => (key(), any::<bool>(), proptest::option::of(len()))
-            .prop_map(|(key, right, len)| Op::Swap(key, right, len)),
-        1 => (key(), any::<bool>(), len()).prop_map(|(key, is, len)| Op::SetIfVersion(key, is, len)),
+        1 => entry().prop_map(|(key, len)| Op::SetDefault(key, len)),
+        2 => (entry(), any::<bool>(), any::<bool>())
+            .prop_map(|((key, len), right, some)| Op::Swap(key, right, some.then_some(len))),
+        1 => (entry(), any::<bool>()).prop_map(|((key, len), is)| Op::SetIfVersion(key, is, len)),
         1 => (2..5_u8).prop_map(Op::Retain),
         1 => Just(Op::Clear),
         1 => Just(Op::Drain),
-        1 => (key(), len()).prop_map(|(key, len)| Op::Locked(key, len)),
+        1 => entry().prop_map(|(key, len)| Op::Locked(key, len)),
         1 => Just(Op::Reopen),
     ]
 }
@@ -296,6 +306,34 @@ fn sum() -> impl Strategy<Value = Sum> {
         1 => (key(), number).prop_map(|(key, to)| Sum::Swap(key, to)),
         2 => key().prop_map(Sum::Remove),
     ]
+}
+
+/// Each size that a block has, in chunks of 4 and of 16 KiB, with all keys: full, and a byte less and more.
+#[test]
+fn values_on_the_borders_of_all_sizes_are_whole() {
+    let _watchdog = watchdog();
+    for bytes in [1 << 20, 5 << 20] {
+        let dict = Texts::create(Place::anonymous(), Options::new().max_bytes(bytes)).unwrap();
+        for class in 0..CLASSES {
+            let mut is_full = false;
+            for more in 0..3 {
+                let len = |n| (longest_in(class, &key(n)) + more).saturating_sub(1);
+                for n in 0..KEYS {
+                    dict.set(&key(n), &value(n, len(n))).unwrap();
+                    is_full |= record_bytes(key(n).len(), len(n)) == size_of_class(class);
+                }
+                for n in 0..KEYS {
+                    assert_eq!(
+                        dict.get(&key(n)),
+                        Ok(Some(value(n, len(n)))),
+                        "{class} {more}"
+                    );
+                }
+                dict.check().unwrap();
+            }
+            assert!(is_full, "none fills a block of class {class}");
+        }
+    }
 }
 
 proptest! {

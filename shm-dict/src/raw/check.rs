@@ -10,7 +10,7 @@ use super::{Damaged, Found, Kind, Map, Owner, RawDict, Use, Writer, class_of, si
 /// What a check counted.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Account {
-    /// Entries.
+    /// Entries, or elements.
     pub entries: u64,
     /// Bytes of keys and values.
     pub payload: u64,

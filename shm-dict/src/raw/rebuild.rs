@@ -21,7 +21,7 @@ pub struct Rebuilt {
     pub shard: usize,
     /// Who died under its lock.
     pub dead: Option<ProcessId>,
-    /// Entries that are there.
+    /// Entries that are there, or elements.
     pub entries: u64,
     /// Chunks that became free.
     pub chunks: u64,
@@ -38,7 +38,7 @@ pub(super) struct Held {
     live: Vec<u64>,
 }
 
-/// What a mapping has; nothing, of a list.
+/// What a mapping has; of a list, its elements.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
     pub(super) entries: u64,
@@ -196,10 +196,12 @@ impl<'a> Census<'a> {
             }
             (Some(_), Kind::List) => {
                 let items = Array::at(dict, root)?.map(|array| array.items());
+                let mut counts = Counts::default();
                 for item in items.transpose()?.into_iter().flatten() {
+                    counts.entries += 1;
                     self.item(dict, item, depth)?;
                 }
-                Ok(Counts::default())
+                Ok(counts)
             }
         }
     }
@@ -325,8 +327,11 @@ impl<'a> Writer<'a> {
             lists.free.store(free, Ordering::Relaxed);
             lists.bump.store(0, Ordering::Relaxed);
         }
-        for (home, _, counts) in &census.homes {
-            home.set_counts(counts.entries, counts.tombstones);
+        for (home, kind, counts) in &census.homes {
+            // A list has its length in its array.
+            if *kind == Kind::Map {
+                home.set_counts(counts.entries, counts.tombstones);
+            }
         }
         self.shard.freed.store(0, Ordering::Relaxed);
         self.shard.counted.store(census.counted, Ordering::Relaxed);
