@@ -1,4 +1,4 @@
-//! The calls that block, of each way to wait one: what it waits for, and how it ends. For those who disturb it meanwhile.
+//! The calls that block: what each waits for, and how it ends. For those who disturb it meanwhile.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, spawn};

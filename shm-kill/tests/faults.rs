@@ -1,5 +1,5 @@
-//! Every system call of every operation fails once: a typed error or none, nothing left behind, and the
-//! same operation works afterwards.
+//! The system calls of segments, of making and opening each type, of growing and of waiting fail one by one: a typed
+//! error or none, nothing left behind, and the same operation works afterwards.
 
 use std::time::Duration;
 
