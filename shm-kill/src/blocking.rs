@@ -1,15 +1,17 @@
-//! Every call that blocks: what it waits for, and how it ends. For those who disturb it meanwhile.
+//! The calls that block: what each waits for, and how it ends. For those who disturb it meanwhile.
 
 use std::sync::mpsc::{Receiver, Sender, channel};
 use std::thread::{JoinHandle, spawn};
 use std::time::Instant;
 
 use shm_core::Place;
+use shm_dict::{Dict, DictError};
 use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, LockFailure, Mutex, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
-use shm_value::{Array, AtomicValue, Value, ValueError};
+use shm_queue::{JoinableQueue, Queue, QueueError};
+use shm_value::{Array, AtomicValue, SeqValue, Value, ValueError};
 
 /// A call returned, and what it waited for had come.
 pub(crate) const RETURNED: &str = "returned";
@@ -90,13 +92,19 @@ impl Blocking {
             "AtomicValue" => atomic_value(),
             "Value" => value(),
             "Array" => array(),
+            "SeqValue, to change" => seq_value(),
+            "Queue, to get" => queue_to_get(),
+            "Queue, to put" => queue_to_put(),
+            "JoinableQueue, to join" => queue_to_join(),
+            "Dict, to lock" => dict_to_lock(),
+            "Dict, to change" => dict_to_change(),
             other => unreachable!("{other} is not in NAMES"),
         }
     }
 }
 
 /// What there is to wait for.
-pub(crate) const NAMES: [&str; 14] = [
+pub(crate) const NAMES: [&str; 20] = [
     "Mutex",
     "ReentrantMutex",
     "RwLock, to read",
@@ -111,6 +119,12 @@ pub(crate) const NAMES: [&str; 14] = [
     "AtomicValue",
     "Value",
     "Array",
+    "SeqValue, to change",
+    "Queue, to get",
+    "Queue, to put",
+    "JoinableQueue, to join",
+    "Dict, to lock",
+    "Dict, to change",
 ];
 
 /// What a lock gave.
@@ -383,5 +397,146 @@ fn array() -> Blocking {
     Blocking::new(wait, move |stay| {
         let _guard = other.lock().expect("free");
         stay();
+    })
+}
+
+fn seq_value() -> Blocking {
+    let value = SeqValue::create(Place::anonymous(), 0_u64).expect("a value");
+    let other = value.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let (number, version) = value.get_with_version();
+        if number != 0 {
+            return RETURNED.to_owned();
+        }
+        match deadline {
+            Some(deadline) => match value.wait_for_change_deadline(version, deadline) {
+                Ok((number, _)) => came(number != 0),
+                Err(ValueError::Timeout) => TIMED_OUT.to_owned(),
+                Err(other) => format!("{other:?}"),
+            },
+            None => came(value.wait_for_change(version).0 != 0),
+        }
+    };
+    Blocking::new(wait, move |stay| {
+        other.set(0).expect("free");
+        stay();
+        other.set(1).expect("free");
+    })
+}
+
+/// What a queue gave.
+fn queued<T>(result: Result<T, QueueError>) -> String {
+    match result {
+        Ok(_) => RETURNED.to_owned(),
+        Err(QueueError::Timeout) => TIMED_OUT.to_owned(),
+        Err(other) => format!("{other:?}"),
+    }
+}
+
+fn queue_to_get() -> Blocking {
+    let options = shm_queue::Options::new(1);
+    let queue = Queue::<u64>::create(Place::anonymous(), options).expect("a queue");
+    let other = queue.clone();
+    let wait = move |deadline: Option<Instant>| match deadline {
+        Some(deadline) => queued(queue.get_deadline(deadline)),
+        None => queued(queue.get()),
+    };
+    Blocking::new(wait, move |stay| {
+        // That of a waiter who gave up.
+        let _ = other.try_get();
+        stay();
+        other.put(1).expect("room for one");
+    })
+}
+
+fn queue_to_put() -> Blocking {
+    let options = shm_queue::Options::new(1);
+    let queue = Queue::<u64>::create(Place::anonymous(), options).expect("a queue");
+    let other = queue.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let put = match deadline {
+            Some(deadline) => queue.put_deadline(1, deadline),
+            None => queue.put(1),
+        };
+        queued(put.map_err(|refused| refused.error))
+    };
+    Blocking::new(wait, move |stay| {
+        // Full, unless a waiter has filled it.
+        let _ = other.try_put(0);
+        stay();
+        other.get().expect("there is one");
+    })
+}
+
+fn queue_to_join() -> Blocking {
+    let options = shm_queue::Options::new(1);
+    let queue = JoinableQueue::<u64>::create(Place::anonymous(), options).expect("a queue");
+    let other = queue.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let joined = match deadline {
+            Some(deadline) => queue.join_deadline(deadline),
+            None => queue.join(),
+        };
+        match joined {
+            Ok(()) => came(queue.unfinished() == Ok(0)),
+            failed => queued(failed),
+        }
+    };
+    Blocking::new(wait, move |stay| {
+        other.put(1).expect("room for one");
+        let task = other.get().expect("there is one");
+        stay();
+        task.task_done().expect("it is ours");
+    })
+}
+
+fn dict() -> Dict<u64, u64> {
+    let options = shm_dict::Options::new().max_bytes(64 << 10).shards(1);
+    Dict::create(Place::anonymous(), options).expect("a dictionary")
+}
+
+/// What a dictionary gave.
+fn entered<T>(result: Result<T, DictError>) -> Result<T, String> {
+    result.map_err(|error| match error {
+        DictError::Timeout => TIMED_OUT.to_owned(),
+        other => format!("{other:?}"),
+    })
+}
+
+fn dict_to_lock() -> Blocking {
+    let dict = dict();
+    let other = dict.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let guard = match deadline {
+            Some(deadline) => dict.lock_timeout(deadline.saturating_duration_since(Instant::now())),
+            None => dict.lock(),
+        };
+        entered(guard).map_or_else(|told| told, |_| RETURNED.to_owned())
+    };
+    Blocking::new(wait, move |stay| {
+        let _guard = other.lock().expect("free");
+        stay();
+    })
+}
+
+fn dict_to_change() -> Blocking {
+    let dict = dict();
+    let other = dict.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let version = dict.version();
+        let is_changed = || dict.get(&1) == Ok(Some(1));
+        if is_changed() {
+            return RETURNED.to_owned();
+        }
+        let changed = match deadline {
+            Some(deadline) => dict.wait_for_change_deadline(version, deadline),
+            None => dict.wait_for_change(version),
+        };
+        entered(changed).map_or_else(|told| told, |_| came(is_changed()))
+    };
+    Blocking::new(wait, move |stay| {
+        other.set(&1, &0).expect("there is room");
+        stay();
+        other.set(&1, &1).expect("there is room");
     })
 }

@@ -1,55 +1,67 @@
-//! The making of each type: its name is there, whole, with what it was made with, or not at all.
+//! The making of each type: its name is there, whole, with what it was made with, or not at all; and the opening
+//! of each, which leaves it as it is.
 //!
-//! `segment.rs` visits every step of making a segment; these are samples of the way of each type.
+//! `segment.rs` visits every step of making and opening a segment; these are samples of the way of each type.
+//! Queues and dictionaries are in files of their own.
 
 use std::cell::Cell;
 
 use shm_core::{Error, Place};
+use shm_dict::{List, Options};
 use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
-use shm_value::{Array, AtomicArray, AtomicValue, Value};
+use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
 
 use crate::segment::warm_up;
 
-const TYPES: [&str; 15] = [
-    "create mutex",
-    "create reentrant mutex",
-    "create rwlock",
-    "create semaphore",
-    "create bounded semaphore",
-    "create robust semaphore",
-    "create condvar",
-    "create event",
-    "create barrier",
-    "create once",
-    "create once value",
-    "create value",
-    "create number",
-    "create array",
-    "create atomic array",
+const TYPES: [&str; 18] = [
+    "mutex",
+    "reentrant mutex",
+    "rwlock",
+    "semaphore",
+    "bounded semaphore",
+    "robust semaphore",
+    "condvar",
+    "event",
+    "barrier",
+    "once",
+    "once value",
+    "value",
+    "number",
+    "array",
+    "atomic array",
+    "seq",
+    "shareable list",
+    "list",
 ];
 
 pub(crate) fn cases() -> Vec<Case> {
-    let case = |operation| {
-        Case::new(operation, "nothing")
+    let both = |name| {
+        let create = format!("create {name}");
+        let made = Case::new(&create, "nothing")
             .at_most(400)
-            .killed(Outcomes::switch("absent", "present"))
+            .killed(Outcomes::switch("absent", "present"));
+        let opened = Case::new(&format!("open {name}"), &format!("made {name}"))
+            .checked_by(&create)
+            .at_most(200)
+            .killed(Outcomes::always("present"));
+        [made, opened]
     };
-    TYPES.map(case).into()
+    TYPES.into_iter().flat_map(both).collect()
 }
 
 pub(crate) fn commands() -> Commands {
-    values(others(locks(Commands::new())))
+    lists(values(others(locks(Commands::new()))))
 }
 
 fn locks(commands: Commands) -> Commands {
     let commands = making(
         commands,
-        "create mutex",
+        "mutex",
         |name| Mutex::create(name, [5_i64, -5]).expect("a new mutex"),
         Mutex::open,
         |mutex| {
@@ -59,7 +71,7 @@ fn locks(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create reentrant mutex",
+        "reentrant mutex",
         |name| ReentrantMutex::create(name, Cell::new(5_i64)).expect("a new mutex"),
         ReentrantMutex::open,
         |mutex| {
@@ -71,7 +83,7 @@ fn locks(commands: Commands) -> Commands {
     );
     making(
         commands,
-        "create rwlock",
+        "rwlock",
         |name| RwLock::create_for(name, [5_i64, -5], 3).expect("a new lock"),
         RwLock::open,
         |lock| {
@@ -86,7 +98,7 @@ fn locks(commands: Commands) -> Commands {
 fn others(commands: Commands) -> Commands {
     let commands = making(
         commands,
-        "create semaphore",
+        "semaphore",
         |name| Semaphore::create(name, 2).expect("a new semaphore"),
         Semaphore::open,
         |semaphore| {
@@ -97,7 +109,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create bounded semaphore",
+        "bounded semaphore",
         |name| BoundedSemaphore::create(name, 2).expect("a new semaphore"),
         BoundedSemaphore::open,
         |semaphore| {
@@ -108,7 +120,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create robust semaphore",
+        "robust semaphore",
         |name| RobustSemaphore::create(name, 2).expect("a new semaphore"),
         RobustSemaphore::open,
         |semaphore| {
@@ -119,7 +131,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create condvar",
+        "condvar",
         |name| Condvar::create(name).expect("a new condition variable"),
         Condvar::open,
         |condvar| {
@@ -130,7 +142,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create event",
+        "event",
         |name| Event::create(name).expect("a new event"),
         Event::open,
         |event| {
@@ -142,7 +154,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create barrier",
+        "barrier",
         |name| Barrier::create(name, 1).expect("a new barrier"),
         Barrier::open,
         |barrier| {
@@ -152,7 +164,7 @@ fn others(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create once",
+        "once",
         |name| Once::create(name).expect("a new one"),
         Once::open,
         |once| {
@@ -163,7 +175,7 @@ fn others(commands: Commands) -> Commands {
     );
     making(
         commands,
-        "create once value",
+        "once value",
         |name| OnceValue::<u64>::create(name).expect("a new one"),
         OnceValue::open,
         |once| {
@@ -177,7 +189,7 @@ fn others(commands: Commands) -> Commands {
 fn values(commands: Commands) -> Commands {
     let commands = making(
         commands,
-        "create value",
+        "value",
         |name| Value::create(name, [1_u64; 4]).expect("a new value"),
         Value::open,
         |value| {
@@ -188,7 +200,7 @@ fn values(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create number",
+        "number",
         |name| AtomicValue::create(name, 1_u64).expect("a new number"),
         AtomicValue::open,
         |number| {
@@ -198,7 +210,7 @@ fn values(commands: Commands) -> Commands {
     );
     let commands = making(
         commands,
-        "create array",
+        "array",
         |name| Array::create(name, &[1_u64, 2, 3]).expect("a new array"),
         Array::open,
         |array| {
@@ -208,7 +220,7 @@ fn values(commands: Commands) -> Commands {
     );
     making(
         commands,
-        "create atomic array",
+        "atomic array",
         |name| AtomicArray::create(name, &[1_u64, 2, 3]).expect("a new array"),
         AtomicArray::open,
         |array| {
@@ -218,23 +230,80 @@ fn values(commands: Commands) -> Commands {
     )
 }
 
-/// The victim makes it; the checker makes it itself where the victim has not, uses it and takes the name away.
+fn lists(commands: Commands) -> Commands {
+    let commands = making(
+        commands,
+        "seq",
+        |name| SeqValue::create(name, [1_u64; 4]).expect("a new value"),
+        SeqValue::open,
+        |value| {
+            assert_eq!(value.get_with_version(), ([1; 4], 0));
+            value.set([2; 4]).expect("it is free");
+            assert_eq!(value.get_with_version(), ([2; 4], 1));
+            value.unlink()
+        },
+    );
+    let commands = making(
+        commands,
+        "shareable list",
+        |name| {
+            let items = [Item::None, "an item".into(), 7.into()];
+            ShareableList::create(name, &items).expect("a new list")
+        },
+        ShareableList::open,
+        |list| {
+            let items = [Item::None, "an item".into(), 7.into()];
+            assert_eq!(list.to_vec(), Ok(items.to_vec()));
+            list.set(1, "other").expect("it is free");
+            assert_eq!(list.get(1), Ok("other".into()));
+            list.unlink()
+        },
+    );
+    making(
+        commands,
+        "list",
+        |name| {
+            let options = Options::new().max_bytes(64 << 10);
+            List::<u64>::create(name, options).expect("a new list")
+        },
+        List::open,
+        |list| {
+            assert_eq!(list.len(), Ok(0));
+            list.extend([1, 2]).expect("it has room");
+            assert_eq!(list.snapshot(), Ok(vec![1, 2]));
+            list.check().expect("no block is lost or used twice");
+            list.unlink()
+        },
+    )
+}
+
+/// The victim makes it, or opens what was made; the checker makes it itself where it is absent, uses it and takes
+/// the name away.
 fn making<T: 'static>(
     commands: Commands,
-    operation: &'static str,
+    name: &'static str,
     make: impl Fn(&str) -> T + Copy + 'static,
-    open: impl Fn(Place) -> Result<T, Error> + 'static,
+    open: impl Fn(Place) -> Result<T, Error> + Copy + 'static,
     use_up: impl Fn(&T) -> Result<(), Error> + 'static,
 ) -> Commands {
+    let leak = |word: &str| -> &'static str { format!("{word} {name}").leak() };
     commands
-        .victim(operation, move |name| {
+        .victim(leak("create"), move |name| {
             warm_up();
             mark_start();
             let made = make(name);
             mark_end();
             drop(made);
         })
-        .check(operation, move |name, _| {
+        .setup(leak("made"), move |name| drop(make(name)))
+        .victim(leak("open"), move |name| {
+            warm_up();
+            mark_start();
+            let opened = open(Place::named(name));
+            mark_end();
+            opened.expect("it is there");
+        })
+        .check(leak("create"), move |name, _| {
             let (object, outcome) = match open(Place::named(name)) {
                 Ok(object) => (object, "present"),
                 Err(Error::NotFound { .. }) => (make(name), "absent"),

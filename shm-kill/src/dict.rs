@@ -176,6 +176,9 @@ fn replacements() -> Vec<Case> {
             .dies(Outcomes::switch(THREE, "1=20 2=10 3=10")),
         dict("dict set longer", "tombstone in a chain")
             .dies(Outcomes::switch(HOLE, &HOLE.replacen("1=10", "1=20", 1))),
+        dict("dict set longer", "growth due")
+            .dies(Outcomes::switch("1=10, 5 more", "1=20, 5 more")),
+        dict("dict replace refused", "full dict").dies(Outcomes::always(FULL)),
         dict("dict set in place", "dict of a word")
             .dies_at_every_step(Outcomes::switch("1=1", "1=2"))
             .frozen("dict read", seen_or_not("1=1", "1=2", "1=2")),
@@ -204,6 +207,10 @@ fn removals() -> Vec<Case> {
         dict("dict remove", "three in a bucket").dies(Outcomes::switch(THREE, "2=10 3=10")),
         dict("dict remove four", "chain of buckets")
             .dies_at_every_step(Outcomes::switch(CHAIN, HOLE)),
+        dict("dict remove", "tombstone in a chain")
+            .dies(Outcomes::switch(HOLE, HOLE.trim_start_matches("1=10 "))),
+        dict("dict remove", "growth due").dies(Outcomes::switch("1=10, 5 more", "5 more")),
+        dict("dict remove", "full dict").dies(Outcomes::switch(FULL, "164 more")),
         dict("dict remove", "dict of one large").dies(Outcomes::switch("1=30", "nothing")),
         dict("dict pop", "three in a bucket").dies(Outcomes::switch(THREE, "2=10 3=10")),
         dict("dict popitem", "dict of one").dies(Outcomes::switch("1=10", "nothing")),
@@ -238,6 +245,17 @@ fn computations() -> Vec<Case> {
             ),
         modify("dict of a word").dies(Outcomes::switch("1=1", "1=2")),
         modify("growth due").dies(Outcomes::switch("1=10, 5 more", "1=11, 5 more")),
+        modify("three in a bucket").dies(Outcomes::switch(THREE, "1=11 2=10 3=10")),
+        modify("tombstone in a chain")
+            .dies(Outcomes::switch(HOLE, &HOLE.replacen("1=10", "1=11", 1))),
+        modify("dead under the lock")
+            .orphaned()
+            .dies(Outcomes::switch(THREE, "1=11 2=10 3=10")),
+        dict("dict modify nothing", "empty dict").dies(Outcomes::switch("nothing", "4=10")),
+        dict("dict modify nothing", "growth due")
+            .dies(Outcomes::switch("1=10, 5 more", "1=10 4=10, 5 more")),
+        dict("dict modify nothing", "tombstone in a chain").dies(Outcomes::switch(HOLE, CHAIN)),
+        dict("dict modify refused", "full dict").dies(Outcomes::always(FULL)),
         dict("dict setdefault", "dict of one").dies(Outcomes::always("1=10")),
         dict("dict setdefault", "empty dict").dies(Outcomes::switch("nothing", "1=20")),
         dict("dict entry", "dict of one").dies(Outcomes::switch("1=10", "1=20")),
@@ -285,6 +303,9 @@ fn whole_dicts() -> Vec<Case> {
                     ]),
                 ),
             dict(operation, "tombstone in a chain").dies(Outcomes::switch(HOLE, "nothing")),
+            dict(operation, "empty dict").dies(Outcomes::always("nothing")),
+            dict(operation, "dict of one").dies(Outcomes::switch("1=10", "nothing")),
+            dict(operation, "growth due").dies(Outcomes::switch("1=10, 5 more", "nothing")),
         ]);
     }
     cases.extend([
@@ -292,7 +313,12 @@ fn whole_dicts() -> Vec<Case> {
         dict("dict clear", "cleared dict").dies(Outcomes::always("nothing")),
         dict("dict trim", "heap of freed blocks").dies(Outcomes::always("1=20")),
         dict("create dict", "no dict").dies(Outcomes::switch("absent", "nothing")),
+        dict("open or create dict", "no dict").dies(Outcomes::switch("absent", "nothing")),
         dict("open or create dict", "dict of one").dies(Outcomes::always("1=10")),
+        dict("open dict", "dict of one").dies(Outcomes::always("1=10")),
+        dict("open dict", "dead under the lock")
+            .orphaned()
+            .dies(Outcomes::always(THREE)),
     ]);
     cases
 }
@@ -663,6 +689,10 @@ fn victims(commands: Commands) -> Commands {
         "dict pop": |dict| dict.pop(&1);
         "dict popitem": |dict| dict.popitem();
         "dict modify": |dict| dict.modify(&1, next_value);
+        "dict modify nothing": |dict| dict.modify(&4, |before| {
+            assert_eq!(before, None);
+            Some(value(10))
+        });
         "dict modify to nothing": |dict| dict.modify(&1, |_| None);
         "dict retain": |dict| dict.retain(|key, _| *key == 2);
         "dict setdefault": |dict| dict.setdefault(&1, value(20));
@@ -690,6 +720,20 @@ fn whole_dict_victims(commands: Commands) -> Commands {
             let dict = open(name);
             mark_start();
             let result = dict.set(&4, &value(20));
+            mark_end();
+            assert!(result.is_err_and(|error| error.is_full()));
+        })
+        .victim("dict replace refused", |name| {
+            let dict = open(name);
+            mark_start();
+            let result = dict.set(&1, &value(21));
+            mark_end();
+            assert!(result.is_err_and(|error| error.is_full()));
+        })
+        .victim("dict modify refused", |name| {
+            let dict = open(name);
+            mark_start();
+            let result = dict.modify(&1, next_value);
             mark_end();
             assert!(result.is_err_and(|error| error.is_full()));
         })
@@ -732,6 +776,13 @@ fn whole_dict_victims(commands: Commands) -> Commands {
             let result = Values::open_or_create(place(name), small_dict(1));
             mark_end();
             result.expect("one of the two");
+        })
+        .victim("open dict", |name| {
+            warm_up();
+            mark_start();
+            let result = Values::open(name);
+            mark_end();
+            result.expect("it is there");
         })
 }
 
@@ -794,7 +845,8 @@ fn describe(entries: &Entries) -> String {
     match (few.is_empty(), more) {
         (true, 0) => "nothing".to_owned(),
         (false, 0) => few,
-        (_, more) => format!("{few}, {more} more"),
+        (true, more) => format!("{more} more"),
+        (false, more) => format!("{few}, {more} more"),
     }
 }
 

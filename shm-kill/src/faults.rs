@@ -16,13 +16,15 @@ use std::time::{Duration, Instant};
 
 use nix::fcntl::{Flock, FlockArg};
 use shm_core::{Place, Segment, Spec, recv_fd, send_fd};
+use shm_dict::{Bytes, Dict, DictError, List};
 use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
+use shm_queue::{JoinableQueue, PutError, Queue, QueueError};
 use shm_testing::Commands;
 use shm_testing::step_killer::{mark_end, mark_start};
-use shm_value::{Array, AtomicArray, AtomicValue, Value};
+use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
 
 use crate::blocking::{Blocking, NAMES, RETURNED, TIMED_OUT};
 
@@ -33,7 +35,7 @@ const DONE: &str = "done";
 /// How the operations of shm-core and the creation of each type are spelled; the states are those of
 /// `segment.rs`.
 pub(crate) fn commands() -> Commands {
-    controls(waits(types(segments(Commands::new())))).check("leftover", |name, _| {
+    controls(waits(growths(types(segments(Commands::new()))))).check("leftover", |name, _| {
         // Whoever sweeps at the same time sweeps for all: between two looks it may be gone.
         match fs::remove_file(path(name)) {
             Ok(()) => "present",
@@ -147,7 +149,7 @@ fn segments(commands: Commands) -> Commands {
         })
 }
 
-/// The creation, and the opening, of each type.
+/// The creation, the opening and the removal of each type.
 fn types(commands: Commands) -> Commands {
     macro_rules! types {
         ($commands:expr; $($name:literal: $create:expr, $open:expr;)*) => {
@@ -157,6 +159,10 @@ fn types(commands: Commands) -> Commands {
                 })
                 .setup($name, |name| drop($create(name).expect("a new one")))
                 .trial(concat!("tell open ", $name), |name| tell(|| $open(name), || ()))
+                .trial(concat!("tell unlink ", $name), |name| {
+                    let object = $open(name).expect("it is there");
+                    tell(|| object.unlink(), || ())
+                })
             )*
         };
     }
@@ -181,7 +187,100 @@ fn types(commands: Commands) -> Commands {
         "Array": |n: &str| Array::create(n, &[7_u32; 8]), |n: &str| Array::<u32>::open(n);
         "AtomicArray": |n: &str| AtomicArray::create(n, &[7_u32; 8]),
             |n: &str| AtomicArray::<u32>::open(n);
+        "SeqValue": |n: &str| SeqValue::create(n, [7_u64; 4]),
+            |n: &str| SeqValue::<[u64; 4]>::open(n);
+        "ShareableList": |n: &str| ShareableList::create(n, &[Item::None, "item".into()]),
+            |n: &str| ShareableList::open(n);
+        "Queue": |n: &str| Queue::<String>::create(n, shm_queue::Options::new(3)),
+            |n: &str| Queue::<String>::open(n);
+        "JoinableQueue": |n: &str| JoinableQueue::<String>::create(n, shm_queue::Options::new(3)),
+            |n: &str| JoinableQueue::<String>::open(n);
+        "Dict": |n: &str| Blobs::create(n, small_dict()), |n: &str| Blobs::open(n);
+        "List": |n: &str| List::<u64>::create(n, small_dict()), |n: &str| List::<u64>::open(n);
     }
+}
+
+type Blobs = Dict<u64, Vec<u8>, Bytes>;
+
+fn small_dict() -> shm_dict::Options {
+    shm_dict::Options::new().max_bytes(1 << 20).shards(1)
+}
+
+/// As [`tell`]; a failure is `full`, and has left everything as `look` saw it before.
+fn tell_unchanged<E: Debug, S: Debug + PartialEq>(
+    operation: impl Fn() -> Result<(), E>,
+    full: impl Fn(&E) -> bool,
+    look: impl Fn() -> S,
+) -> String {
+    let before = look();
+    tell(
+        || {
+            let result = operation();
+            if let Err(error) = &result {
+                assert!(full(error), "{error:?}");
+                assert_eq!(look(), before, "changed by what failed");
+            }
+            result
+        },
+        || (),
+    )
+}
+
+/// Operations that need new memory.
+fn growths(commands: Commands) -> Commands {
+    let entries = |dict: &Blobs| {
+        let stats = dict.check().expect("no block is lost or used twice");
+        (dict.snapshot(), stats.used_bytes)
+    };
+    let large = || vec![2; 100_000];
+    commands
+        .setup("Dict of one", |name| {
+            let dict = Blobs::create(name, small_dict()).expect("a new one");
+            dict.set(&1, &vec![1; 40]).expect("it has room");
+        })
+        .trial("tell set, in new memory", move |name| {
+            let dict = Blobs::open(name).expect("it is there");
+            let told = tell_unchanged(
+                || dict.set(&2, &large()),
+                DictError::is_full,
+                || entries(&dict),
+            );
+            assert_eq!(dict.get(&2), Ok(Some(large())));
+            told
+        })
+        // Of which the first needs none: a control.
+        .trial("tell two sets, in new memory", move |name| {
+            let dict = Blobs::open(name).expect("it is there");
+            tell_unchanged(
+                || {
+                    dict.set(&3, &vec![3; 40])
+                        .and_then(|()| dict.set(&2, &large()))
+                },
+                DictError::is_full,
+                || entries(&dict),
+            )
+        })
+        .setup("Queue of one", |name| {
+            let queue = Queue::<String>::create(name, shm_queue::Options::new(3));
+            let put = queue.expect("a new one").put("1".to_owned());
+            put.expect("it has room");
+        })
+        .trial("tell put, in new memory", |name| {
+            let queue = Queue::<String>::open(name).expect("it is there");
+            let large = || "2".repeat(60_000);
+            let full = |refused: &PutError<String>| {
+                assert_eq!(refused.value, large(), "the value comes back");
+                matches!(refused.error, QueueError::StorageFull { .. })
+            };
+            let told = tell_unchanged(
+                || queue.put(large()),
+                full,
+                || queue.inspect().expect("nothing stands in the way"),
+            );
+            assert_eq!(queue.get(), Ok("1".to_owned()));
+            assert_eq!(queue.get(), Ok(large()));
+            told
+        })
 }
 
 /// Each call that blocks, until what it waits for comes and until its time is over.

@@ -7,7 +7,7 @@
 //! | file | subjects |
 //! |---|---|
 //! | `segment.rs` | create, open, open_or_create, unlink, drop, sweep; regions |
-//! | `creation.rs` | the making of each type |
+//! | `creation.rs` | the making and the opening of each type |
 //! | `mutex.rs` | lock, try_lock, timed lock, repair, abandon, poisoning |
 //! | `reentrant.rs` | the same, several times over |
 //! | `rwlock.rs` | read, write, downgrade, repair |
@@ -21,7 +21,7 @@
 //! | `atomic.rs` | `AtomicArray`; waiting for an `AtomicValue` |
 //! | `seq_value.rs` | `SeqValue` |
 //! | `shareable_list.rs` | `ShareableList` |
-//! | `faults.rs`, `blocking.rs` | all of it, for the driver that fails system calls (`tests/faults.rs`) |
+//! | `faults.rs`, `blocking.rs` | what makes, grows and waits, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
 //! | `dict.rs` | `Dict`, `DictGuard` |
 //! | `dict_list.rs` | `List` |

@@ -6,12 +6,16 @@
 
 use std::time::Duration;
 
+use shm_core::Segment;
 use shm_core::sync::Ordering;
 use shm_lock::Patience;
 use shm_queue::raw::Control;
-use shm_queue::{ByteQueue, DeadLetter, Inspection, JoinableQueue, Options, Queue, QueueError};
-use shm_testing::Commands;
+use shm_queue::{
+    ByteQueue, DeadLetter, Inspection, JoinableQueue, OnDrop, Options, Queue, QueueError,
+};
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
+use shm_testing::{Commands, wait_until};
+use shm_value::AtomicValue;
 
 use crate::segment::{die, place, warm_up};
 
@@ -23,6 +27,8 @@ type Tasks = JoinableQueue<String>;
 const PATIENCE: Duration = Duration::from_millis(400);
 /// Those wait so long whom a victim that stands still may keep waiting.
 const SHORT: Duration = Duration::from_millis(20);
+/// A task's time, where it has one: none runs out in a test.
+const TIME: Duration = Duration::from_secs(1000);
 
 fn small_queue() -> Options {
     Options::new(3)
@@ -61,6 +67,7 @@ pub(crate) fn cases() -> Vec<Case> {
         gets(),
         in_place(),
         after_deaths(),
+        wakes(),
         whole_queues(),
         values(),
         tasks(),
@@ -261,6 +268,44 @@ fn after_deaths() -> Vec<Case> {
     cases
 }
 
+/// Who slept for a message has the victim's, or else the checker's; who slept for room has put.
+fn wakes() -> Vec<Case> {
+    let for_a_message = |operation| {
+        Case::new(operation, "empty queue")
+            .checked_by("byte queue of one who gets")
+            .with_sleeper("get and say")
+    };
+    let for_room = |operation| {
+        Case::new(operation, "full queue")
+            .checked_by("byte queue of one who puts")
+            .with_sleeper("put and say")
+    };
+    let put = |number| Outcomes::switch("nothing; got 5", &format!("5; got {number}"));
+    let got = || Outcomes::switch("took 1; 2 3 5; put", "took 2; 3 5; put");
+    vec![
+        for_a_message("put small").killed(put(4)),
+        // Most of their steps are those of rows without a sleeper.
+        for_a_message("put large").at_most(1000).killed(put(8)),
+        for_a_message("reserve and commit")
+            .at_most(1000)
+            .killed(put(8)),
+        for_a_message("close").killed(Outcomes::switch(
+            "nothing; got 5",
+            "closed nothing; got no more",
+        )),
+        for_room("get bytes").killed(got()),
+        for_room("recv_ref and drop").killed(Outcomes::phases(&[
+            "took 1; 2 3 5; put",
+            "took 1'; 2 3 5; put",
+            "took 2; 3 5; put",
+        ])),
+        Case::new("task_done", "one task")
+            .checked_by("tasks")
+            .with_sleeper("join and say")
+            .killed(Outcomes::switch("1'; joined", "nothing; joined")),
+    ]
+}
+
 fn whole_queues() -> Vec<Case> {
     let made = || Outcomes::switch("absent", "nothing");
     // Most of their steps are those of segments.
@@ -291,9 +336,23 @@ fn values() -> Vec<Case> {
         values("get value", "three values").killed(Outcomes::switch("1 2 3", "2 3")),
         values("get_many values", "three values")
             .killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
+        values("drain values", "three values")
+            .at_most(2000)
+            .killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
         Case::new("make sender", "one value")
             .checked_by("senders")
             .killed(Outcomes::switch("open 1", "closed 1")),
+        // It is counted as long as its process lives, and once.
+        values("make receiver", "one value")
+            .killed(Outcomes::always("1"))
+            .frozen(
+                "count receivers",
+                Outcomes::phases(&["counted 0; 1", "locked; 1", "counted 1; 1"]),
+            )
+            .frozen_and_killed(
+                "count receivers",
+                Outcomes::phases(&["counted 0; 1", "locked; 1", "counted 1; 1"]),
+            ),
         // Dropped or killed, it is gone.
         Case::new("drop sender", "one value")
             .at_most(2000)
@@ -323,6 +382,23 @@ fn tasks() -> Vec<Case> {
                 Outcomes::any(&["did 2; 1' 3", "did 1; 2 3", "did nothing; 1' 2 3"]),
             ),
         tasks("drop task", "three tasks").killed(Outcomes::always("1' 2 3")),
+        tasks("drop task", "three tasks, done when dropped").killed(done()),
+        Case::new("extend", "three tasks with a time")
+            .checked_by("tasks and the first one's time")
+            .killed(Outcomes::phases(&[
+                "short; 1' 2 3",
+                "taken back; 1' 2 3",
+                "long; 1' 2 3",
+            ]))
+            .at_most(100)
+            .frozen(
+                "do one",
+                Outcomes::phases(&[
+                    "did 2; long; 1' 3",
+                    "did nothing; long; 1' 2 3",
+                    "did 2; long; 1' 3",
+                ]),
+            ),
         tasks("join", "no tasks").killed(Outcomes::always("nothing")),
         tasks("join", "one task")
             .while_held("task")
@@ -355,6 +431,9 @@ pub(crate) fn commands() -> Commands {
         .check("byte queue", check::<ByteQueue>)
         .check("values", check::<Values>)
         .check("tasks", check::<Tasks>)
+        .check("byte queue of one who gets", check_getter)
+        .check("byte queue of one who puts", check_putter)
+        .check("tasks and the first one's time", check_time)
         .check("senders", |name, _| {
             check_senders(&Values::open(name).expect("the queue"))
         })
@@ -423,6 +502,12 @@ fn setups(commands: Commands) -> Commands {
     let commands = task_queue(commands, "three tasks", &[1, 2, 3]);
     setups_of_the_dead(commands)
         .setup("no queue", |_| {})
+        .setup("three tasks, done when dropped", |name| {
+            create_tasks(name, small_queue().on_drop(OnDrop::Acknowledge), &[1, 2, 3]);
+        })
+        .setup("three tasks with a time", |name| {
+            create_tasks(name, small_queue().lease_time(TIME), &[1, 2, 3]);
+        })
         .setup("wrapped queue", |name| {
             let queue = create_bytes(name, small_queue(), &[]);
             // Nine cells, so rings of 16: the two lie on both sides of the end.
@@ -533,9 +618,37 @@ fn acts(commands: Commands) -> Commands {
         .act("put five patiently", move |name| put(name, 10 * PATIENCE))
         .act("rebuild", |name| {
             let queue = open(name);
-            match locks_are_free(&queue) {
+            match locks_are_free(queue.segment()) {
                 true => queue.recover().map_or("failed", |_| "rebuilt"),
                 false => "locked",
+            }
+        })
+        .act("get and say", |name| {
+            let served = served(name);
+            let got = open(name).get();
+            served.fetch_add(1);
+            match got {
+                Ok(bytes) => format!("got {}", number_of(&bytes)),
+                Err(QueueError::Closed) => "got no more".to_owned(),
+                Err(other) => panic!("{other}"),
+            }
+        })
+        .act("put and say", |name| {
+            let served = served(name);
+            open(name).put(&message(5)).expect("it is open");
+            served.fetch_add(1);
+            "put"
+        })
+        .act("join and say", |name| {
+            let queue = Tasks::open(name).expect("the queue");
+            queue.join().expect("nothing stands in the way");
+            "joined"
+        })
+        .act("count receivers", |name| {
+            let queue = Values::open(name).expect("the queue");
+            match locks_are_free(queue.segment()) {
+                true => format!("counted {}", queue.look().halves.1),
+                false => "locked".to_owned(),
             }
         })
         .act("do one", |name| do_one(name, PATIENCE))
@@ -574,8 +687,8 @@ fn do_one(name: &str, patience: Duration) -> String {
 }
 
 /// Whether a `recover`, which takes both locks, would not wait for a victim that stands still.
-fn locks_are_free(queue: &ByteQueue) -> bool {
-    let control = queue.segment().view::<Control>(0).expect("a queue");
+fn locks_are_free(segment: &Segment) -> bool {
+    let control = segment.view::<Control>(0).expect("a queue");
     [&control.put.lock, &control.get.lock].iter().all(|lock| {
         // SAFETY: the queue stays mapped while this process has it; no signal handler.
         let is_free = unsafe { lock.acquire(Patience::None) }.is_ok();
@@ -799,6 +912,20 @@ fn value_victims(commands: Commands) -> Commands {
             mark_end();
             assert_eq!(result.map(|values| values.len()), Ok(3));
         })
+        .victim("drain values", move |name| {
+            let queue = open(name);
+            mark_start();
+            let result = queue.drain();
+            mark_end();
+            assert_eq!(result.map(|values| values.len()), Ok(3));
+        })
+        .victim("make receiver", move |name| {
+            let queue = open(name);
+            mark_start();
+            let receiver = queue.receiver();
+            mark_end();
+            std::mem::forget(receiver.expect("nothing stands in the way"));
+        })
         .victim("make sender", move |name| {
             let queue = open(name);
             mark_start();
@@ -849,6 +976,15 @@ fn task_victims(commands: Commands) -> Commands {
             mark_end();
             result.expect("it is ours");
         })
+        .victim("extend", move |name| {
+            let queue = open(name);
+            let task = queue.get().expect("there is one");
+            mark_start();
+            let result = task.extend(10 * TIME);
+            mark_end();
+            result.expect("it is ours");
+            std::mem::forget(task);
+        })
         .victim("drop task", move |name| {
             let queue = open(name);
             let task = queue.get().expect("there is one");
@@ -877,6 +1013,58 @@ fn task_victims(commands: Commands) -> Commands {
             mark_end();
             result.expect("nothing stands in the way");
         })
+}
+
+/// How many of those who slept have what they slept for.
+fn served(name: &str) -> AtomicValue<u32> {
+    AtomicValue::open_or_create(format!("{name}.served").as_str(), 0).expect("a number")
+}
+
+fn wait_until_served(name: &str) {
+    let served = served(name);
+    let is_served = || served.load() == 1;
+    assert!(wait_until(is_served, 8 * PATIENCE), "one sleeps on");
+    served.unlink().expect("it is there");
+}
+
+/// Puts a message for the one who sleeps, in case that the victim has not.
+fn check_getter(name: &str, _: Option<&str>) -> String {
+    match open(name).put_timeout(&message(5), PATIENCE) {
+        Ok(()) | Err(QueueError::Closed) => {}
+        Err(other) => panic!("{other}"),
+    }
+    wait_until_served(name);
+    check::<ByteQueue>(name, None)
+}
+
+/// Makes room for the one who sleeps, in case that the victim has not.
+fn check_putter(name: &str, _: Option<&str>) -> String {
+    let queue = open(name);
+    // What the dead held comes first again.
+    queue.settle();
+    let (bytes, before) = {
+        let received = queue.recv_ref_timeout(PATIENCE).expect("it was full");
+        (received.to_vec(), received.deliveries() - 1)
+    };
+    let took = format!("took {}{}", number_of(&bytes), "'".repeat(before.into()));
+    wait_until_served(name);
+    check::<ByteQueue>(name, Some(&took))
+}
+
+/// Whether the first task's time was prolonged, unless a repair has taken the task back.
+fn check_time(name: &str, acted: Option<&str>) -> String {
+    let queue = Tasks::open(name).expect("the queue");
+    let time = match queue.look().leases[..] {
+        [] => "taken back",
+        [lease] if lease.left > Some(2 * TIME) => "long",
+        [lease] if lease.left.is_some() => "short",
+        ref other => panic!("{other:?}"),
+    };
+    let label = check::<Tasks>(name, None);
+    match acted {
+        Some(acted) => format!("{acted}; {time}; {label}"),
+        None => format!("{time}; {label}"),
+    }
 }
 
 /// What a check needs of a queue, whichever it is.

@@ -57,11 +57,20 @@ pub(crate) fn cases() -> Vec<Case> {
     cases.extend([
         bounded("bounded acquire", "2 bounded permits")
             .killed(cycle())
-            .frozen_and_killed("take a bounded permit", cycle()),
+            .frozen_and_killed("take a bounded permit", cycle())
+            .killed_under_waiter("take a bounded permit", cycle()),
         bounded("bounded acquire_timeout in vain", "0 bounded permits")
             .killed(Outcomes::always("0 free")),
         bounded("bounded release", "0 bounded permits")
             .killed(Outcomes::switch("0 free", "1 free")),
+        // Woken for the one permit that comes, and then killed with it, or not.
+        bounded("bounded acquire", "0 bounded permits")
+            .while_held("a bounded permit to come")
+            .killed(Outcomes::phases(&["1 free", "0 free", "1 free"])),
+        Case::new("bounded release", "0 bounded permits")
+            .checked_by("bounded permits after 1 who waits")
+            .with_sleeper("keep a bounded permit")
+            .killed(Outcomes::switch("0 free; acquired", "1 free; acquired")),
         bounded("bounded release too many", "2 bounded permits").killed(Outcomes::always("2 free")),
     ]);
     cases
@@ -154,7 +163,7 @@ fn victims(commands: Commands) -> Commands {
 }
 
 fn bounded(commands: Commands) -> Commands {
-    let open = |name: &str| BoundedSemaphore::open(name).expect("the semaphore");
+    let open = open_bounded;
     commands
         .setup("2 bounded permits", |name| {
             drop(BoundedSemaphore::create(name, 2).expect("a new semaphore"))
@@ -200,21 +209,44 @@ fn bounded(commands: Commands) -> Commands {
             );
             "acquired"
         })
-        .check("bounded permits", move |name, _| {
-            let semaphore = open(name);
-            let free = semaphore.inspect().permits;
-            let held: Vec<_> = (0..free)
-                .map(|_| semaphore.try_acquire().expect("it is free"))
-                .collect();
-            let more = semaphore.try_acquire().err();
-            assert_eq!(more, Some(AcquireError::WouldBlock));
-            drop(held);
-            // What the dead had can be released for them, and no more than that.
-            (free..2).for_each(|_| semaphore.release(1).expect("it was lost"));
-            assert!(semaphore.release(1).is_err(), "all are there");
-            semaphore.unlink().expect("it is there");
-            format!("{free} free")
+        .act("keep a bounded permit", move |name| {
+            let taken = taken(name);
+            open(name).acquire().forget();
+            taken.fetch_add(1);
+            "acquired"
         })
+        .hold("a bounded permit to come", move |name, until_told| {
+            let semaphore = open(name);
+            until_told();
+            semaphore.release(1).expect("two are out");
+        })
+        .check("bounded permits", |name, _| check_bounded(name, 0))
+        .check("bounded permits after 1 who waits", |name, _| {
+            check_bounded(name, 1)
+        })
+}
+
+/// As [`check`], for a semaphore of two permits.
+fn check_bounded(name: &str, waiting: u32) -> String {
+    let semaphore = open_bounded(name);
+    serve(name, waiting, || semaphore.release(waiting));
+    assert_eq!(semaphore.inspect().waiters, 0);
+    let free = semaphore.inspect().permits;
+    let held: Vec<_> = (0..free)
+        .map(|_| semaphore.try_acquire().expect("it is free"))
+        .collect();
+    let more = semaphore.try_acquire().err();
+    assert_eq!(more, Some(AcquireError::WouldBlock));
+    drop(held);
+    // What the dead had can be released for them, and no more than that.
+    (free..2).for_each(|_| semaphore.release(1).expect("it was lost"));
+    assert!(semaphore.release(1).is_err(), "all are there");
+    semaphore.unlink().expect("it is there");
+    format!("{free} free")
+}
+
+fn open_bounded(name: &str) -> BoundedSemaphore {
+    BoundedSemaphore::open(name).expect("the semaphore")
 }
 
 fn open(name: &str) -> Semaphore {
@@ -226,16 +258,21 @@ fn taken(name: &str) -> AtomicValue<u32> {
     AtomicValue::open_or_create(format!("{name}.taken").as_str(), 0).expect("a number")
 }
 
-/// How many permits are free, when each of those who wait has one that the checker gave.
-fn check(name: &str, waiting: u32) -> String {
-    let semaphore = open(name);
+/// Gives those who wait what they wait for, and sees that each has it.
+fn serve(name: &str, waiting: u32, release: impl FnOnce() -> Result<(), ReleaseError>) {
     if waiting > 0 {
-        semaphore.release(waiting).expect("there is room");
+        release().expect("there is room");
         let taken = taken(name);
         let all = wait_until(|| taken.load() == waiting, PATIENCE);
         assert!(all, "{} of {waiting} have a permit", taken.load());
         taken.unlink().expect("it is there");
     }
+}
+
+/// How many permits are free, when each of those who wait has one that the checker gave.
+fn check(name: &str, waiting: u32) -> String {
+    let semaphore = open(name);
+    serve(name, waiting, || semaphore.release(waiting));
     let inspection = semaphore.inspect();
     assert_eq!(inspection.waiters, 0);
     let free = inspection.permits;

@@ -1,4 +1,4 @@
-//! A signal every millisecond through every call that blocks: none returns before what it waits for has
+//! A signal every millisecond through the calls of `blocking.rs`: none returns before what it waits for has
 //! come, none fails, and none gives up before its deadline.
 
 use std::sync::Arc;

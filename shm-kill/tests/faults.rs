@@ -1,5 +1,5 @@
-//! Every system call of every operation fails once: a typed error or none, nothing left behind, and the
-//! same operation works afterwards.
+//! The system calls of segments, of making and opening each type, of growing and of waiting fail one by one: a typed
+//! error or none, nothing left behind, and the same operation works afterwards.
 
 use std::time::Duration;
 
@@ -31,6 +31,7 @@ const FAULTS: &[(Call, &[Errno])] = &[
         &[Errno::EINTR, Errno::ENOSPC, Errno::ENOMEM],
     ),
     (Call::MMAP, &[Errno::ENOMEM, Errno::EACCES]),
+    (Call::MADVISE, &[Errno::ENOMEM, Errno::EINVAL]),
     (Call::LINK, &[Errno::ENOSPC, Errno::ENOMEM, Errno::EACCES]),
     (Call::UNLINK, &[Errno::ENOMEM, Errno::EACCES]),
     (Call::FCNTL, &[Errno::EMFILE, Errno::EACCES]),
@@ -171,7 +172,7 @@ fn finding_what_the_dead_left() {
     survives_as(dead("tell list"), Leaves::Either);
 }
 
-const TYPES: [&str; 15] = [
+const TYPES: [&str; 21] = [
     "Mutex",
     "ReentrantMutex",
     "RwLock",
@@ -187,6 +188,12 @@ const TYPES: [&str; 15] = [
     "AtomicValue",
     "Array",
     "AtomicArray",
+    "SeqValue",
+    "ShareableList",
+    "Queue",
+    "JoinableQueue",
+    "Dict",
+    "List",
 ];
 
 #[test]
@@ -201,6 +208,53 @@ fn opening_each_type() {
     for name in TYPES {
         survives(&format!("tell open {name}"), name, Leaves::TheSegment);
     }
+}
+
+#[test]
+fn removing_what_a_type_made() {
+    // The others remove their segment in the same way.
+    for name in [
+        "SeqValue",
+        "ShareableList",
+        "Queue",
+        "JoinableQueue",
+        "Dict",
+        "List",
+    ] {
+        survives(&format!("tell unlink {name}"), name, Leaves::Nothing);
+    }
+}
+
+/// Asks for memory that it does not get.
+fn is_refused_memory(report: &FaultReport) -> bool {
+    let refused = |fault: &Fault| fault.call == "fallocate" && fault.told.starts_with("refused");
+    report.faults.iter().any(refused)
+}
+
+#[test]
+fn what_needs_new_memory_happens_or_changes_nothing() {
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
+    for (operation, state) in [
+        ("tell set, in new memory", "Dict of one"),
+        ("tell put, in new memory", "Queue of one"),
+    ] {
+        let report = run(Case::new(operation, state));
+        assert!(is_refused_memory(&report), "{report}");
+        let wrongs = wrongs(&report, Leaves::TheSegment);
+        assert!(wrongs.is_empty(), "{operation}: {wrongs:#?}");
+    }
+}
+
+#[test]
+fn control_a_change_by_what_failed_is_noticed() {
+    let _watchdog = Watchdog::new(Duration::from_secs(60));
+    let report = run(Case::new("tell two sets, in new memory", "Dict of one"));
+    let wrongs = wrongs(&report, Leaves::TheSegment);
+    let changed = "changed by what failed";
+    assert!(
+        wrongs.iter().any(|what| what.contains(changed)),
+        "{wrongs:?}"
+    );
 }
 
 /// A call that blocks has no error but what it waits for; its sleep is interrupted, or fails.

@@ -3,6 +3,7 @@
 //!
 //! 25 rounds for each; `SHM_HISTORIES=1000 cargo test --release -p shm-kill --test linearizability` for more.
 
+use std::cell::Cell;
 use std::fmt::Debug;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
@@ -10,10 +11,11 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::{Signal, raise};
 use shm_dict::{Dict, DictError, List, Options, Raw};
 use shm_lock::{Guarded, LockError, LockResult, Mutex, RwLock};
+use shm_queue::{PutError, Queue, QueueError};
 use shm_testing::linearizability::{
     self, Budget, ListOp, ListRet, LockedCounter, LockedCounterOp, LockedCounterRet, Map,
-    MapAction, MapOp, MapRet, Model, Recorder, Register, RegisterOp, RegisterRet, Verdict, Words,
-    check, collect,
+    MapAction, MapOp, MapRet, Model, QueueOp, QueueRet, Recorder, Register, RegisterOp,
+    RegisterRet, Verdict, Words, check, collect,
 };
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main};
 use shm_value::{AtomicArray, AtomicValue, Value};
@@ -41,6 +43,8 @@ fn peer() {
         ("adds to entries in two steps", adds_to_entries_in_two_steps),
         ("uses a list", uses_a_list),
         ("pops in two steps", pops_in_two_steps),
+        ("uses a queue", uses_a_queue),
+        ("puts a moment later", puts_a_moment_later),
     ]);
 }
 
@@ -238,7 +242,7 @@ fn uses_a_number(peer: &mut Peer) {
 /// The twin that answers with what it read a while ago.
 fn reads_before_it_is_asked(peer: &mut Peer) {
     let number = AtomicValue::<u64>::open(&peer.args()[0]).unwrap();
-    let cached = std::cell::Cell::new(0);
+    let cached = Cell::new(0);
     take_part(peer, on_a_number, |&op, _| {
         let told = match op {
             RegisterOp::Read => RegisterRet::Value(cached.get()),
@@ -411,6 +415,93 @@ fn pops_in_two_steps(peer: &mut Peer) {
     });
 }
 
+/// Numbers as they are: each `get` takes its message in one step. One that had to be decoded first would go back to the
+/// front if its getter died meanwhile, and others may have passed it by then.
+type Messages = Queue<u64, Raw>;
+
+/// Small, so that it is full and empty often.
+const MESSAGES: u32 = 3;
+
+/// No message is put twice. None that waits without an end: all four would wait for each other.
+fn on_messages(random: u64) -> QueueOp {
+    match random % 2 {
+        0 => QueueOp::TryPut(random >> 1),
+        _ => QueueOp::TryGet,
+    }
+}
+
+/// What a form that waits for a moment says, or one that does not. That a moment is over says nothing of the queue, whose
+/// lock another may have held all the time.
+fn ask<R>(
+    waits: bool,
+    timed: impl Fn(Duration) -> Result<R, QueueError>,
+    tried: impl Fn() -> Result<R, QueueError>,
+) -> Option<R> {
+    let mut answer = match waits {
+        true => timed(Duration::from_micros(200)),
+        false => tried(),
+    };
+    loop {
+        match answer {
+            Ok(answer) => return Some(answer),
+            Err(QueueError::Full | QueueError::Empty) => return None,
+            Err(QueueError::Timeout) => answer = tried(),
+            Err(other) => panic!("{other}"),
+        }
+    }
+}
+
+fn on_queue(queue: &Messages, op: QueueOp, waits: bool) -> QueueRet {
+    match op {
+        QueueOp::TryPut(message) => {
+            let why = |refused: PutError<u64>| refused.error;
+            let timed = |moment| queue.put_timeout(message, moment).map_err(why);
+            let put = ask(waits, timed, || queue.try_put(message).map_err(why));
+            put.map_or(QueueRet::Full, |()| QueueRet::Done)
+        }
+        QueueOp::TryGet => {
+            let got = ask(
+                waits,
+                |moment| queue.get_timeout(moment),
+                || queue.try_get(),
+            );
+            got.map_or(QueueRet::Empty, QueueRet::Got)
+        }
+        _ => unreachable!("these two are chosen"),
+    }
+}
+
+fn uses_a_queue(peer: &mut Peer) {
+    let queue = Messages::open(&peer.args()[0]).unwrap();
+    let waits = Cell::new(false);
+    take_part(peer, on_messages, |&op, _| {
+        waits.set(!waits.get());
+        on_queue(&queue, op, waits.get())
+    });
+}
+
+/// The twin that says that it has put what stands in a buffer of its own, as if a thread fed the queue from there.
+fn puts_a_moment_later(peer: &mut Peer) {
+    let queue = Messages::open(&peer.args()[0]).unwrap();
+    let buffer = Cell::new(None);
+    take_part(peer, on_messages, |&op, _| {
+        if let Some(message) = buffer.take() {
+            on_queue(&queue, QueueOp::TryPut(message), false);
+        }
+        match op {
+            QueueOp::TryPut(message) => {
+                buffer.set(Some(message));
+                QueueRet::Done
+            }
+            op => on_queue(&queue, op, false),
+        }
+    });
+}
+
+fn create_queue(name: &str) -> Messages {
+    Messages::create(name, shm_queue::Options::new(MESSAGES)).unwrap()
+}
+
 fn create_list(name: &str) -> List<u64> {
     List::create(name, Options::new().max_bytes(64 << 10)).unwrap()
 }
@@ -569,6 +660,21 @@ fn a_list() {
 #[test]
 fn control_elements_popped_in_two_steps_are_found_out() {
     is_found_out("pops in two steps", &linearizability::List, create_list);
+}
+
+fn messages() -> linearizability::Queue {
+    let capacity = MESSAGES as usize;
+    linearizability::Queue { capacity }
+}
+
+#[test]
+fn a_queue() {
+    is_linearizable("uses a queue", &messages(), create_queue);
+}
+
+#[test]
+fn control_messages_put_a_moment_later_are_found_out() {
+    is_found_out("puts a moment later", &messages(), create_queue);
 }
 
 #[test]
