@@ -116,7 +116,10 @@ impl Setting<'_> {
             match self.attempt(name, start, trace, at, last) {
                 Ok(Some(verdict)) => return Ok((verdict, last)),
                 Ok(None) => {}
-                Err(Error::Helper(what)) => return Ok((Verdict::Wrong(what), false)),
+                // The state could be made for the recording.
+                Err(Error::Helper(what) | Error::Setup(what)) => {
+                    return Ok((Verdict::Wrong(what), false));
+                }
                 // The time limit killed it between two requests.
                 Err(Error::System(e)) if e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
                 Err(error) => return Err(error),
@@ -238,7 +241,11 @@ impl Setting<'_> {
             let command = self.program.command(&["act", what, name]);
             let sleeper = Running::start(command, case.limit * 4)?;
             if !falls_asleep(sleeper.pid(), case.limit) {
-                return Err(Error::Setup(format!("act {what} does not fall asleep")));
+                let ran = sleeper.finish()?;
+                return Err(Error::Setup(format!(
+                    "act {what} does not fall asleep: {}",
+                    ran.describe()
+                )));
             }
             others.sleepers.push(sleeper);
         }
