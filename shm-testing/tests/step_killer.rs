@@ -209,6 +209,10 @@ fn sleeper_that_does_not_sleep_is_an_error() {
         .killed(switch());
     let error = killer().run(&[case]).unwrap_err();
     assert!(matches!(error, Error::Setup(_)), "{error}");
+    assert!(
+        error.to_string().contains("does not fall asleep ("),
+        "{error}"
+    );
 }
 
 #[test]

@@ -26,6 +26,8 @@ const VICTIM_LIMIT: Duration = Duration::from_secs(5);
 const RECORDING_LIMIT: Duration = Duration::from_secs(120);
 /// How long a waiter that does not sleep is given before the victim is killed.
 const WAITER_SPINS: Duration = Duration::from_millis(50);
+/// How often a sleeper is looked at, 200 µs apart, before it counts as one that does not fall asleep.
+const LOOKS: u32 = 1000;
 
 /// Where in an operation: after `step` instructions, or asleep in the call that is the next one.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -240,10 +242,10 @@ impl Setting<'_> {
         for what in &case.sleepers {
             let command = self.program.command(&["act", what, name]);
             let sleeper = Running::start(command, case.limit * 4)?;
-            if !falls_asleep(sleeper.pid(), case.limit) {
+            if let Err(seen) = falls_asleep(sleeper.pid(), case.limit) {
                 let ran = sleeper.finish()?;
                 return Err(Error::Setup(format!(
-                    "act {what} does not fall asleep: {}",
+                    "act {what} does not fall asleep ({seen}): {}",
                     ran.describe()
                 )));
             }
@@ -339,19 +341,24 @@ fn outcome_of(who: &str, ran: command::Ran) -> Result<String, Error> {
     }
 }
 
-/// Whether the process sleeps on a shared futex in time; not if it ends instead.
-fn falls_asleep(pid: u32, limit: Duration) -> bool {
+/// Returns when the process sleeps on a shared futex; else what was seen of it last. Gives up when
+/// the limit is past, but not before it looked [`LOOKS`] times: a machine that stood still for a while
+/// says nothing about the process.
+fn falls_asleep(pid: u32, limit: Duration) -> Result<(), String> {
     let end = Instant::now() + limit;
-    while Instant::now() < end {
+    let mut looks = 0;
+    loop {
         thread::sleep(Duration::from_micros(200));
+        looks += 1;
         match ThreadState::read(pid, pid) {
-            None => return false,
-            Some(thread) if thread.state == 'Z' => return false,
-            Some(thread) if thread.asleep_in_shared_futex() => return true,
+            None => return Err("gone".to_owned()),
+            Some(thread) if thread.asleep_in_shared_futex() => return Ok(()),
+            Some(thread) if thread.state == 'Z' || looks >= LOOKS && Instant::now() >= end => {
+                return Err(format!("seen in {looks} looks, last: {thread}"));
+            }
             Some(_) => {}
         }
     }
-    false
 }
 
 /// Returns when the waiter sleeps, has ended, or has spun for long enough.
