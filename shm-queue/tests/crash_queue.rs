@@ -33,6 +33,7 @@ fn peer() {
         ("waits for the end", waits_for_the_end),
         ("puts", puts),
         ("joins", joins),
+        ("forks and the child puts", forks_and_the_child_puts),
         ("forks with everything", forks_with_everything),
         ("forks into a dead slot", forks_into_a_dead_slot),
         ("is interrupted", is_interrupted),
@@ -526,6 +527,33 @@ fn forks_into_a_dead_slot(peer: &mut Peer) {
         }
     }
     queue.join_timeout(LONG).unwrap();
+    peer.say("done");
+}
+
+/// What a parent and its forked child put, one after the other, comes out in that order. The name is CPython's.
+#[test]
+fn test_fork() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("both-put");
+    Child::spawn("forks and the child puts", &[&name]).expect("done");
+}
+
+fn forks_and_the_child_puts(peer: &mut Peer) {
+    let queue = Queue::<u32>::create(name_of(peer), 20).unwrap();
+    (0..10).for_each(|n| queue.put(n).unwrap());
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            (10..20).for_each(|n| queue.put(n).unwrap());
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            let status = waitpid(child, None).unwrap();
+            assert_eq!(status, WaitStatus::Exited(child, 0));
+        }
+    }
+    (0..20).for_each(|n| assert_eq!(queue.get_timeout(LONG), Ok(n)));
+    assert_eq!(queue.try_get(), Err(QueueError::Empty));
     peer.say("done");
 }
 

@@ -1,6 +1,9 @@
 //! What a queue does, among the handles and threads of one process. Names of CPython's test suite stand where
 //! a test is one of its rows.
 
+use std::ffi::OsStr;
+use std::os::unix::ffi::OsStrExt;
+use std::path::PathBuf;
 use std::sync::mpsc;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -71,6 +74,22 @@ fn test_qsize() {
     assert_eq!(queue.len(), Ok(1));
     queue.get().unwrap();
     assert_eq!(queue.len(), Ok(0));
+}
+
+/// What cannot be encoded is refused at once, is the caller's again, and takes no place. (CPython finds it out
+/// later, in the feeder thread, which prints the error and drops the item.)
+#[test]
+fn test_queue_feeder_donot_stop_onexc() {
+    let _watchdog = watchdog();
+    let queue = Queue::<PathBuf>::create(Place::anonymous(), 1).unwrap();
+    let no_text = PathBuf::from(OsStr::from_bytes(b"not UTF-8: \xff"));
+    let refused = queue.put(no_text.clone()).unwrap_err();
+    assert_eq!(refused.value, no_text);
+    assert!(matches!(refused.error, QueueError::Encode(_)), "{refused}");
+    assert_eq!(queue.len(), Ok(0));
+    queue.try_put("text".into()).unwrap();
+    assert_eq!(queue.is_full(), Ok(true));
+    assert_eq!(queue.get(), Ok("text".into()));
 }
 
 /// A timeout is not over before its time.
