@@ -17,6 +17,7 @@ use crate::options::Options;
 use crate::queue::{BATCH, until_closed};
 use crate::raw::{Claim, Lease};
 use crate::readiness::Readiness;
+use crate::transfer::Leased;
 use crate::wait::WaitStrategy;
 
 pub(crate) const KIND: Kind = Kind(*b"QUEU");
@@ -177,7 +178,7 @@ impl ByteQueue {
         patience: Patience,
     ) -> Result<(), PutError<usize>> {
         self.inner
-            .put_many(messages.iter().map(AsRef::as_ref), patience)
+            .put_many(messages.len(), |n| messages[n].as_ref(), patience)
             .map_err(|(value, error)| PutError { value, error })
     }
 
@@ -282,14 +283,17 @@ impl ByteQueue {
 
     fn reserve_with(&self, len: usize, patience: Patience) -> Result<Reservation, QueueError> {
         let claim = self.inner.reserve(self.inner.check_len(len)?, patience)?;
-        let bytes = self.inner.message(claim.index, claim.chunk, claim.len)?;
-        Ok(Reservation {
+        let mut reservation = Reservation {
             inner: Arc::clone(&self.inner),
             claim,
-            bytes: NonNull::slice_from_raw_parts(bytes, len),
+            bytes: NonNull::slice_from_raw_parts(NonNull::dangling(), 0),
             stamp: fork::stamp(),
             done: false,
-        })
+        };
+        // If the claim leads outside, the reservation gives it back.
+        let bytes = self.inner.message(claim.index, claim.chunk, claim.len)?;
+        reservation.bytes = NonNull::slice_from_raw_parts(bytes, len);
+        Ok(reservation)
     }
 
     /// The first message, to be read in place; blocks while there is none. It is finished when
@@ -326,12 +330,12 @@ impl ByteQueue {
     }
 
     fn recv_with(&self, patience: Patience) -> Result<Received, QueueError> {
-        let lease = self.inner.lease_one(patience)?;
-        let bytes = self.inner.message(lease.index, lease.chunk, lease.len)?;
+        let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
+        let bytes = leased.bytes()?;
         Ok(Received {
             inner: Arc::clone(&self.inner),
-            lease,
-            bytes: NonNull::slice_from_raw_parts(bytes, lease.len as usize),
+            lease: leased.keep(),
+            bytes,
             stamp: fork::stamp(),
         })
     }
@@ -447,7 +451,7 @@ impl Received {
         // SAFETY: read once, from a value that is not dropped.
         let inner = unsafe { std::ptr::read(&raw const this.inner) };
         if this.stamp == fork::stamp() {
-            inner.give_back(this.lease)?;
+            inner.give_back(this.lease, Patience::Endless)?;
         }
         Ok(())
     }

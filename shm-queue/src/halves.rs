@@ -18,7 +18,7 @@ use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::Patience;
 
 use crate::error::QueueError;
-use crate::inner::Inner;
+use crate::inner::{Inner, MOMENT};
 use crate::raw::{Control, PutSide};
 
 const COUNT: u64 = (1 << 24) - 1;
@@ -67,14 +67,15 @@ impl Counted {
             let state = &inner.raw.control.state;
             state.fetch_or(Control::HAD_SENDERS, Ordering::Relaxed);
         }
-        // Relaxed: read under the put lock.
-        let mut counts = word.load(Ordering::Relaxed);
-        if counts >> USE_SHIFT != uses & 0xffff {
-            counts = (uses & 0xffff) << USE_SHIFT;
-        }
-        word.store(counts.wrapping_add(1 << half.shift()), Ordering::Relaxed);
+        let one_more = |counts: u64| match counts >> USE_SHIFT == uses & 0xffff {
+            true => counts.wrapping_add(1 << half.shift()),
+            false => ((uses & 0xffff) << USE_SHIFT) + (1 << half.shift()),
+        };
+        // Relaxed: whoever closes counts under the put lock, as this is. Another thread's half may end meanwhile.
+        let _ = word.fetch_update(Ordering::Relaxed, Ordering::Relaxed, |counts| {
+            Some(one_more(counts))
+        });
         drop(side);
-        inner.is_owner_now();
         Ok(Self {
             inner: Arc::clone(inner),
             half,
@@ -88,28 +89,22 @@ impl Counted {
 
     fn end(&self) -> Result<(), QueueError> {
         let (slot, _) = self.inner.segment.participant()?;
-        let side = self
-            .inner
-            .put_side(std::time::Duration::from_secs(1).into())?;
         if let Some(word) = self.inner.halves.get(slot) {
-            // Relaxed: under the put lock.
-            let counts = word.load(Ordering::Relaxed);
-            word.store(
-                counts.wrapping_sub(1 << self.half.shift()),
-                Ordering::Relaxed,
-            );
+            // Relaxed: whoever closes takes the put lock before, under which the last of our puts was.
+            word.fetch_sub(1 << self.half.shift(), Ordering::Relaxed);
         }
-        if self.half == Half::Sender && self.inner.count(Half::Sender) == 0 {
-            self.inner.close_under(side, false);
+        match self.half {
+            // If somebody is stopped under the lock, the next who looks after others closes.
+            Half::Sender => self.inner.close_without_senders(MOMENT.into()),
+            Half::Receiver => Ok(()),
         }
-        Ok(())
     }
 }
 
 impl Drop for Counted {
     fn drop(&mut self) {
         if self.stamp == fork::stamp() {
-            // Errors have nobody to go to. What stayed counted goes with this process.
+            // Errors have nobody to go to.
             let _ = self.end();
         }
     }

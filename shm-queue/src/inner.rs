@@ -42,8 +42,6 @@ pub(crate) struct Inner {
     /// Senders and receivers of each participant (`halves.rs`).
     pub(crate) halves: Mapped<[AtomicU64]>,
     pub(crate) detached: Mutex<Detached>,
-    /// The process (`fork::stamp`) whose participant slot is free of what its last user left.
-    settled: AtomicU64,
     /// Last: everything above lies in it.
     pub(crate) segment: Segment,
 }
@@ -78,7 +76,10 @@ impl Inner {
     ) -> Result<Arc<Self>, CreateError> {
         let (layout, spec) = Self::prepare(&shape, kind, type_name)?;
         let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
-        Ok(Self::attach(Segment::create_with(place, spec, init)?)?)
+        Ok(Self::attach(
+            Segment::create_with(place, spec, init)?,
+            kind,
+        )?)
     }
 
     pub(crate) fn open_or_create(
@@ -90,11 +91,14 @@ impl Inner {
         let (layout, spec) = Self::prepare(&shape, kind, type_name)?;
         let init = |segment: &Segment| Self::initialise(segment, &shape, &layout);
         let segment = Segment::open_or_create_with(place, spec, init)?;
-        Ok(Self::attach(segment)?)
+        Ok(Self::attach(segment, kind)?)
     }
 
     pub(crate) fn open(place: Place, kind: Kind, type_name: &str) -> Result<Arc<Self>, Error> {
-        Self::attach(Segment::open(place, Self::spec(kind, type_name, None))?)
+        Self::attach(
+            Segment::open(place, Self::spec(kind, type_name, None))?,
+            kind,
+        )
     }
 
     fn prepare(shape: &Shape, kind: Kind, type_name: &str) -> Result<(Layout, Spec), CreateError> {
@@ -136,7 +140,7 @@ impl Inner {
         })
     }
 
-    fn attach(segment: Segment) -> Result<Arc<Self>, Error> {
+    fn attach(segment: Segment, kind: Kind) -> Result<Arc<Self>, Error> {
         let control = segment.view::<Control>(0)?;
         // Read once, and checked, before anything is believed.
         let words = std::array::from_fn(|i| control.config[i].load(Ordering::Relaxed));
@@ -146,6 +150,10 @@ impl Inner {
             value,
         };
         let shape = Shape::from_words(words).ok_or_else(|| corrupt("options", words[7]))?;
+        // What is read in place must not be taken back: see `Received`.
+        if kind == crate::bytes::KIND && shape.lease_time != 0 {
+            return Err(corrupt("lease time of a plain queue", shape.lease_time));
+        }
         let layout = Layout::new(&shape).ok_or_else(|| corrupt("options", words[0]))?;
         if layout.size > segment.size() as u64 {
             return Err(corrupt("size of the parts", layout.size));
@@ -154,46 +162,15 @@ impl Inner {
         let halves = lasting(segment.view_slice(layout.halves_at, MAX_SLOTS)?);
         segment.watch_lock(std::mem::offset_of!(Control, put));
         segment.watch_lock(std::mem::offset_of!(Control, get));
-        let inner = Arc::new(Self {
+        Ok(Arc::new(Self {
             raw,
             layout,
             shape,
             strategy: AtomicU32::new(WaitStrategy::default().to_bits()),
             halves,
             detached: Mutex::default(),
-            settled: AtomicU64::new(0),
             segment,
-        });
-        inner.settle_predecessor();
-        Ok(inner)
-    }
-
-    /// For one who took a message or room: if that made this process a participant, as a forked
-    /// child's first time does, its slot may have had another user before.
-    #[inline]
-    pub(crate) fn is_owner_now(&self) {
-        // Relaxed: a number on its own.
-        if self.settled.load(Ordering::Relaxed) != fork::peek() {
-            self.settle_predecessor();
-        }
-    }
-
-    /// What a dead process left that had our participant slot before us names that slot; so nobody
-    /// would find it dead. Errors are for the first operation to report.
-    #[cold]
-    fn settle_predecessor(&self) {
-        let Ok(me) = self.owner() else { return };
-        // Relaxed: a number on its own.
-        self.settled.store(fork::stamp(), Ordering::Relaxed);
-        let mut owners = self.raw.words().filter_map(|word| {
-            let word = word.ok()?.1;
-            word.is_owned().then(|| word.owner())
-        });
-        let left = owners.any(|owner| owner.slot() == me.slot() && owner != me);
-        if left && self.recover(MOMENT.into()).is_err() {
-            // Relaxed: as above. Another time.
-            self.settled.store(0, Ordering::Relaxed);
-        }
+        }))
     }
 
     /// Who we are in the words.
@@ -296,22 +273,63 @@ impl Inner {
     /// Takes back the tasks whose time is over.
     pub(crate) fn take_back_expired(&self, patience: Patience) -> Result<(), QueueError> {
         if self.next_expiry().is_some_and(Deadline::is_past) {
-            let taken_back = self
-                .get_side(patience)?
-                .take_back_expired(deadline::now())?;
-            self.raw.control.not_empty.notify(taken_back, None);
+            let now = deadline::now();
+            let taken_back = self.mended(patience, || {
+                Ok(self.get_side(patience)?.take_back_expired(now)?)
+            })?;
             // Some of them may be dead letters now.
+            self.tell_consumers(true, taken_back as usize);
             self.tell_producers(taken_back);
         }
         Ok(())
     }
 
-    /// Whether there are dead participants, or a lock of somebody who died in it: who only puts, takes out or looks need
-    /// not be a participant, and one may have the slot of a dead one by now.
+    /// What `attempt` gives; a second time if something is damaged, which may be only a cache.
+    pub(crate) fn mended<R>(
+        &self,
+        patience: Patience,
+        attempt: impl Fn() -> Result<R, QueueError>,
+    ) -> Result<R, QueueError> {
+        match attempt() {
+            Err(QueueError::Corrupt { .. }) => {
+                self.recover(patience)?;
+                attempt()
+            }
+            result => result,
+        }
+    }
+
+    /// Whether there are dead participants, a lock of somebody who died in it (who only puts, takes out or looks need
+    /// not be a participant), or a message of one who is a participant no more, whose slot may have another user by now.
     fn is_left_by_the_dead(&self) -> bool {
         let control = &self.raw.control;
         let locks = [&control.put.lock, &control.get.lock];
-        locks.iter().any(|lock| lock.is_orphaned()) || !self.segment.dead_participants().is_empty()
+        locks.iter().any(|lock| lock.is_orphaned())
+            || !self.segment.dead_participants().is_empty()
+            || self.has_messages_of_nobody()
+    }
+
+    /// Whether a message is handed out to, or written by, somebody who is no participant any more.
+    fn has_messages_of_nobody(&self) -> bool {
+        let (put, get) = (&self.raw.control.put, &self.raw.control.get);
+        // Relaxed, both: hints.
+        if put.writing.load(Ordering::Relaxed) == 0 && get.leased.load(Ordering::Relaxed) == 0 {
+            return false;
+        }
+        let owned = self.raw.words().filter_map(|word| {
+            let word = word.ok()?.1;
+            word.is_owned().then(|| word.owner())
+        });
+        let mut owners: Vec<Owner> = Vec::new();
+        for owner in owned {
+            if !owners.contains(&owner) {
+                owners.push(owner);
+            }
+        }
+        let is_alive = self.alive();
+        // Looked at without a lock: one who went just now may have finished before. Then there is nothing to settle,
+        // which does no harm.
+        owners.into_iter().any(|owner| !is_alive(owner))
     }
 
     /// Whether nobody has looked for the dead within `interval`; then it is the caller's turn, and
@@ -335,6 +353,15 @@ impl Inner {
             self.look_aside();
         }
         is_due
+    }
+
+    /// As [`look_now_and_then`](Self::look_now_and_then), if others have messages handed out, or write some. Where there
+    /// always is something to do, nobody else would see that they died.
+    #[inline]
+    pub(crate) fn look_if(&self, others_have_some: bool) {
+        if others_have_some {
+            self.look_now_and_then();
+        }
     }
 
     #[cold]
@@ -521,13 +548,14 @@ impl Inner {
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        // Nobody is left here who could finish these. Errors have nobody to go to: the slot's next
-        // user finds what stayed (`settle_predecessor`).
-        while let Some(lease) = self.oldest_detached() {
-            if let Ok(side) = self.get_side(MOMENT.into()) {
-                let _ = side.give_back(lease);
+        let detached = self.detached.get_mut();
+        let detached = std::mem::take(detached.unwrap_or_else(PoisonError::into_inner));
+        if detached.stamp == fork::stamp() {
+            // Nobody is left here who could finish these. Errors have nobody to go to: the others find what stays, once
+            // this process is no participant any more (`has_messages_of_nobody`).
+            for lease in detached.leases {
+                let _ = self.give_back(lease, MOMENT.into());
             }
-            self.raw.control.not_empty.notify(1, None);
         }
     }
 }

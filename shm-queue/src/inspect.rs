@@ -114,10 +114,10 @@ impl Inner {
     }
 
     pub(crate) fn recovered(&self) -> Result<Recovered, QueueError> {
-        self.take_back_expired(Patience::Endless)?;
         let Census {
             undone, returned, ..
         } = self.recover(Patience::Endless)?;
+        self.take_back_expired(Patience::Endless)?;
         self.close_without_senders(Patience::Endless)?;
         Ok(Recovered { undone, returned })
     }
@@ -127,7 +127,11 @@ impl Inner {
         let side = self.get_side(Patience::Endless)?;
         while let Some((letter, reason)) = side.oldest_dead()? {
             let mut bytes = Vec::new();
-            self.copy_out(letter.index, letter.chunk, letter.len, &mut bytes)?;
+            match self.copy_out(letter.index, letter.chunk, letter.len, &mut bytes) {
+                // What stands in the way of the next one is told to whoever comes for it.
+                Err(_) if !letters.is_empty() => break,
+                copied => copied?,
+            }
             side.forget((letter, reason))?;
             letters.push(DeadLetter {
                 bytes,
@@ -191,9 +195,12 @@ impl Inner {
     fn age(&self, index: u32) -> Duration {
         let now = (deadline::now_roughly() >> SINCE_SHIFT) as u32;
         let since = self.raw.since(index).unwrap_or(now);
-        // The clock of another processor may be a tick ahead.
-        let units = (now.wrapping_sub(since) as i32).max(0);
-        Duration::from_nanos((units as u64) << SINCE_SHIFT)
+        let units = match now.wrapping_sub(since) {
+            // The clock of another processor was a tick ahead.
+            u32::MAX => 0,
+            units => units,
+        };
+        Duration::from_nanos(u64::from(units) << SINCE_SHIFT)
     }
 
     fn time_left(&self, index: u32) -> Option<Duration> {

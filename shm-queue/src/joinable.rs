@@ -221,8 +221,8 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
         let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
-        let (value, lease) = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
-        Ok(self.guard(value, lease))
+        let (value, leased) = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
+        Ok(self.guard(value, leased.keep()))
     }
 
     fn get_many_with(
@@ -367,7 +367,7 @@ impl<T> Drop for TaskGuard<T> {
         // Errors have nobody to go to: what stays is delivered again when this process ends.
         let _ = match self.inner.shape.on_drop {
             OnDrop::Acknowledge if !unwinding => self.inner.finish(self.lease),
-            _ => self.inner.give_back(self.lease).map(drop),
+            _ => self.inner.requeue(self.lease),
         };
     }
 }

@@ -54,7 +54,8 @@ macro_rules! put_many_forms {
         ///
         /// # Errors
         /// Those of [`put`](Self::put), with the values that were taken from the iterator (64 at a time)
-        /// and not put, the one that failed first.
+        /// and not put, the one that failed first. The iterator still has the others: pass `by_ref()` of one to keep
+        /// them.
         pub fn put_many(
             &self,
             values: impl IntoIterator<Item = T>,
@@ -194,17 +195,25 @@ macro_rules! drain_form {
         /// Gets all values that are there, perhaps none. Producers who do not pause may keep it busy.
         ///
         /// # Errors
-        /// Those of [`get_many`](Self::get_many), but for `Closed`, and only if nothing was got before.
+        /// Those of [`get_many`](Self::get_many), but for `Closed`, and only if nothing was got.
         pub fn drain(&self) -> Result<Vec<$got>, QueueError> {
-            let mut all = Vec::new();
+            let (mut all, mut failed) = (Vec::new(), None);
             loop {
                 match self.try_get_many(BATCH) {
                     Ok(values) => all.extend(values),
-                    Err(QueueError::Empty | QueueError::Closed) => return Ok(all),
+                    Err(QueueError::Empty | QueueError::Closed) => break,
+                    // They are among the dead letters now, and there may be others behind them.
+                    Err(error @ QueueError::Decode(_)) => failed = Some(error),
                     // What stands in the way of the others is told to whoever comes for them.
-                    Err(error) if all.is_empty() => return Err(error),
-                    Err(_) => return Ok(all),
+                    Err(error) => {
+                        failed = Some(error);
+                        break;
+                    }
                 }
+            }
+            match failed {
+                Some(error) if all.is_empty() => Err(error),
+                _ => Ok(all),
             }
         }
     };
@@ -248,7 +257,9 @@ macro_rules! handle_forms {
         ///
         /// As long as another process has messages handed out (tasks, `recv_ref`), they may come back, by its death too:
         /// until they are finished a get waits, and a `try_` form says [`Empty`](QueueError::Empty). Not in a process that
-        /// has some itself: it is told `Closed`, or two might wait for each other.
+        /// has some itself: it is told `Closed`, or two might wait for each other. That is all that is seen: whoever
+        /// waits for the end of a closed queue must not be waited for, in another queue or in another way, by the process
+        /// that has the last message.
         ///
         /// # Errors
         /// What a queue says that cannot be used.

@@ -340,8 +340,7 @@ pub(crate) fn put_values<T, C: Codec<T>>(
             }
             ends.push(start..bytes.len());
         }
-        let messages = ends.iter().map(|range| &bytes[range.clone()]);
-        let put = inner.put_many(messages, patience);
+        let put = inner.put_many(ends.len(), |n| &bytes[ends[n].clone()], patience);
         if let Some((count, error)) = put.err().or(failed) {
             let value = batch.split_off(count);
             return Err(PutError { value, error });
@@ -357,8 +356,8 @@ fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, Que
         let Some(lease) = inner.get_or_lease(buffer, patience, sure)? else {
             return decode::<T, C>(buffer);
         };
-        let (value, lease) = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
-        inner.finish(lease)?;
+        let (value, leased) = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
+        inner.finish(leased.keep())?;
         Ok(value)
     })
 }
@@ -395,10 +394,11 @@ pub(crate) fn lease_values<T, C: Codec<T>>(
             }
         }
     });
-    match failed {
-        Some(error) if values.is_empty() => Err(error),
-        _ => Ok(values),
+    if let Some(error) = failed.filter(|_| values.is_empty()) {
+        return Err(error);
     }
+    let keep = |(value, leased): (T, Leased<'_>)| (value, leased.keep());
+    Ok(values.into_iter().map(keep).collect())
 }
 
 /// Lends out the thread's buffer. Whoever asks for it meanwhile (a value that puts values as it is

@@ -6,7 +6,7 @@
 //!
 //! | state | pipe | thread |
 //! |---|---|---|
-//! | armed | empty | waits for a message, or for the closing |
+//! | armed | empty | waits for a message, or for the closing and the end of the last message that may come back |
 //! | ready | one byte | waits for [`Readiness::rearm`] |
 //!
 //! Peer death: the thread looks after the dead in its slices, as every sleeper does.
@@ -20,7 +20,7 @@ use shm_core::fork;
 
 use crate::inner::Inner;
 
-/// A descriptor that is readable while there may be a message, or the queue is closed.
+/// A descriptor that is readable while there may be a message, or a get would say that the queue is closed.
 ///
 /// When it is readable: get until the queue is empty, then [`rearm`](Self::rearm). Several consumers may be
 /// ready for one message, so a `try_get` may find nothing.
@@ -77,16 +77,21 @@ impl Shared {
         }
     }
 
+    /// Whether a getter would hear something: also that there will be nothing more.
+    fn is_news(&self) -> bool {
+        self.inner.raw.has_messages()
+            || self.inner.raw.is_closed() && !self.inner.is_empty_for_now()
+    }
+
     /// `false`: stopped.
     fn wait_for_news(&self) -> bool {
         let raw = &self.inner.raw;
-        let is_news = || raw.has_messages() || raw.is_closed();
         loop {
             let announced = raw.control.not_empty.announce(None);
             if self.is_stopped() {
                 return false;
             }
-            if is_news() {
+            if self.is_news() {
                 return true;
             }
             if !raw

@@ -5,47 +5,63 @@
 //! stopped or dead, never delays or hides another's, and a copy of a megabyte delays nobody. Who is stopped under the lock,
 //! which is held for as long as short messages take, delays those who want it too.
 
+use std::ptr::NonNull;
+
 use shm_core::ProcessId;
 use shm_core::sync::Ordering;
 use shm_lock::Patience;
 
 use crate::error::QueueError;
-use crate::inner::Inner;
+use crate::inner::{Inner, MOMENT};
 use crate::inspect::{DeadReason, holder};
 use crate::raw::{Claim, Control, Front, Lease, PutSide, Refused, Returned, State};
 use crate::wait::Waiting;
 
-/// A lease while its message is decoded: what panics there gives it back.
+/// A lease that nobody has taken charge of yet: what fails or panics until then gives it back.
 pub(crate) struct Leased<'a> {
     inner: &'a Inner,
-    lease: Option<Lease>,
+    lease: Lease,
 }
 
 impl<'a> Leased<'a> {
     pub(crate) fn new(inner: &'a Inner, lease: Lease) -> Self {
-        let lease = Some(lease);
         Self { inner, lease }
+    }
+
+    /// The lease, for the caller to end.
+    pub(crate) fn keep(self) -> Lease {
+        std::mem::ManuallyDrop::new(self).lease
+    }
+
+    /// Where the message lies.
+    pub(crate) fn bytes(&self) -> Result<NonNull<[u8]>, QueueError> {
+        let Lease {
+            index, chunk, len, ..
+        } = self.lease;
+        let bytes = self.inner.message(index, chunk, len)?;
+        Ok(NonNull::slice_from_raw_parts(bytes, len as usize))
+    }
+
+    /// Copies the message out.
+    pub(crate) fn copy_out(&self, out: &mut Vec<u8>) -> Result<(), QueueError> {
+        let Lease {
+            index, chunk, len, ..
+        } = self.lease;
+        self.inner.copy_out(index, chunk, len, out)
     }
 
     /// Copies the message out and decodes it. One that cannot be decoded is put aside.
     pub(crate) fn decode<T>(
-        mut self,
+        self,
         buffer: &mut Vec<u8>,
         decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
-    ) -> Result<(T, Lease), QueueError> {
-        let lease = self.lease.expect("taken here only");
-        let Lease {
-            index, chunk, len, ..
-        } = lease;
-        let decoded = self
-            .inner
-            .copy_out(index, chunk, len, buffer)
-            .and_then(|()| decode(buffer));
-        self.lease = None;
-        match decoded {
-            Ok(value) => Ok((value, lease)),
+    ) -> Result<(T, Self), QueueError> {
+        match self.copy_out(buffer).and_then(|()| decode(buffer)) {
+            Ok(value) => Ok((value, self)),
             Err(error) => {
-                self.inner.bury(lease, DeadReason::Decode.to_bits())?;
+                let reason = DeadReason::Decode.to_bits();
+                self.inner.bury(self.lease, reason)?;
+                self.keep();
                 Err(error)
             }
         }
@@ -54,9 +70,7 @@ impl<'a> Leased<'a> {
 
 impl Drop for Leased<'_> {
     fn drop(&mut self) {
-        if let Some(lease) = self.lease {
-            let _ = self.inner.give_back(lease);
-        }
+        let _ = self.inner.give_back(self.lease, Patience::Endless);
     }
 }
 
@@ -67,11 +81,12 @@ impl Inner {
     #[inline]
     pub(crate) fn put(&self, bytes: &[u8], patience: Patience) -> Result<(), QueueError> {
         let len = self.check_len(bytes.len())?;
-        match self.put_once(bytes, len, patience) {
-            Ok(()) => {}
+        let others_write = match self.put_once(bytes, len, patience) {
             Err(error) => self.put_slow(error, bytes, len, patience)?,
-        }
+            Ok(others_write) => others_write,
+        };
         self.raw.control.not_empty.notify(1, None);
+        self.look_if(others_write);
         Ok(())
     }
 
@@ -84,12 +99,10 @@ impl Inner {
         bytes: &[u8],
         len: u32,
         patience: Patience,
-    ) -> Result<(), QueueError> {
+    ) -> Result<bool, QueueError> {
         let mut result = Err(first);
         if let Err(QueueError::Corrupt { .. }) = result {
-            // Perhaps only a cache.
-            self.recover(patience)?;
-            result = self.put_once(bytes, len, patience);
+            result = self.mended(patience, || self.put_once(bytes, len, patience));
         }
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
@@ -105,34 +118,37 @@ impl Inner {
         }
     }
 
+    /// Says whether others were writing meanwhile.
     #[inline]
-    fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
+    fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<bool, QueueError> {
         if self.raw.is_long(len) {
-            return self.put_long(bytes, len, patience);
+            self.put_long(bytes, len, patience)?;
+            return Ok(false);
         }
         let side = self.put_side(patience)?;
         let grow = |start, end| self.grow(start, end);
-        Ok(side.put(len, grow, |claim| self.copy_in(claim, bytes))?)
+        side.put(len, grow, |claim| self.copy_in(claim, bytes))?;
+        Ok(side.is_written_to())
     }
 
-    /// Puts messages in order; short ones that follow each other under one lock. Says how many were put
+    /// Puts so many messages in order; short ones that follow each other under one lock. Says how many were put
     /// before the error.
     pub(crate) fn put_many<'a>(
         &self,
-        messages: impl ExactSizeIterator<Item = &'a [u8]> + Clone,
+        count: usize,
+        message: impl Fn(usize) -> &'a [u8],
         patience: Patience,
     ) -> Result<(), (usize, QueueError)> {
-        let all = messages.len();
         let mut done = 0;
-        while done < all {
-            let rest = messages.clone().skip(done);
-            let count = self
-                .put_short_ones(rest, patience)
+        while done < count {
+            let short = self
+                .put_short_ones((done..count).map(&message), patience)
                 .map_err(|error| (done, error))?;
-            done += count;
-            if let Some(next) = messages.clone().nth(done).filter(|_| count == 0) {
+            done += short;
+            if short == 0 {
                 // A long one, or there is no room at present.
-                self.put(next, patience).map_err(|error| (done, error))?;
+                self.put(message(done), patience)
+                    .map_err(|error| (done, error))?;
                 done += 1;
             }
         }
@@ -151,14 +167,15 @@ impl Inner {
         });
         let side = self.put_side(patience)?;
         let count = side.put_many(short, |start, end| self.grow(start, end));
+        let others_write = side.is_written_to();
         drop(side);
         self.raw.control.not_empty.notify(count, None);
+        self.look_if(others_write);
         Ok(count as usize)
     }
 
     fn put_long(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
         let claim = self.claim(&self.put_side(patience)?, len)?;
-        self.is_owner_now();
         self.copy_in(claim, bytes);
         self.commit(claim)
     }
@@ -179,7 +196,6 @@ impl Inner {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
                 result => {
                     waiting.done(|| self.raw.has_room());
-                    self.is_owner_now();
                     return result;
                 }
             }
@@ -214,8 +230,9 @@ impl Inner {
         let Some(lease) = self.get_or_lease(out, patience, |_| true)? else {
             return Ok(());
         };
-        self.copy_out(lease.index, lease.chunk, lease.len, out)?;
-        self.end_leases(&[lease])?;
+        let leased = Leased::new(self, lease);
+        leased.copy_out(out)?;
+        self.end_leases(&[leased.keep()])?;
         self.tell_producers(1);
         Ok(())
     }
@@ -229,15 +246,13 @@ impl Inner {
         patience: Patience,
         sure: impl Fn(u32) -> bool,
     ) -> Result<Option<Lease>, QueueError> {
-        let lease = match self.get_once(out, patience, &sure) {
+        let (lease, others_have_some) = match self.get_once(out, patience, &sure) {
             Err(error) => self.get_slow(error, out, patience, &sure)?,
-            Ok(lease) => lease,
+            Ok(got) => got,
         };
         // Room in the queue; of a lease, not yet in the arena.
         self.tell_producers(1);
-        if lease.is_some() {
-            self.was_handed_out();
-        }
+        self.look_if(others_have_some);
         Ok(lease)
     }
 
@@ -250,15 +265,8 @@ impl Inner {
         out: &mut Vec<u8>,
         patience: Patience,
         sure: &dyn Fn(u32) -> bool,
-    ) -> Result<Option<Lease>, QueueError> {
-        let mut attempt = || self.get_once(out, patience, sure);
-        let mut first = Err(first);
-        if let Err(QueueError::Corrupt { .. }) = first {
-            // Perhaps only a cache.
-            self.recover(patience)?;
-            first = attempt();
-        }
-        self.wait_on(first, patience, attempt)
+    ) -> Result<(Option<Lease>, bool), QueueError> {
+        self.wait_on(Err(first), patience, || self.get_once(out, patience, sure))
     }
 
     /// Tries until there is something, or never will be.
@@ -277,6 +285,11 @@ impl Inner {
         patience: Patience,
         mut attempt: impl FnMut() -> Result<R, QueueError>,
     ) -> Result<R, QueueError> {
+        if let Err(QueueError::Corrupt { .. }) = result {
+            // Perhaps only a cache.
+            self.recover(patience)?;
+            result = attempt();
+        }
         let mut waiting = Waiting::new(self, &self.raw.control.not_empty, patience);
         let spins = waiting.spins;
         let news = || match spins {
@@ -290,20 +303,22 @@ impl Inner {
                     result = attempt();
                 }
                 result => {
-                    waiting.done(|| self.raw.has_messages());
+                    // Of the end of a closed queue all are to hear, one from the other.
+                    waiting.done(|| self.raw.has_messages() || self.raw.is_closed());
                     return result;
                 }
             }
         }
     }
 
+    /// The lease, if the message was not copied; and whether others have messages handed out.
     #[inline]
     fn get_once(
         &self,
         out: &mut Vec<u8>,
         patience: Patience,
         sure: impl Fn(u32) -> bool,
-    ) -> Result<Option<Lease>, QueueError> {
+    ) -> Result<(Option<Lease>, bool), QueueError> {
         let side = self.get_side(patience)?;
         let front = self.front(&side)?;
         if !self.raw.is_long(front.len) && sure(front.len) {
@@ -312,10 +327,10 @@ impl Inner {
             }
             self.copy_out(front.index, front.chunk, front.len, out)?;
             side.take(front)?;
-            return Ok(None);
+            return Ok((None, side.leased() > 0));
         }
         match side.may_lease() {
-            true => self.lease(&side, front).map(Some),
+            true => Ok((Some(self.lease(&side, front)?), side.leased() > 1)),
             false => Err(QueueError::Empty),
         }
     }
@@ -335,6 +350,13 @@ impl Inner {
             None if self.may_come_back()? => Err(QueueError::Empty),
             None => Err(QueueError::Closed),
         }
+    }
+
+    /// Whether a getter would hear neither of a message nor of the end.
+    pub(crate) fn is_empty_for_now(&self) -> bool {
+        let side = self.get_side(MOMENT.into());
+        let front = side.and_then(|side| self.front(&side));
+        matches!(front, Err(QueueError::Empty | QueueError::Timeout))
     }
 
     /// Whether a task that another process has may come back to the closed queue: then somebody is to be there. Not
@@ -362,14 +384,15 @@ impl Inner {
     }
 
     /// Takes as many short messages as there are, `most` at most, into the first of these buffers, under one lock.
-    /// 0 if the first one is long.
+    /// 0 if the first one is long. Says also whether others have messages handed out.
     fn get_some(
         &self,
         buffers: &mut Vec<Vec<u8>>,
         most: usize,
         patience: Patience,
-    ) -> Result<usize, QueueError> {
+    ) -> Result<(usize, bool), QueueError> {
         let side = self.get_side(patience)?;
+        let others_have_some = side.leased() > 0;
         let count = side.take_many(most, |count, front| {
             if self.raw.is_long(front.len) {
                 return Ok(false);
@@ -384,7 +407,7 @@ impl Inner {
             // There is none, or it is long.
             self.front(&side)?;
         }
-        Ok(count)
+        Ok((count, others_have_some))
     }
 
     /// Takes out the messages that are there, at least one and at most `most`, into the first of these
@@ -395,8 +418,10 @@ impl Inner {
         most: usize,
         patience: Patience,
     ) -> Result<usize, QueueError> {
-        let count = self.wait_for(patience, || self.get_some(buffers, most, patience))?;
+        let (count, others_have_some) =
+            self.wait_for(patience, || self.get_some(buffers, most, patience))?;
         self.tell_producers(count as u32);
+        self.look_if(others_have_some);
         if count > 0 || most == 0 {
             return Ok(count);
         }
@@ -416,7 +441,10 @@ impl Inner {
             self.wait_for(patience, || self.lease_some(&mut leases, most, patience))?;
         }
         self.tell_producers(leases.len() as u32);
-        self.was_handed_out();
+        // Relaxed: a hint. Where others have some, and there always is something to get, nobody else would see that
+        // they died.
+        let leased = self.raw.control.get.leased.load(Ordering::Relaxed);
+        self.look_if(leased as usize > leases.len());
         Ok(leases)
     }
 
@@ -447,7 +475,7 @@ impl Inner {
 
     /// Gives a task back, if it still is ours.
     pub(crate) fn requeue(&self, lease: Lease) -> Result<(), QueueError> {
-        match self.give_back(lease)? {
+        match self.give_back(lease, Patience::Endless)? {
             Returned::Stale => Err(QueueError::Stale),
             _ => Ok(()),
         }
@@ -484,7 +512,7 @@ impl Inner {
     /// After leases ended. If all were given out until then, somebody may wait for leave to have one; in a closed queue,
     /// for the end of the last.
     #[inline]
-    fn tell_consumers(&self, were_all: bool, count: usize) {
+    pub(crate) fn tell_consumers(&self, were_all: bool, count: usize) {
         let (not_empty, get) = (&self.raw.control.not_empty, &self.raw.control.get);
         // Relaxed: a hint; who gives one out meanwhile comes by here as well.
         if get.leased.load(Ordering::Relaxed) == 0 && self.raw.is_closed() {
@@ -494,28 +522,15 @@ impl Inner {
         }
     }
 
-    /// After a lease was given to this process. Where others have some, and there always is something to
-    /// get, nobody else would see that they died.
-    #[inline]
-    fn was_handed_out(&self) {
-        self.is_owner_now();
-        // Relaxed: a hint.
-        if self.raw.control.get.leased.load(Ordering::Relaxed) > 1 {
-            self.look_now_and_then();
-        }
-    }
-
     /// Ends a lease: the message goes back, or is put aside if it was delivered often enough.
-    pub(crate) fn give_back(&self, lease: Lease) -> Result<Returned, QueueError> {
-        let attempt = || Ok(self.get_side(Patience::Endless)?.give_back(lease)?);
-        let returned = match attempt() {
-            Err(QueueError::Corrupt { .. }) => {
-                // Perhaps only a cache.
-                self.recover(Patience::Endless)?;
-                attempt()?
-            }
-            returned => returned?,
-        };
+    pub(crate) fn give_back(
+        &self,
+        lease: Lease,
+        patience: Patience,
+    ) -> Result<Returned, QueueError> {
+        let returned = self.mended(patience, || {
+            Ok(self.get_side(patience)?.give_back(lease)?)
+        })?;
         // There is a message more, or leave to have one.
         match returned {
             Returned::Ready => self.raw.control.not_empty.notify(1, None),

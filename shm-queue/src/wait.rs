@@ -102,8 +102,8 @@ impl<'a> Waiting<'a> {
         };
         (0..std::mem::take(&mut self.hints)).for_each(|_| spin_loop());
         while self.looks > 0 {
-            self.look(deadline)?;
-            if news() {
+            let is_round_over = self.look(deadline)?;
+            if news() || is_round_over {
                 return Ok(true);
             }
         }
@@ -122,9 +122,12 @@ impl<'a> Waiting<'a> {
         Ok(true)
     }
 
-    fn look(&mut self, deadline: Option<Deadline>) -> Result<(), QueueError> {
+    /// Says whether a round of one who spins for good is over: then it tries again without news, since of the closing
+    /// there are none.
+    fn look(&mut self, deadline: Option<Deadline>) -> Result<bool, QueueError> {
         self.looks -= 1;
-        if self.spins && self.looks == 0 {
+        let is_round_over = self.spins && self.looks == 0;
+        if is_round_over {
             self.looks = ROUND;
             self.inner.look_after_others(deadline)?;
         }
@@ -136,7 +139,7 @@ impl<'a> Waiting<'a> {
         } else {
             spin_loop();
         }
-        Ok(())
+        Ok(is_round_over)
     }
 
     /// At the end, whatever it is: others may sleep for what is left.

@@ -1,16 +1,18 @@
 //! What the death of a process leaves of a queue: real processes, killed, stopped, forked.
 
+use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::mount::{MsFlags, mount};
+use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sched::{CloneFlags, unshare};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, raise};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, gettid};
-use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError};
+use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError, WaitStrategy};
 use shm_testing::{
     Alarms, Child, Peer, ThreadState, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog,
 };
@@ -40,6 +42,7 @@ fn peer() {
         ("fills the disk", fills_the_disk),
         ("many threads", many_threads),
         ("dies in a batch", dies_in_a_batch),
+        ("stops in a batch", stops_in_a_batch),
         (
             "forks and the child dies in a batch",
             forks_and_the_child_dies_in_a_batch,
@@ -223,6 +226,47 @@ fn a_closed_queue_ends_with_the_last_task() {
     queue.join_timeout(LONG).unwrap();
 }
 
+/// As long as a get would say `Empty`, the descriptor is not readable.
+#[test]
+fn a_closed_queue_is_not_ready_before_its_last_task_is_done() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("not-ready");
+    let queue = create(&name, 4, &[1]);
+    let mut other = worker(&name, 1);
+    queue.close().unwrap();
+    let readiness = queue.readiness().unwrap();
+    let is_readable = |time: Duration| {
+        let time = PollTimeout::try_from(time).unwrap();
+        let mut set = [PollFd::new(readiness.as_fd(), PollFlags::POLLIN)];
+        poll(&mut set, time).unwrap() == 1
+    };
+    assert_eq!(queue.try_get().map(drop), Err(QueueError::Empty));
+    assert!(!is_readable(WHILE));
+    other.tell("go on");
+    other.expect("done");
+    assert!(is_readable(LONG));
+    assert_eq!(queue.try_get().map(drop), Err(QueueError::Closed));
+}
+
+/// Also who never sleeps is told.
+#[test]
+fn a_closed_queue_ends_for_one_who_spins() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("spins");
+    let queue = create(&name, 4, &[1]);
+    queue.set_wait_strategy(WaitStrategy::Spin);
+    let mut other = worker(&name, 1);
+    queue.close().unwrap();
+    std::thread::scope(|s| {
+        let spinner = s.spawn(|| queue.get().map(drop));
+        std::thread::sleep(WHILE);
+        assert!(!spinner.is_finished());
+        other.tell("go on");
+        other.expect("done");
+        assert_eq!(spinner.join().unwrap(), Err(QueueError::Closed));
+    });
+}
+
 #[test]
 fn nothing_comes_back_after_a_shutdown_at_once() {
     let _watchdog = watchdog();
@@ -370,6 +414,50 @@ fn the_last_senders_death_closes_the_queue_and_no_other() {
     assert!(queue.sender().is_err());
 }
 
+/// The last sender ends while somebody is stopped under the lock: the queue is closed by whoever comes next.
+#[test]
+fn a_sender_that_cannot_have_the_lock_has_gone_all_the_same() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("gone");
+    let tagged = Place::named(&*name).type_tag("anything");
+    let queue = Queue::<u8>::create(tagged, 8).unwrap();
+    let sender = queue.sender().unwrap();
+    let mut stopped = Child::spawn("stops in a batch", &[&name]);
+    stopped.expect("putting");
+    until_state(stopped.pid(), 'T');
+    drop(sender);
+    assert!(!queue.is_closed());
+    stopped.cont();
+    stopped.expect("put");
+    assert_eq!(queue.get_timeout(LONG), Ok(1));
+    assert_eq!(queue.get_timeout(LONG), Err(QueueError::Closed));
+}
+
+fn until_state(pid: u32, state: char) {
+    while ThreadState::read(pid, pid).unwrap().state != state {
+        std::thread::yield_now();
+    }
+}
+
+/// A message whose sender stops when it comes to it, under the lock.
+struct Stopping;
+
+impl AsRef<[u8]> for Stopping {
+    fn as_ref(&self) -> &[u8] {
+        // This thread itself: another would let it run on for a moment.
+        raise(Signal::SIGSTOP).unwrap();
+        &[1]
+    }
+}
+
+fn stops_in_a_batch(peer: &mut Peer) {
+    let tagged = Place::named(name_of(peer)).type_tag("anything");
+    let queue = ByteQueue::open(tagged).unwrap();
+    peer.say("putting");
+    queue.put_many(&[Stopping]).unwrap();
+    peer.say("put");
+}
+
 #[test]
 fn recovery_closes_a_queue_whose_last_sender_died() {
     let _watchdog = watchdog();
@@ -466,6 +554,25 @@ fn handles(name: &str, count: u32) -> Vec<JoinableQueue<u32>> {
     (0..count).map(open).collect()
 }
 
+/// A task of somebody who is no participant any more, and left no trace in the table of participants: `join` finds it.
+#[test]
+fn a_task_of_nobody_is_delivered_again() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("nobodys");
+    let queue = create(&name, 4, &[1]);
+    let mut doomed = worker(&name, 1);
+    doomed.kill();
+    let dead = queue.segment().dead_participants();
+    assert_eq!(dead.len(), 1);
+    let (slot, id) = dead[0];
+    queue.segment().bury(slot, id);
+    assert_eq!(queue.join_timeout(WHILE), Err(QueueError::Timeout));
+    let task = queue.get_timeout(LONG).unwrap();
+    assert_eq!((*task, task.deliveries()), (1, 2));
+    task.task_done().unwrap();
+    queue.join_timeout(LONG).unwrap();
+}
+
 /// With one slot less than processes, the next one takes the dead one's before anybody has looked.
 #[test]
 fn whoever_takes_a_dead_ones_slot_settles_what_it_left() {
@@ -474,7 +581,7 @@ fn whoever_takes_a_dead_ones_slot_settles_what_it_left() {
     let place = Place::named(&*name).participants(SLOTS);
     let queue = JoinableQueue::<u32>::create(place, 4).unwrap();
     let _others = handles(&name, SLOTS - 2);
-    for round in 1..=70 {
+    for round in 1..=12 {
         queue.put(round).unwrap();
         let mut doomed = worker(&name, 1);
         match round % 2 {
@@ -721,6 +828,49 @@ fn a_busy_queue_notices_a_death() {
         std::thread::sleep(Duration::from_micros(500));
     }
     panic!("the dead one's task was never delivered");
+}
+
+/// Also where messages are taken out for good, and nobody ever sleeps.
+#[test]
+fn a_busy_queue_of_bytes_notices_a_death() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("busy-bytes");
+    let queue = ByteQueue::create(&*name, 100).unwrap();
+    queue.put(&[1]).unwrap();
+    let mut doomed = Child::spawn("reads in place", &[&name]);
+    doomed.expect("reading 1");
+    queue.put(&[2]).unwrap();
+    doomed.kill();
+    for _ in 0..10_000 {
+        queue.put(&[2]).unwrap();
+        if queue.get() == Ok(vec![1]) {
+            return;
+        }
+        // Work.
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    panic!("what the dead one read was never delivered");
+}
+
+/// The same for what the dead one wrote: the room for it is free again.
+#[test]
+fn a_busy_queue_notices_the_death_of_one_who_writes() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("busy-room");
+    let queue = ByteQueue::create(&*name, 100).unwrap();
+    let mut doomed = Child::spawn("reserves", &[&name]);
+    doomed.expect("writing");
+    doomed.kill();
+    for _ in 0..10_000 {
+        queue.put(&[2]).unwrap();
+        assert_eq!(queue.get(), Ok(vec![2]));
+        if queue.inspect().unwrap().writing == 0 {
+            return;
+        }
+        // Work.
+        std::thread::sleep(Duration::from_micros(500));
+    }
+    panic!("the dead one's room was never free");
 }
 
 /// The futex word that a thread of this process sleeps on, and the value that the word had: each wake changes it.

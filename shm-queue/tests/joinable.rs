@@ -3,6 +3,8 @@
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shm_core::sync::Ordering;
+use shm_queue::raw::Control;
 use shm_queue::{DeadReason, JoinableQueue, OnDrop, Options, Place, QueueError};
 use shm_testing::watchdog;
 
@@ -49,6 +51,33 @@ fn a_task_is_unfinished_until_it_is_done() {
     task.task_done().unwrap();
     queue.join_timeout(SOON).unwrap();
     queue.join_deadline(Instant::now()).unwrap();
+}
+
+/// A damaged cache is made anew also where the time of a task is over.
+#[test]
+fn a_damaged_queue_takes_back_a_task_whose_time_is_over() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(4).lease_time(SOON));
+    queue.put_many([1, 2]).unwrap();
+    let damage = || {
+        let control = queue.segment().view::<Control>(0).unwrap();
+        control.head.store(1 << 40, Ordering::Relaxed);
+    };
+    let late = queue.get().unwrap();
+    thread::sleep(2 * SOON);
+    damage();
+    queue.recover().unwrap();
+    assert_eq!(late.task_done(), Err(QueueError::Stale));
+    let late = queue.get().unwrap();
+    assert_eq!((*late, late.deliveries()), (1, 2));
+    thread::sleep(2 * SOON);
+    damage();
+    // Damaged, and then asleep until somebody's time is over.
+    let others = [0, 1].map(|_| queue.get_many(1).unwrap().remove(0));
+    let mut seen = others.each_ref().map(|task| (**task, task.deliveries()));
+    seen.sort_unstable();
+    assert_eq!(seen, [(1, 3), (2, 1)]);
+    assert_eq!(late.task_done(), Err(QueueError::Stale));
 }
 
 #[test]

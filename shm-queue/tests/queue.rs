@@ -9,7 +9,9 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use shm_core::sync::Ordering;
 use shm_core::{Error, Field, Region};
+use shm_queue::raw::Control;
 use shm_queue::{
     ByteQueue, CreateError, DeadReason, Options, Place, Queue, QueueError, Raw, Readiness,
     SegmentHandle, WaitStrategy,
@@ -235,6 +237,31 @@ fn a_getter_and_a_putter_that_sleep_are_woken() {
         assert_eq!(queue.get(), Ok(7));
         producer.join().unwrap();
         assert_eq!(queue.get(), Ok(8));
+    }
+}
+
+#[test]
+fn the_closing_is_heard_by_all_who_wait() {
+    let _watchdog = watchdog();
+    for strategy in [
+        WaitStrategy::Sleep,
+        WaitStrategy::Adaptive,
+        WaitStrategy::Spin,
+    ] {
+        let [empty, full] = [0, 1].map(|_| Queue::<u32>::create(Place::anonymous(), 1).unwrap());
+        full.put(1).unwrap();
+        thread::scope(|s| {
+            for queue in [&empty, &full] {
+                queue.set_wait_strategy(strategy);
+            }
+            let getter = s.spawn(|| empty.get());
+            let putter = s.spawn(|| full.put(2).map_err(|refused| refused.error));
+            thread::sleep(SOON);
+            empty.close().unwrap();
+            full.close().unwrap();
+            assert_eq!(getter.join().unwrap(), Err(QueueError::Closed));
+            assert_eq!(putter.join().unwrap(), Err(QueueError::Closed));
+        });
     }
 }
 
@@ -532,14 +559,15 @@ fn a_value_that_panics_as_it_is_decoded_goes_back() {
         let get = std::panic::AssertUnwindSafe(|| queue.get_many(most));
         std::panic::catch_unwind(get).ok()
     };
+    let left = || {
+        let seen = queue.inspect().unwrap();
+        (seen.len, seen.leases.len(), seen.writing)
+    };
+    assert_eq!(get(2), None, "the second of two");
+    assert_eq!(left(), (3, 0, 0));
     assert_eq!(get(1), Some(Ok(vec![Bomb(1)])));
-    assert_eq!(get(2), None);
-    let seen = queue.inspect().unwrap();
-    assert_eq!(
-        (seen.len, seen.leases.len(), seen.writing),
-        (2, 0, 0),
-        "{seen:?}"
-    );
+    assert_eq!(get(2), None, "the first of two");
+    assert_eq!(left(), (2, 0, 0));
     assert_eq!(get(1), None, "it is the first still");
 }
 
@@ -570,6 +598,21 @@ fn a_queue_of_another_type_or_codec_is_not_opened() {
     assert!(is_mismatch(ByteQueue::open(&*name).unwrap_err()));
     Queue::<u32>::open(&*name).unwrap().put(5).unwrap();
     assert_eq!(queue.get(), Ok(5));
+}
+
+/// What is read in place would be taken back while it is read.
+#[test]
+fn a_plain_queue_with_a_lease_time_is_refused() {
+    let name = UniqueName::new("lease-time");
+    let queue = ByteQueue::create(&*name, 4).unwrap();
+    let control = queue.segment().view::<Control>(0).unwrap();
+    control.config[6].store(1, Ordering::Relaxed);
+    let refused = ByteQueue::open(&*name).unwrap_err();
+    let field = "lease time of a plain queue";
+    assert!(
+        matches!(refused, Error::Corrupt { field: f, value: 1, .. } if f == field),
+        "{refused}"
+    );
 }
 
 #[test]
@@ -629,6 +672,25 @@ fn all_that_is_there_is_drained() {
     assert_eq!(queue.drain(), Ok((2..100).collect()));
     assert_eq!(queue.try_get_many(0), Ok(vec![]));
     assert_eq!(queue.try_get_many(1), Err(QueueError::Closed));
+}
+
+/// What cannot be decoded does not stand in the way of what is behind it.
+#[test]
+fn all_is_drained_that_can_be_decoded() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("undecodable");
+    let tag = || Place::named(&*name).type_tag("anything");
+    let queue = Queue::<bool>::create(tag(), 300).unwrap();
+    let forger = ByteQueue::open(tag()).unwrap();
+    let forge = |count| forger.put_many(&vec![[2]; count]).unwrap();
+    forge(70);
+    queue.put_many([true; 100]).unwrap();
+    forge(70);
+    queue.put(true).unwrap();
+    assert_eq!(queue.drain(), Ok(vec![true; 101]));
+    forge(1);
+    assert!(matches!(queue.drain(), Err(QueueError::Decode(_))));
+    assert_eq!(queue.drain(), Ok(vec![]));
 }
 
 #[test]

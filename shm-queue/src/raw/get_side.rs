@@ -237,11 +237,17 @@ impl<'a> GetSide<'a> {
             .store(head.position, Ordering::Release);
     }
 
+    /// How many messages are handed out.
+    #[inline]
+    pub fn leased(&self) -> u32 {
+        // Relaxed: under the lock.
+        self.queue.control.get.leased.load(Ordering::Relaxed)
+    }
+
     /// Whether one message more may be handed out.
     #[inline]
     pub fn may_lease(&self) -> bool {
-        // Relaxed: under the lock.
-        self.queue.control.get.leased.load(Ordering::Relaxed) < self.queue.limits.leases
+        self.leased() < self.queue.limits.leases
     }
 
     /// Hands the first message out, until `expiry` (nanoseconds of CLOCK_MONOTONIC; 0: until it is given back).

@@ -415,6 +415,13 @@ impl<'a> PutSide<'a> {
         }
     }
 
+    /// Whether messages are being written outside the lock.
+    #[inline]
+    pub fn is_written_to(&self) -> bool {
+        // Relaxed: under the lock.
+        self.queue.control.put.writing.load(Ordering::Relaxed) != 0
+    }
+
     fn one_less_writing(&self) {
         let writing = &self.queue.control.put.writing;
         // Relaxed: under the lock.
