@@ -162,7 +162,7 @@ impl Inner {
         let halves = lasting(segment.view_slice(layout.halves_at, MAX_SLOTS)?);
         segment.watch_lock(std::mem::offset_of!(Control, put));
         segment.watch_lock(std::mem::offset_of!(Control, get));
-        Ok(Arc::new(Self {
+        let inner = Arc::new(Self {
             raw,
             layout,
             shape,
@@ -170,7 +170,13 @@ impl Inner {
             halves,
             detached: Mutex::default(),
             segment,
-        }))
+        });
+        // Of a use of a slot the words have the lowest bits alone: what somebody left is not to outlast so many uses.
+        // Errors are for the first operation to report.
+        if inner.has_messages_of_nobody() {
+            let _ = inner.recover(MOMENT.into());
+        }
+        Ok(inner)
     }
 
     /// Who we are in the words.
