@@ -453,23 +453,25 @@ impl Inner {
     // ---- the dead ----------------------------------------------------------------------------
 
     pub(crate) fn set_on_recovery(&self, on_recovery: OnRecovery) {
-        let mut place = self
-            .on_recovery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *place = Some(on_recovery);
+        let place = self.on_recovery.lock();
+        let before = place
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(on_recovery);
+        // It may call this again, as it is dropped.
+        drop(before);
     }
 
     /// Tells the caller's function what was found; the shard's lock is held, and everything in order.
     #[cold]
     fn report(&self, rebuilt: &Rebuilt) {
+        // Also if this one is the last to have the function, and drops it.
+        let _inside = self.inside();
         let on_recovery = self
             .on_recovery
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(on_recovery) = on_recovery {
-            let _inside = self.inside();
             on_recovery(&Recovery::new(rebuilt));
         }
     }
