@@ -563,6 +563,8 @@ impl Inner {
 
     /// Sleeps until the version is another one; says which.
     pub(crate) fn wait_for_change(&self, seen: u64, patience: Patience) -> Result<u64, DictError> {
+        // While this thread has the lock, nobody changes anything.
+        inside::check(self.segment.generation())?;
         let deadline = match patience {
             Patience::Until(deadline) => Some(deadline),
             Patience::None | Patience::Endless => None,

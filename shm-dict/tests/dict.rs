@@ -356,6 +356,10 @@ fn a_reader_without_rights_waits_for_a_change() {
     assert_eq!(over, Err(DictError::Timeout));
     let over = reader.wait_for_change_deadline(seen, Instant::now() + least);
     assert_eq!(over, Err(DictError::Timeout));
+    let held = dict.lock().unwrap();
+    let refused = reader.wait_for_change_timeout(seen, least);
+    assert_eq!(refused, Err(DictError::Reentered), "nobody else changes it");
+    drop(held);
     let over = reader.within(least).wait_for_change(seen);
     assert_eq!(over, Err(DictError::Timeout));
     std::thread::scope(|scope| {
