@@ -628,6 +628,50 @@ fn a_check_finds_every_lie_of_a_free_list() {
     dict.check().unwrap();
 }
 
+/// What was never given out begins at a block of its own size, or nowhere.
+#[test]
+fn a_check_finds_every_lie_of_a_bump() {
+    let options = Options::new().max_bytes(1 << 20).shards(2);
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), options).unwrap();
+    // Fewer than fill a chunk, in each shard; their tables have sizes of their own.
+    for key in 0..60 {
+        dict.set(&key, &vec![9; 20]).unwrap();
+    }
+    let segment = dict.segment();
+    let word = |at: usize| segment.view::<shm_core::sync::AtomicU64>(at).unwrap();
+    // Behind the first free blocks, as above; a shard has 1152 bytes.
+    let bump = |shard: usize, class: usize| word(512 + shard * 1152 + 192 + class * 16 + 8);
+    let read = |shard, class| bump(shard, class).load(Ordering::Relaxed);
+    let used: Vec<usize> = (0..56).filter(|class| read(0, *class) != 0).collect();
+    let is_elsewhere = |class: &usize| read(0, *class) != 0 && read(1, *class) != 0;
+    let class = (0..56).find(is_elsewhere).unwrap();
+    let (true_one, of_other_shard) = (read(0, class), read(1, class));
+    let other = *used.iter().find(|other| **other != class).unwrap();
+    let unused = (0..56).find(|class| !used.contains(class)).unwrap();
+    let of_other_class = read(0, other);
+    let tell = |class: usize, lie: u64| {
+        let before = read(0, class);
+        bump(0, class).store(lie, Ordering::Relaxed);
+        let checked = dict.check();
+        bump(0, class).store(before, Ordering::Relaxed);
+        assert!(
+            matches!(checked, Err(DictError::Corrupt { .. })),
+            "{lie} for class {class}: {checked:?}"
+        );
+        dict.check().unwrap();
+    };
+    for lie in [of_other_shard, of_other_class, true_one + 1, 1 << 16, 1 << 40] {
+        tell(class, lie);
+    }
+    // Of a class that has no chunks, nothing else would tell.
+    for lie in [true_one, of_other_shard, 1 << 16, 1 << 40] {
+        tell(unused, lie);
+        tell(55, lie);
+    }
+    // All was given out, it says.
+    tell(class, 0);
+}
+
 /// Nothing that leads to a run of chunks makes it free, also not the list of a class that is larger than a chunk.
 #[test]
 fn a_check_finds_a_lost_run_of_chunks() {
