@@ -28,8 +28,9 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types,
 /// [`Bytes`](crate::Bytes) for byte strings. Look-ups take no lock and never wait for a writer, alive, stopped or
-/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with) and [`snapshot`](Self::snapshot) lock as a
-/// writer does. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
+/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with), [`snapshot`](Self::snapshot) and
+/// [`to_dynamic`](Dict::to_dynamic) lock as a writer does, and [`len`](Self::len) where a dead one left something to repair.
+/// A writer locks one of the [shards](Options::shards) of the mapping for a moment.
 ///
 /// Every operation on one key is one step for all others. What reads, computes and writes back is one step only
 /// as [`modify`](Self::modify), [`fetch_add`](Self::fetch_add), [`entry`](Self::entry) or
@@ -37,8 +38,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// # Functions of the caller
 /// Those that run under a lock (`modify`, `with`, `retain`, ..) get [`Reentered`](DictError::Reentered) from each
-/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` of the whole answer
-/// them. If one panics, the panic goes on, and nothing was changed.
+/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` answer them. If one
+/// panics, the panic goes on, and nothing was changed; only [`retain`](Self::retain) has done with the shards before.
 ///
 /// # Peer death
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
@@ -533,12 +534,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     }
 
     /// How many entries there are: the counts of all shards, in which a change that is being made at this moment
-    /// counts or does not. Repairs first what the dead have left, unless attached read-only.
+    /// counts or does not. Repairs first what the dead have left, unless attached read-only, or called by a function that
+    /// the dictionary has called.
     ///
     /// # Errors
     /// What a dictionary says that cannot be used.
     pub fn len(&self) -> Result<usize, DictError> {
-        if !self.inner.segment.is_read_only() {
+        if !self.inner.segment.is_read_only() && !self.inner.is_inside() {
             self.repair()?;
         }
         Ok(self.inner.entries(self.path())? as usize)
@@ -606,7 +608,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     }
 
     /// Keeps the entries of which `f` says so, and all containers, of which it is not asked. Shard by shard: `f` is called
-    /// under its lock for all of its entries, then the others are taken out, each in a step of its own.
+    /// under its lock for all of its entries, then the others are taken out, each in a step of its own. If `f` panics, the
+    /// shards before are done, and nothing was changed in this one.
     ///
     /// # Errors
     /// Those of [`pop`](Self::pop) but for `WrongKind`; the shards before the one that failed are done.

@@ -147,9 +147,7 @@ impl<T, C> List<T, C> {
     /// # Errors
     /// [`Stale`](DictError::Stale), and what a list says that cannot be used.
     pub fn len(&self) -> Result<usize, DictError> {
-        let look = || Ok(self.inner.raw.look_at_len(self.path())?);
-        let len = self.looked(look, |list| Ok(Some(list.len()?)))?;
-        Ok(len.unwrap_or(0))
+        self.inner.elements(self.path())
     }
 
     /// Whether there are no elements.
@@ -158,16 +156,6 @@ impl<T, C> List<T, C> {
     /// Those of [`len`](Self::len).
     pub fn is_empty(&self) -> Result<bool, DictError> {
         Ok(self.len()? == 0)
-    }
-
-    pub(crate) fn out_of_range(&self, index: usize) -> DictError {
-        match self.len() {
-            Ok(len) => DictError::IndexOutOfRange {
-                index: index as u64,
-                len: len as u64,
-            },
-            Err(error) => error,
-        }
     }
 
     /// Takes an element out, value or container.
@@ -646,7 +634,7 @@ fn no_element(index: usize, list: &Locked<'_, '_>) -> DictError {
     }
 }
 
-fn range_error(index: usize, len: usize) -> DictError {
+pub(crate) fn range_error(index: usize, len: usize) -> DictError {
     DictError::IndexOutOfRange {
         index: index as u64,
         len: len as u64,

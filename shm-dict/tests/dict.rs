@@ -306,6 +306,50 @@ fn functions_that_panic_or_come_back_change_nothing() {
 }
 
 #[test]
+fn functions_under_a_lock_are_told_how_many_there_are() {
+    let _watchdog = shm_testing::watchdog();
+    let dict = dict::<u32>();
+    dict.set("a", &1).unwrap();
+    let inside = (0..16).map(|number| dict.child_list(number.to_string().as_str()));
+    let lists: Vec<List<u32>> = inside.map(Result::unwrap).collect();
+    let inside = (16..32).map(|number| dict.child_dict(number.to_string().as_str()));
+    let dicts: Vec<Dict<u32, u32>> = inside.map(Result::unwrap).collect();
+    let recoveries = || -> u64 { dict.inspect().shards.iter().map(|it| it.recoveries).sum() };
+    dict.modify("a", |a| {
+        for inner in &dicts {
+            let inner = inner.clone();
+            // The thread ends, and the lock of the shard is orphaned, unless it is the one of this function.
+            let dies = move || {
+                inner
+                    .lock_timeout(Duration::from_millis(1))
+                    .map(std::mem::forget)
+            };
+            let _ = std::thread::spawn(dies).join().unwrap();
+        }
+        let before = recoveries();
+        assert_eq!((dict.len(), dict.is_empty()), (Ok(33), Ok(false)));
+        assert_eq!(recoveries(), before);
+        let is_empty = |list: &List<u32>| (list.len(), list.is_empty()) == (Ok(0), Ok(true));
+        assert!(lists.iter().all(is_empty));
+        assert!(dicts.iter().all(|inner| inner.len() == Ok(0)));
+        a
+    })
+    .unwrap();
+    let before = recoveries();
+    assert_eq!(dict.len(), Ok(33));
+    assert!(recoveries() > before, "who is not inside repairs");
+
+    let list = List::<u32>::create(heap(2 << 20), small()).unwrap();
+    list.extend(0..3).unwrap();
+    list.modify(1, |one| {
+        assert_eq!((list.len(), list.is_empty()), (Ok(3), Ok(false)));
+        assert_eq!(list.get(1), Err(DictError::Reentered));
+        one
+    })
+    .unwrap();
+}
+
+#[test]
 fn what_cannot_be_is_an_error_and_changes_nothing() {
     let floats: Dict<f64, u8> = Dict::create(heap(2 << 20), small()).unwrap();
     assert!(matches!(
@@ -660,7 +704,13 @@ fn a_check_finds_every_lie_of_a_bump() {
         );
         dict.check().unwrap();
     };
-    for lie in [of_other_shard, of_other_class, true_one + 1, 1 << 16, 1 << 40] {
+    for lie in [
+        of_other_shard,
+        of_other_class,
+        true_one + 1,
+        1 << 16,
+        1 << 40,
+    ] {
         tell(class, lie);
     }
     // Of a class that has no chunks, nothing else would tell.
