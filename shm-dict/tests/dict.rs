@@ -125,7 +125,8 @@ fn blocks_of_one_size_serve_another_when_there_is_no_other_room() {
     dict.check().unwrap();
 }
 
-/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory.
+/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory. Where
+/// keys are of one size, that is for hundreds; each size takes a chunk of its own.
 #[test]
 fn a_small_dictionary_takes_many_small_entries() {
     const LEAST: u64 = 16 << 10;
@@ -303,6 +304,22 @@ fn functions_that_panic_or_come_back_change_nothing() {
     let with = dict.with("a", |bytes| (bytes.to_vec(), inner.remove("a")));
     assert_eq!(with.unwrap(), Some((vec![2], Err(error))));
     dict.check().unwrap();
+}
+
+#[test]
+fn retain_is_done_with_the_shards_before_a_panic() {
+    let dict = dict::<u32>();
+    let keys = (0..40).map(|key| key.to_string());
+    keys.for_each(|key| dict.set(key.as_str(), &1).unwrap());
+    let mut calls = 0..39;
+    let panics = || dict.retain(|_, _| calls.next().expect("on purpose") == 40);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    let seen = dict.inspect();
+    let left: Vec<u64> = seen.shards.iter().map(|shard| shard.entries).collect();
+    let last = left.iter().rposition(|entries| *entries > 0);
+    assert_eq!(left.iter().sum::<u64>(), left[last.unwrap()], "{left:?}");
+    assert!((1..40).contains(&seen.entries), "{left:?}");
+    assert_eq!(dict.check().unwrap().entries, seen.entries);
 }
 
 #[test]
