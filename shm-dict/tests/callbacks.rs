@@ -122,20 +122,17 @@ fn what_is_compared_is_encoded_before_the_lock_is_taken() {
     let dict = dict(4);
     dict.set(&1, &Loud(CALLS)).unwrap();
     let (calls, other) = (Loud(CALLS), Loud(2));
-    let swap = |expected, new| move |dict: &Louds| dict.compare_and_swap(&1, expected, new);
-    let told = |swap: &dyn Fn(&Louds) -> Result<Result<(), Option<Loud>>, DictError>| {
+    let swap = |expected: Option<&Loud>, new: Option<&Loud>| {
         let mut swapped = false;
-        let told = asking(&dict, || {
-            swapped = swap(&dict)?.is_ok();
-            Ok(())
-        });
+        let swap = || dict.compare_and_swap(&1, expected, new);
+        let told = asking(&dict, || swap().map(|it| swapped = it.is_ok()));
         (told.0, swapped)
     };
-    assert_eq!(told(&swap(Some(&calls), Some(&other))), (vec![true], true));
+    assert_eq!(swap(Some(&calls), Some(&other)), (vec![true], true));
     // The new value only if it is going to be stored: under the lock.
-    assert_eq!(told(&swap(Some(&other), Some(&calls))), (vec![false], true));
-    assert_eq!(told(&swap(Some(&calls), None)), (vec![true], true));
-    assert_eq!(told(&swap(None, Some(&other))), (vec![], true));
+    assert_eq!(swap(Some(&other), Some(&calls)), (vec![false], true));
+    assert_eq!(swap(Some(&calls), None), (vec![true], true));
+    assert_eq!(swap(None, Some(&other)), (vec![], true));
     assert_eq!(dict.check().unwrap().entries, 1);
 }
 
