@@ -19,6 +19,9 @@ pub enum CodecError {
 }
 
 /// Encodes and decodes values.
+///
+/// `encode` and `decode` may run any code, as serde does. What is said to be called under locks must neither block, nor
+/// fork, nor call what it is used in: there is no guard against that, for it is on the shortest paths.
 pub trait Codec<T> {
     /// What a segment's type fingerprint calls it: two codecs with one name read each other's bytes.
     const NAME: &'static str;
@@ -29,14 +32,15 @@ pub trait Codec<T> {
     /// [`CodecError::Encode`].
     fn encode(value: &T, out: &mut Vec<u8>) -> Result<(), CodecError>;
 
-    /// The encoded value where it is such bytes already, so that they need not be copied.
+    /// The encoded value where it is such bytes already, so that they need not be copied. Called under locks.
     #[inline]
     #[must_use]
     fn as_encoded(_value: &T) -> Option<&[u8]> {
         None
     }
 
-    /// Whether every string of so many bytes is a value.
+    /// Whether every string of so many bytes is a value. Called under locks, and so is [`decode`](Self::decode) with
+    /// bytes of a length for which this says yes.
     #[inline]
     #[must_use]
     fn is_always_a_value(_len: usize) -> bool {

@@ -46,13 +46,11 @@ impl<'w> At<'_, 'w> {
         if C::is_always_a_value(value_of(record)?.len()) {
             return decode::<V, C>(record).map(Some);
         }
-        // It may run code of the caller's.
-        let value = {
-            let _inside = self.inner.inside();
-            decode::<V, C>(record)
-        };
+        // It may run code of the caller's; also where an error drops the value.
+        let _inside = self.inner.inside();
+        let value = decode::<V, C>(record)?;
         self.writer.ensure_held()?;
-        value.map(Some)
+        Ok(Some(value))
     }
 
     /// The value of the key's record, which lies in chunks of the shard whose lock is held.
@@ -115,33 +113,48 @@ impl<'w> At<'_, 'w> {
         Ok(before)
     }
 
-    /// The value, or `default`, which is stored.
-    pub(crate) fn value_or<V, C: Codec<V>>(&self, default: V) -> Result<V, DictError> {
-        if let Some(value) = self.value::<V, C>()? {
-            return Ok(value);
+    /// The value, if it is there; otherwise stores `default`.
+    pub(crate) fn value_or<V, C: Codec<V>>(&self, default: &V) -> Result<Option<V>, DictError> {
+        let value = self.value::<V, C>()?;
+        if value.is_none() {
+            self.encode::<V, C>(default)?;
         }
-        self.encode::<V, C>(&default)?;
-        Ok(default)
+        Ok(value)
     }
 
-    /// Stores what `f` makes of the value, and gives it.
+    /// Stores a value; leaves in `before` the one that was there, which the caller drops without the lock.
+    pub(crate) fn replace<V, C: Codec<V>>(
+        &self,
+        value: &V,
+        before: &mut Option<V>,
+    ) -> Result<(), DictError> {
+        *before = self.value::<V, C>()?;
+        self.encode::<V, C>(value)
+    }
+
+    /// Takes the key out; leaves its value in `before`, as [`replace`](Self::replace) does.
+    pub(crate) fn take<V, C: Codec<V>>(&self, before: &mut Option<V>) -> Result<(), DictError> {
+        *before = self.value::<V, C>()?;
+        self.remove().map(drop)
+    }
+
+    /// Stores what `f` makes of the value, and leaves it in `after`: both are dropped without the lock if they are not
+    /// used up.
     pub(crate) fn modify<V, C: Codec<V>>(
         &self,
-        f: impl FnOnce(Option<V>) -> Option<V>,
-    ) -> Result<Option<V>, DictError> {
+        f: &mut Option<impl FnOnce(Option<V>) -> Option<V>>,
+        after: &mut Option<V>,
+    ) -> Result<(), DictError> {
         let before = self.value::<V, C>()?;
-        let after = {
+        if let Some(f) = f.take() {
             let _inside = self.inner.inside();
-            f(before)
-        };
-        self.writer.ensure_held()?;
-        match &after {
-            Some(value) => self.encode::<V, C>(value)?,
-            None => {
-                self.remove()?;
-            }
+            *after = f(before);
         }
-        Ok(after)
+        self.writer.ensure_held()?;
+        match after {
+            Some(value) => self.encode::<V, C>(value),
+            None => self.remove().map(drop),
+        }
     }
 }
 

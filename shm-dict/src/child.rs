@@ -1,6 +1,7 @@
 //! Containers inside of others: how a handle comes by its way.
 
 use std::borrow::Borrow;
+use std::cell::Cell;
 use std::sync::Arc;
 
 use shm_core::codec::Codec;
@@ -10,7 +11,7 @@ use crate::dict::{self, Dict};
 use crate::error::DictError;
 use crate::key::{KeyBytes, ShmKey};
 use crate::list::{self, List};
-use crate::raw::{self, Container, Found, Kind, Path, Record, Shape, Step, Way};
+use crate::raw::{self, Container, Element, Found, Kind, Path, Record, Shape, Step, Way};
 
 /// What is expected of a container, or made.
 fn shape_of(kind: Kind, type_name: &str) -> Shape {
@@ -237,15 +238,25 @@ impl<T, C: Codec<T>> List<T, C> {
     }
 
     fn child(&self, index: usize, shape: Shape) -> Result<Arc<Path>, DictError> {
+        let (id, len) = (Cell::new(None), Cell::new(0));
+        let id_in = |element: Element<'_>| id_of(element.container(), shape);
+        let range = index..index.saturating_add(1);
         let look = || {
-            let take = |element: crate::raw::Element<'_>| id_of(element.container(), shape);
-            Ok(self.inner.raw.look_at_element(self.path(), index, take)?)
+            let restart = |_, elements| {
+                id.set(None);
+                len.set(elements);
+            };
+            let take = |element: Element<'_>| id.set(Some(id_in(element)));
+            let (raw, path) = (&self.inner.raw, self.path());
+            Ok(raw.look_at_elements(path, range.clone(), restart, take)?)
         };
-        let id = self.looked(look, |list| {
-            let element = list.get(index)?;
-            Ok(element.map(|element| id_of(element.container(), shape)))
+        self.looked(look, |list| {
+            id.set(list.get(index)?.map(id_in));
+            len.set(list.len()?);
+            Ok(Some(()))
         })?;
-        let id = id.ok_or_else(|| self.out_of_range(index))??;
+        let id = id.into_inner();
+        let id = id.ok_or_else(|| list::range_error(index, len.get()))??;
         Ok(self.way_to(index, id))
     }
 

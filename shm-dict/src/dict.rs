@@ -28,8 +28,9 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// Values are encoded by `C`: [`Postcard`] for all that serde knows, [`Raw`](crate::Raw) for plain types,
 /// [`Bytes`](crate::Bytes) for byte strings. Look-ups take no lock and never wait for a writer, alive, stopped or
-/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with) and [`snapshot`](Self::snapshot) lock as a
-/// writer does. A writer locks one of the [shards](Options::shards) of the mapping for a moment.
+/// dead; only [`get_versioned`](Self::get_versioned), [`with`](Self::with), [`snapshot`](Self::snapshot) and
+/// [`to_dynamic`](Dict::to_dynamic) lock as a writer does, and [`len`](Self::len) where a dead one left something to repair.
+/// A writer locks one of the [shards](Options::shards) of the mapping for a moment.
 ///
 /// Every operation on one key is one step for all others. What reads, computes and writes back is one step only
 /// as [`modify`](Self::modify), [`fetch_add`](Self::fetch_add), [`entry`](Self::entry) or
@@ -37,8 +38,8 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 ///
 /// # Functions of the caller
 /// Those that run under a lock (`modify`, `with`, `retain`, ..) get [`Reentered`](DictError::Reentered) from each
-/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` of the whole answer
-/// them. If one panics, the panic goes on, and nothing was changed.
+/// call on the same dictionary that looks at entries or changes some; `len`, `version` and `inspect` answer them. If one
+/// panics, the panic goes on, and nothing was changed; only [`retain`](Self::retain) has done with the shards before.
 ///
 /// # Peer death
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
@@ -217,14 +218,16 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
+        // Dropped without the lock if it is not called.
+        let mut f = Some(f);
         self.locked(key, |at| {
             let Some(record) = at.record() else {
                 return Ok(None);
             };
-            let _inside = self.inner.inside();
             let value = at.owned(record)?;
+            let _inside = self.inner.inside();
             // SAFETY: the lock is held by the writer of `at` until after `f`, and the record is its shard's.
-            Ok(Some(f(unsafe { value.as_bytes() })))
+            Ok(f.take().map(|f| f(unsafe { value.as_bytes() })))
         })
     }
 
@@ -245,11 +248,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Those of [`set`](Self::set), [`Codec`](DictError::Codec) if the old value cannot be decoded, and
     /// [`WrongKind`](DictError::WrongKind) if the key has a container, which stays.
     pub fn insert(&self, key: &K, value: &V) -> Result<Option<V>, DictError> {
-        self.locked(key, |at| {
-            let before = at.value::<V, C>()?;
-            at.encode::<V, C>(value)?;
-            Ok(before)
-        })
+        let mut before = None;
+        self.locked(key, |at| at.replace::<V, C>(value, &mut before))?;
+        Ok(before)
     }
 
     /// Stores a value; a container that the key had goes.
@@ -291,11 +292,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |at| {
-            let before = at.value::<V, C>()?;
-            at.remove()?;
-            Ok(before)
-        })
+        let mut before = None;
+        self.locked(key, |at| at.take::<V, C>(&mut before))?;
+        Ok(before)
     }
 
     /// Takes some entry out, and gives it; `None` if there are none but containers, which it leaves where they are.
@@ -304,6 +303,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// Those of [`pop`](Self::pop) but for `WrongKind`.
     pub fn popitem(&self) -> Result<Option<(K, V)>, DictError> {
         for shard in self.inner.shards(self.path()) {
+            // Before the lock: where an error drops it, the lock is given back.
+            let entry;
             let writer = self.inner.writer(shard, self.patience())?;
             let map = writer.map(self.inner.home(&writer, self.path())?);
             // What is damaged is found so, too.
@@ -313,13 +314,16 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let Some(record) = records.find(|it| !is_container(it)).transpose()? else {
                 continue;
             };
-            let ((key, bytes), value) = {
+            let bytes;
+            {
                 let _inside = self.inner.inside();
-                (self.key_of(record)?, decode::<V, C>(record)?)
-            };
+                let key;
+                (key, bytes) = self.key_of(record)?;
+                entry = (key, decode::<V, C>(record)?);
+            }
             writer.ensure_held()?;
             self.take_out(&map, &bytes)?;
-            return Ok(Some((key, value)));
+            return Ok(Some(entry));
         }
         Ok(None)
     }
@@ -329,7 +333,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`insert`](Self::insert).
     pub fn setdefault(&self, key: &K, default: V) -> Result<V, DictError> {
-        self.locked(key, |at| at.value_or::<V, C>(default))
+        let value = self.locked(key, |at| at.value_or::<V, C>(&default))?;
+        Ok(value.unwrap_or(default))
     }
 
     /// The place of a key, there or not, for what is to be done in one step.
@@ -353,7 +358,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |at| at.modify::<V, C>(f))
+        let (mut f, mut after) = (Some(f), None);
+        self.locked(key, |at| at.modify::<V, C>(&mut f, &mut after))?;
+        Ok(after)
     }
 
     /// Adds to a number, in one step; gives what it was before. A key that is not there counts as 0. Integers wrap
@@ -384,26 +391,29 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.locked(key, |at| {
-            let is_it = match (at.record(), expected) {
-                (Some(record), Some(value)) => {
-                    let stored = value_of(record)?;
-                    let is = |value: &[u8]| Ok(stored.is(value));
-                    with_encoded::<V, C, _>(&self.inner, value, is)?
+        let swap = |expected: Option<&[u8]>| {
+            self.locked(key, |at| {
+                let is_it = match (at.record(), expected) {
+                    (Some(record), Some(value)) => value_of(record)?.is(value),
+                    (record, expected) => record.is_none() && expected.is_none(),
+                };
+                if !is_it {
+                    return Ok(Err(at.value::<V, C>()?));
                 }
-                (record, expected) => record.is_none() && expected.is_none(),
-            };
-            if !is_it {
-                return Ok(Err(at.value::<V, C>()?));
-            }
-            match new {
-                Some(value) => at.encode::<V, C>(value)?,
-                None => {
-                    at.remove()?;
+                match new {
+                    Some(value) => at.encode::<V, C>(value)?,
+                    None => {
+                        at.remove()?;
+                    }
                 }
-            }
-            Ok(Ok(()))
-        })
+                Ok(Ok(()))
+            })
+        };
+        match expected {
+            // Encoded before the lock is taken.
+            Some(value) => with_encoded::<V, C, _>(&self.inner, value, |value| swap(Some(value))),
+            None => swap(None),
+        }
     }
 
     /// The value of a key with the number of the change that made it, which no other value of the key ever has. Takes the
@@ -524,12 +534,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     }
 
     /// How many entries there are: the counts of all shards, in which a change that is being made at this moment
-    /// counts or does not. Repairs first what the dead have left, unless attached read-only.
+    /// counts or does not. Repairs first what the dead have left, unless attached read-only, or called by a function that
+    /// the dictionary has called.
     ///
     /// # Errors
     /// What a dictionary says that cannot be used.
     pub fn len(&self) -> Result<usize, DictError> {
-        if !self.inner.segment.is_read_only() {
+        if !self.inner.segment.is_read_only() && !self.inner.is_inside() {
             self.repair()?;
         }
         Ok(self.inner.entries(self.path())? as usize)
@@ -597,7 +608,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     }
 
     /// Keeps the entries of which `f` says so, and all containers, of which it is not asked. Shard by shard: `f` is called
-    /// under its lock for all of its entries, then the others are taken out, each in a step of its own.
+    /// under its lock for all of its entries, then the others are taken out, each in a step of its own. If `f` panics, the
+    /// shards before are done, and nothing was changed in this one.
     ///
     /// # Errors
     /// Those of [`pop`](Self::pop) but for `WrongKind`; the shards before the one that failed are done.
@@ -611,11 +623,14 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
                 if record.container().is_some() {
                     continue;
                 }
-                let _inside = self.inner.inside();
-                let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
-                if !f(&key, &value) {
-                    out.push(bytes);
+                {
+                    let _inside = self.inner.inside();
+                    let ((key, bytes), value) = (self.key_of(record)?, decode::<V, C>(record)?);
+                    if !f(&key, &value) {
+                        out.push(bytes);
+                    }
                 }
+                // Behind the drops too.
                 writer.ensure_held()?;
             }
             for key in out {

@@ -123,11 +123,9 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::insert`](crate::Dict::insert).
     pub fn insert(&mut self, key: &K, value: &V) -> Result<Option<V>, DictError> {
-        self.at(key, |at| {
-            let before = at.value::<V, C>()?;
-            at.encode::<V, C>(value)?;
-            Ok(before)
-        })
+        let mut before = None;
+        self.at(key, |at| at.replace::<V, C>(value, &mut before))?;
+        Ok(before)
     }
 
     /// Stores a value.
@@ -162,11 +160,9 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.at(key, |at| {
-            let before = at.value::<V, C>()?;
-            at.remove()?;
-            Ok(before)
-        })
+        let mut before = None;
+        self.at(key, |at| at.take::<V, C>(&mut before))?;
+        Ok(before)
     }
 
     /// Reads, computes and writes back.
@@ -181,7 +177,9 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     where
         K: Borrow<Q>,
     {
-        self.at(key, |at| at.modify::<V, C>(f))
+        let (mut f, mut after) = (Some(f), None);
+        self.at(key, |at| at.modify::<V, C>(&mut f, &mut after))?;
+        Ok(after)
     }
 
     /// Adds to a number; gives what it was before.
@@ -201,7 +199,8 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
     /// # Errors
     /// As [`Dict::setdefault`](crate::Dict::setdefault).
     pub fn setdefault(&mut self, key: &K, default: V) -> Result<V, DictError> {
-        self.at(key, |at| at.value_or::<V, C>(default))
+        let value = self.at(key, |at| at.value_or::<V, C>(&default))?;
+        Ok(value.unwrap_or(default))
     }
 
     /// How many entries there are: exact.

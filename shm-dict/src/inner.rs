@@ -214,7 +214,7 @@ impl Inner {
         })
     }
 
-    /// Calls `f` under a shard's lock; `None` if somebody has it at the moment, or we may not.
+    /// Calls `f` under a shard's lock; `None` if somebody has it at the moment, or we may not, or cannot.
     #[cold]
     pub(crate) fn with_lock_if_free<R>(
         &self,
@@ -223,7 +223,13 @@ impl Inner {
     ) -> Option<Result<R, DictError>> {
         match self.writer(shard, Patience::None) {
             Ok(writer) => Some(f(&writer)),
-            Err(DictError::Timeout | DictError::ReadOnly) => None,
+            Err(
+                DictError::Timeout
+                | DictError::ReadOnly
+                | DictError::Reentered
+                | DictError::TooManyLocks
+                | DictError::Unsupported,
+            ) => None,
             Err(error) => Some(Err(error)),
         }
     }
@@ -233,10 +239,21 @@ impl Inner {
     pub(crate) fn look_or_lock<R>(
         &self,
         shard: usize,
+        look: impl FnMut() -> Result<Looked<R>, DictError>,
+        f: impl FnMut(&Writer<'_>) -> Result<Option<R>, DictError>,
+    ) -> Result<Option<R>, DictError> {
+        inside::check(self.segment.generation())?;
+        self.count_or_lock(shard, look, f)
+    }
+
+    /// As [`look_or_lock`](Self::look_or_lock), for counts, which who is inside is told, too: they are right whenever a
+    /// function of the caller's runs.
+    fn count_or_lock<R>(
+        &self,
+        shard: usize,
         mut look: impl FnMut() -> Result<Looked<R>, DictError>,
         mut f: impl FnMut(&Writer<'_>) -> Result<Option<R>, DictError>,
     ) -> Result<Option<R>, DictError> {
-        inside::check(self.segment.generation())?;
         for _ in 0..PATIENCE {
             match look()? {
                 Looked::Found(found) => return Ok(Some(found)),
@@ -284,8 +301,16 @@ impl Inner {
         };
         let look = || Ok(self.raw.look_at_count(path)?);
         let locked = |writer: &Writer<'_>| Ok(Some(self.home(writer, Some(path))?.entries()));
-        let entries = self.look_or_lock(path.shard, look, locked)?;
+        let entries = self.count_or_lock(path.shard, look, locked)?;
         Ok(entries.unwrap_or(0))
+    }
+
+    /// How many elements a list has.
+    pub(crate) fn elements(&self, path: Option<&Path>) -> Result<usize, DictError> {
+        let look = || Ok(self.raw.look_at_len(path)?);
+        let locked = |writer: &Writer<'_>| Ok(Some(writer.list(self.home(writer, path)?).len()?));
+        let shard = path.map_or(0, |path| path.shard);
+        Ok(self.count_or_lock(shard, look, locked)?.unwrap_or(0))
     }
 
     /// The shards that a mapping is in.
@@ -445,6 +470,11 @@ impl Inner {
         }
     }
 
+    /// Whether the thread is inside of this dictionary.
+    pub(crate) fn is_inside(&self) -> bool {
+        inside::check(self.segment.generation()).is_err()
+    }
+
     /// Marks the thread as inside of this dictionary, before a function of the caller's is called.
     pub(crate) fn inside(&self) -> Inside {
         Inside::enter(self.segment.generation())
@@ -453,23 +483,25 @@ impl Inner {
     // ---- the dead ----------------------------------------------------------------------------
 
     pub(crate) fn set_on_recovery(&self, on_recovery: OnRecovery) {
-        let mut place = self
-            .on_recovery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
-        *place = Some(on_recovery);
+        let place = self.on_recovery.lock();
+        let before = place
+            .unwrap_or_else(PoisonError::into_inner)
+            .replace(on_recovery);
+        // It may call this again, as it is dropped.
+        drop(before);
     }
 
     /// Tells the caller's function what was found; the shard's lock is held, and everything in order.
     #[cold]
     fn report(&self, rebuilt: &Rebuilt) {
+        // Also if this one is the last to have the function, and drops it.
+        let _inside = self.inside();
         let on_recovery = self
             .on_recovery
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
             .clone();
         if let Some(on_recovery) = on_recovery {
-            let _inside = self.inside();
             on_recovery(&Recovery::new(rebuilt));
         }
     }
@@ -527,10 +559,7 @@ impl Inner {
             // Relaxed: a number for people.
             raw::Kind::Map => shard.count.load(Ordering::Relaxed),
             // It has no count of its own.
-            raw::Kind::List => match raw.look_at_len(None) {
-                Ok(Looked::Found(len)) => len as u64,
-                _ => 0,
-            },
+            raw::Kind::List => self.elements(None).unwrap_or(0) as u64,
         };
         let shards = raw.shards.iter().map(|shard| {
             let lock = shard.lock.inspect();
@@ -561,6 +590,8 @@ impl Inner {
 
     /// Sleeps until the version is another one; says which.
     pub(crate) fn wait_for_change(&self, seen: u64, patience: Patience) -> Result<u64, DictError> {
+        // While this thread has the lock, nobody changes anything.
+        inside::check(self.segment.generation())?;
         let deadline = match patience {
             Patience::Until(deadline) => Some(deadline),
             Patience::None | Patience::Endless => None,

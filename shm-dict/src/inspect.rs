@@ -33,7 +33,8 @@ impl Recovery {
 #[derive(Debug, Clone, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct Inspection {
-    /// Entries, or elements of a list; of those inside of them none.
+    /// Entries, or elements of a list; of those inside of them none. 0 of a list that is damaged, as
+    /// [`check`](crate::List::check) tells, or that writers changed all the time.
     pub entries: u64,
     /// Bytes of memory that belong to shards.
     pub used_bytes: u64,
@@ -47,7 +48,7 @@ pub struct Inspection {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 #[non_exhaustive]
 pub struct ShardInspection {
-    /// Entries, or elements of a list.
+    /// Entries, or elements of a list, as in [`Inspection`].
     pub entries: u64,
     /// Words of its table, or of the list's array.
     pub places: u64,

@@ -104,17 +104,17 @@ impl<T, C> List<T, C> {
         &self,
         f: impl FnOnce(&Locked<'_, '_>) -> Result<R, DictError>,
     ) -> Result<R, DictError> {
-        self.writing(|_, list| f(list))
+        let writer = self.writer()?;
+        f(&self.list(&writer)?)
     }
 
-    /// Calls `f` under the lock, with what tells whether it is still held.
-    fn writing<R>(
-        &self,
-        f: impl FnOnce(&Writer<'_>, &Locked<'_, '_>) -> Result<R, DictError>,
-    ) -> Result<R, DictError> {
-        let writer = self.inner.writer(self.shard(), self.patience())?;
-        let home = self.inner.home(&writer, self.path())?;
-        f(&writer, &writer.list(home))
+    /// The lock.
+    fn writer(&self) -> Result<Writer<'_>, DictError> {
+        self.inner.writer(self.shard(), self.patience())
+    }
+
+    fn list<'w, 'a>(&self, writer: &'w Writer<'a>) -> Result<Locked<'w, 'a>, DictError> {
+        Ok(writer.list(self.inner.home(writer, self.path())?))
     }
 
     /// What `look` gives without a lock, or `locked` under it.
@@ -147,9 +147,7 @@ impl<T, C> List<T, C> {
     /// # Errors
     /// [`Stale`](DictError::Stale), and what a list says that cannot be used.
     pub fn len(&self) -> Result<usize, DictError> {
-        let look = || Ok(self.inner.raw.look_at_len(self.path())?);
-        let len = self.looked(look, |list| Ok(Some(list.len()?)))?;
-        Ok(len.unwrap_or(0))
+        self.inner.elements(self.path())
     }
 
     /// Whether there are no elements.
@@ -158,16 +156,6 @@ impl<T, C> List<T, C> {
     /// Those of [`len`](Self::len).
     pub fn is_empty(&self) -> Result<bool, DictError> {
         Ok(self.len()? == 0)
-    }
-
-    pub(crate) fn out_of_range(&self, index: usize) -> DictError {
-        match self.len() {
-            Ok(len) => DictError::IndexOutOfRange {
-                index: index as u64,
-                len: len as u64,
-            },
-            Err(error) => error,
-        }
     }
 
     /// Takes an element out, value or container.
@@ -310,20 +298,21 @@ impl<T, C: Codec<T>> List<T, C> {
     /// # Peer death
     /// Killed before the one store that commits, there was no change; after it, it is whole.
     pub fn modify(&self, index: usize, f: impl FnOnce(T) -> T) -> Result<T, DictError> {
-        self.writing(|writer, list| {
-            let element = list.get(index)?.ok_or_else(|| no_element(index, list))?;
-            let (value, row) = {
-                let _inside = self.inner.inside();
-                let value = f(decode_element::<T, C>(element)?);
-                let row = Row::of::<T, C>(&self.inner, [&value])?;
-                (value, row)
-            };
-            writer.ensure_held()?;
-            row.iter()
-                .flatten()
-                .try_for_each(|bytes| set(list, index, bytes))?;
-            Ok(value)
-        })
+        // Before the lock: where an error drops it, the lock is given back.
+        let value;
+        let writer = self.writer()?;
+        let list = self.list(&writer)?;
+        let element = list.get(index)?.ok_or_else(|| no_element(index, &list))?;
+        let row = {
+            let _inside = self.inner.inside();
+            value = f(decode_element::<T, C>(element)?);
+            Row::of::<T, C>(&self.inner, [&value])?
+        };
+        writer.ensure_held()?;
+        row.iter()
+            .flatten()
+            .try_for_each(|bytes| set(&list, index, bytes))?;
+        Ok(value)
     }
 
     /// Puts a value behind the last element.
@@ -370,19 +359,21 @@ impl<T, C: Codec<T>> List<T, C> {
     }
 
     fn take_out(&self, index: impl FnOnce(usize) -> Option<usize>) -> Result<Option<T>, DictError> {
-        self.writing(|writer, list| {
-            let Some(index) = index(list.len()?) else {
-                return Ok(None);
-            };
-            let element = list.get(index)?.ok_or_else(|| no_element(index, list))?;
-            let value = {
-                let _inside = self.inner.inside();
-                decode_element::<T, C>(element)?
-            };
-            writer.ensure_held()?;
-            list.remove(index)?;
-            Ok(Some(value))
-        })
+        // As in `modify`.
+        let value;
+        let writer = self.writer()?;
+        let list = self.list(&writer)?;
+        let Some(index) = index(list.len()?) else {
+            return Ok(None);
+        };
+        let element = list.get(index)?.ok_or_else(|| no_element(index, &list))?;
+        {
+            let _inside = self.inner.inside();
+            value = decode_element::<T, C>(element)?;
+        }
+        writer.ensure_held()?;
+        list.remove(index)?;
+        Ok(Some(value))
     }
 
     /// Puts a value before an element, or behind the last.
@@ -417,6 +408,8 @@ impl<T, C: Codec<T>> List<T, C> {
         values: impl IntoIterator<Item = impl std::borrow::Borrow<T>>,
     ) -> Result<(), DictError> {
         let row = Row::of::<T, C>(&self.inner, values)?;
+        // Asked before the lock is taken.
+        let range = (range.start_bound().cloned(), range.end_bound().cloned());
         self.locked(|list| {
             let range = within(&range, list.len()?)?;
             self.put(list, &row, |items| list.splice(range, items).map(drop))
@@ -517,14 +510,14 @@ impl<T, C: Codec<T>> List<T, C> {
     /// # Errors
     /// Those of [`pop`](Self::pop).
     pub fn drain(&self) -> Result<Vec<T>, DictError> {
-        self.writing(|writer, list| {
-            // Also where an error drops the values.
-            let _inside = self.inner.inside();
-            let elements = self.decoded(list)?;
-            writer.ensure_held()?;
-            list.clear()?;
-            Ok(elements.into_iter().map(|(value, _)| value).collect())
-        })
+        let elements;
+        let writer = self.writer()?;
+        let list = self.list(&writer)?;
+        elements = self.decoded(&list)?;
+        writer.ensure_held()?;
+        list.clear()?;
+        drop(writer);
+        Ok(elements.into_iter().map(|(value, _)| value).collect())
     }
 
     /// Keeps the elements of which `f` says so, in one step.
@@ -533,23 +526,23 @@ impl<T, C: Codec<T>> List<T, C> {
     /// Those of [`pop_at`](Self::pop_at) but for `IndexOutOfRange`: [`WrongKind`](DictError::WrongKind) if any element is a
     /// container.
     pub fn retain(&self, mut f: impl FnMut(&T) -> bool) -> Result<(), DictError> {
-        self.writing(|writer, list| {
-            let (mut kept, mut out) = (Vec::new(), Vec::new());
-            {
-                let _inside = self.inner.inside();
-                for (value, item) in self.decoded(list)? {
-                    match f(&value) {
-                        true => kept.push(item),
-                        false => out.push(item),
-                    }
+        let writer = self.writer()?;
+        let list = self.list(&writer)?;
+        let (mut kept, mut out) = (Vec::new(), Vec::new());
+        {
+            let _inside = self.inner.inside();
+            for (value, item) in self.decoded(&list)? {
+                match f(&value) {
+                    true => kept.push(item),
+                    false => out.push(item),
                 }
             }
-            writer.ensure_held()?;
-            match out.is_empty() {
-                true => Ok(()),
-                false => Ok(list.keep(&kept, out)?),
-            }
-        })
+        }
+        writer.ensure_held()?;
+        match out.is_empty() {
+            true => Ok(()),
+            false => Ok(list.keep(&kept, out)?),
+        }
     }
 
     /// Sorts by keys, in one step: stably, that is, equal ones stay in their order.
@@ -601,15 +594,15 @@ impl<T, C: Codec<T>> List<T, C> {
         &self,
         order: impl FnOnce(Vec<(T, Item)>) -> Option<Vec<Item>>,
     ) -> Result<(), DictError> {
-        self.writing(|writer, list| {
-            let items = {
-                let elements = self.decoded(list)?;
-                let _inside = self.inner.inside();
-                order(elements).ok_or(DictError::Unordered)?
-            };
-            writer.ensure_held()?;
-            Ok(list.replace(&items)?)
-        })
+        let writer = self.writer()?;
+        let list = self.list(&writer)?;
+        let items = {
+            let _inside = self.inner.inside();
+            let elements = self.decoded(&list)?;
+            order(elements).ok_or(DictError::Unordered)?
+        };
+        writer.ensure_held()?;
+        Ok(list.replace(&items)?)
     }
 
     /// The elements and their items.
@@ -641,7 +634,7 @@ fn no_element(index: usize, list: &Locked<'_, '_>) -> DictError {
     }
 }
 
-fn range_error(index: usize, len: usize) -> DictError {
+pub(crate) fn range_error(index: usize, len: usize) -> DictError {
     DictError::IndexOutOfRange {
         index: index as u64,
         len: len as u64,

@@ -1,7 +1,23 @@
 //! What [`fetch_add`](crate::Dict::fetch_add) adds.
 
-/// A type of numbers. Integers wrap around, as the atomic ones do.
-pub trait Number: Copy + Default {
+mod sealed {
+    pub trait Sealed {}
+}
+
+/// The primitive integers and floats, and no other type: they are added under the lock. Integers wrap around, as the
+/// atomic ones do.
+///
+/// ```compile_fail,E0277
+/// #[derive(Clone, Copy, Default)]
+/// struct Mine(u32);
+///
+/// impl shm_dict::Number for Mine {
+///     fn plus(self, other: Self) -> Self {
+///         Self(self.0 + other.0)
+///     }
+/// }
+/// ```
+pub trait Number: Copy + Default + sealed::Sealed {
     /// The sum.
     #[must_use]
     fn plus(self, other: Self) -> Self;
@@ -9,6 +25,8 @@ pub trait Number: Copy + Default {
 
 macro_rules! integers {
     ($($type:ty),*) => {$(
+        impl sealed::Sealed for $type {}
+
         impl Number for $type {
             #[inline]
             fn plus(self, other: Self) -> Self {
@@ -23,6 +41,8 @@ integers!(
 
 macro_rules! floats {
     ($($type:ty),*) => {$(
+        impl sealed::Sealed for $type {}
+
         impl Number for $type {
             #[inline]
             fn plus(self, other: Self) -> Self {

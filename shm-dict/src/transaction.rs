@@ -95,6 +95,19 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: Borrow<Q>,
         E: From<DictError>,
     {
+        // An error is made the caller's without the locks.
+        self.transact(keys, f)?
+    }
+
+    fn transact<Q, R, E>(
+        &self,
+        keys: &[&Q],
+        f: impl FnOnce(&mut Transaction<'_, K, V, C>) -> Result<R, E>,
+    ) -> Result<Result<R, E>, DictError>
+    where
+        Q: KeyBytes + ?Sized,
+        K: Borrow<Q>,
+    {
         let inner = &*self.inner;
         let mut keys = named(inner, keys)?;
         let shard = |named: &Named| match self.path() {
@@ -104,6 +117,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         let mut shards: Vec<usize> = keys.iter().map(shard).collect();
         shards.sort_unstable();
         shards.dedup();
+        // Before the locks: where an error drops it, they are given back.
+        let result;
         let writers = inner.writers_of(&shards, self.patience())?;
         let mut maps = Vec::new();
         for writer in &writers {
@@ -119,11 +134,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             keys,
             types: std::marker::PhantomData,
         };
-        let result = {
+        result = {
             let _inside = inner.inside();
-            f(&mut transaction)?
+            f(&mut transaction)
         };
-        transaction.commit()?;
+        if result.is_ok() {
+            transaction.commit()?;
+        }
         Ok(result)
     }
 }

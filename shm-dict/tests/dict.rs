@@ -125,7 +125,8 @@ fn blocks_of_one_size_serve_another_when_there_is_no_other_room() {
     dict.check().unwrap();
 }
 
-/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory.
+/// Whatever the seed and the keys, no shard of a dictionary whose shards nobody asked for is left without memory. Where
+/// keys are of one size, that is for hundreds; each size takes a chunk of its own.
 #[test]
 fn a_small_dictionary_takes_many_small_entries() {
     const LEAST: u64 = 16 << 10;
@@ -306,6 +307,66 @@ fn functions_that_panic_or_come_back_change_nothing() {
 }
 
 #[test]
+fn retain_is_done_with_the_shards_before_a_panic() {
+    let dict = dict::<u32>();
+    let keys = (0..40).map(|key| key.to_string());
+    keys.for_each(|key| dict.set(key.as_str(), &1).unwrap());
+    let mut calls = 0..39;
+    let panics = || dict.retain(|_, _| calls.next().expect("on purpose") == 40);
+    assert!(std::panic::catch_unwind(std::panic::AssertUnwindSafe(panics)).is_err());
+    let seen = dict.inspect();
+    let left: Vec<u64> = seen.shards.iter().map(|shard| shard.entries).collect();
+    let last = left.iter().rposition(|entries| *entries > 0);
+    assert_eq!(left.iter().sum::<u64>(), left[last.unwrap()], "{left:?}");
+    assert!((1..40).contains(&seen.entries), "{left:?}");
+    assert_eq!(dict.check().unwrap().entries, seen.entries);
+}
+
+#[test]
+fn functions_under_a_lock_are_told_how_many_there_are() {
+    let _watchdog = shm_testing::watchdog();
+    let dict = dict::<u32>();
+    dict.set("a", &1).unwrap();
+    let inside = (0..16).map(|number| dict.child_list(number.to_string().as_str()));
+    let lists: Vec<List<u32>> = inside.map(Result::unwrap).collect();
+    let inside = (16..32).map(|number| dict.child_dict(number.to_string().as_str()));
+    let dicts: Vec<Dict<u32, u32>> = inside.map(Result::unwrap).collect();
+    let recoveries = || -> u64 { dict.inspect().shards.iter().map(|it| it.recoveries).sum() };
+    dict.modify("a", |a| {
+        for inner in &dicts {
+            let inner = inner.clone();
+            // The thread ends, and the lock of the shard is orphaned, unless it is the one of this function.
+            let dies = move || {
+                inner
+                    .lock_timeout(Duration::from_millis(1))
+                    .map(std::mem::forget)
+            };
+            let _ = std::thread::spawn(dies).join().unwrap();
+        }
+        let before = recoveries();
+        assert_eq!((dict.len(), dict.is_empty()), (Ok(33), Ok(false)));
+        assert_eq!(recoveries(), before);
+        let is_empty = |list: &List<u32>| (list.len(), list.is_empty()) == (Ok(0), Ok(true));
+        assert!(lists.iter().all(is_empty));
+        assert!(dicts.iter().all(|inner| inner.len() == Ok(0)));
+        a
+    })
+    .unwrap();
+    let before = recoveries();
+    assert_eq!(dict.len(), Ok(33));
+    assert!(recoveries() > before, "who is not inside repairs");
+
+    let list = List::<u32>::create(heap(2 << 20), small()).unwrap();
+    list.extend(0..3).unwrap();
+    list.modify(1, |one| {
+        assert_eq!((list.len(), list.is_empty()), (Ok(3), Ok(false)));
+        assert_eq!(list.get(1), Err(DictError::Reentered));
+        one
+    })
+    .unwrap();
+}
+
+#[test]
 fn what_cannot_be_is_an_error_and_changes_nothing() {
     let floats: Dict<f64, u8> = Dict::create(heap(2 << 20), small()).unwrap();
     assert!(matches!(
@@ -356,6 +417,10 @@ fn a_reader_without_rights_waits_for_a_change() {
     assert_eq!(over, Err(DictError::Timeout));
     let over = reader.wait_for_change_deadline(seen, Instant::now() + least);
     assert_eq!(over, Err(DictError::Timeout));
+    let held = dict.lock().unwrap();
+    let refused = reader.wait_for_change_timeout(seen, least);
+    assert_eq!(refused, Err(DictError::Reentered), "nobody else changes it");
+    drop(held);
     let over = reader.within(least).wait_for_change(seen);
     assert_eq!(over, Err(DictError::Timeout));
     std::thread::scope(|scope| {
@@ -622,6 +687,56 @@ fn a_check_finds_every_lie_of_a_free_list() {
     damaged("uses of a block");
     list.store(first, Ordering::Relaxed);
     dict.check().unwrap();
+}
+
+/// What was never given out begins at a block of its own size, or nowhere.
+#[test]
+fn a_check_finds_every_lie_of_a_bump() {
+    let options = Options::new().max_bytes(1 << 20).shards(2);
+    let dict = Dict::<u64, Vec<u8>, Bytes>::create(heap(2 << 20), options).unwrap();
+    // Fewer than fill a chunk, in each shard; their tables have sizes of their own.
+    for key in 0..60 {
+        dict.set(&key, &vec![9; 20]).unwrap();
+    }
+    let segment = dict.segment();
+    let word = |at: usize| segment.view::<shm_core::sync::AtomicU64>(at).unwrap();
+    // Behind the first free blocks, as above; a shard has 1152 bytes.
+    let bump = |shard: usize, class: usize| word(512 + shard * 1152 + 192 + class * 16 + 8);
+    let read = |shard, class| bump(shard, class).load(Ordering::Relaxed);
+    let used: Vec<usize> = (0..56).filter(|class| read(0, *class) != 0).collect();
+    let is_elsewhere = |class: &usize| read(0, *class) != 0 && read(1, *class) != 0;
+    let class = (0..56).find(is_elsewhere).unwrap();
+    let (true_one, of_other_shard) = (read(0, class), read(1, class));
+    let other = *used.iter().find(|other| **other != class).unwrap();
+    let unused = (0..56).find(|class| !used.contains(class)).unwrap();
+    let of_other_class = read(0, other);
+    let tell = |class: usize, lie: u64| {
+        let before = read(0, class);
+        bump(0, class).store(lie, Ordering::Relaxed);
+        let checked = dict.check();
+        bump(0, class).store(before, Ordering::Relaxed);
+        assert!(
+            matches!(checked, Err(DictError::Corrupt { .. })),
+            "{lie} for class {class}: {checked:?}"
+        );
+        dict.check().unwrap();
+    };
+    for lie in [
+        of_other_shard,
+        of_other_class,
+        true_one + 1,
+        1 << 16,
+        1 << 40,
+    ] {
+        tell(class, lie);
+    }
+    // Of a class that has no chunks, nothing else would tell.
+    for lie in [true_one, of_other_shard, 1 << 16, 1 << 40] {
+        tell(unused, lie);
+        tell(55, lie);
+    }
+    // All was given out, it says.
+    tell(class, 0);
 }
 
 /// Nothing that leads to a run of chunks makes it free, also not the list of a class that is larger than a chunk.

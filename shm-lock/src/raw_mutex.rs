@@ -187,7 +187,8 @@ pub struct RawInspect {
     pub owner: Option<ProcessId>,
     /// Since when somebody has had to sleep for this owner's lock, in nanoseconds of `CLOCK_MONOTONIC`; the
     /// owner has had it longer. `None` if nobody has had to sleep for it: taking a lock reads no clock.
-    /// A hint: beside a release it may be the time of the owner before.
+    /// A hint: noted beside a release, it may be the time of an owner before, and stays so, also for owners for whom
+    /// nobody has had to sleep, until one releases the lock while somebody sleeps for it.
     pub since: Option<u64>,
     /// How many threads sleep for it.
     pub waiters: usize,
@@ -670,7 +671,9 @@ impl RawMutex {
         let owner_changed = sleep.owner != 0 && sleep.owner != owner;
         sleep.owner = owner;
         // Relaxed: a hint. The owner clears it in its contended unlock; one that is stored too late, for an
-        // owner that is gone, is replaced as soon as its writer, whom that unlock wakes, sleeps again.
+        // owner that is gone, is replaced as soon as its writer, whom that unlock wakes, sleeps again. If its writer
+        // takes the lock instead, and nobody else is queued, it stays until the next contended unlock: at worst
+        // somebody is suspected too early, and found alive.
         if owner_changed || self.since.load(Ordering::Relaxed) == 0 {
             self.since.store(now, Ordering::Relaxed);
         }

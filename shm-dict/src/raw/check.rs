@@ -50,6 +50,7 @@ impl Writer<'_> {
             }
         }
         let free_blocks = self.mark_free(&mut census)?;
+        self.check_bumps()?;
         for held in &census.held {
             self.check_chunk(held)?;
         }
@@ -79,6 +80,19 @@ impl Writer<'_> {
         Ok(count)
     }
 
+    /// What was never given out of a chunk begins at a block of its class.
+    fn check_bumps(&self) -> Result<(), Damaged> {
+        let bumps = self.shard.classes.iter().map(|lists| &lists.bump);
+        for (class, bump) in bumps.enumerate() {
+            // Relaxed: the shard's lock.
+            if let Some(unit) = bump.load(Ordering::Relaxed).checked_sub(1) {
+                let is_block = self.check_block(unit, class).is_ok();
+                require(is_block, "bump of a class", unit)?;
+            }
+        }
+        Ok(())
+    }
+
     /// Each block of a chunk is noted, or was never given out.
     fn check_chunk(&self, held: &Held) -> Result<(), Damaged> {
         let Use::Blocks(class) = held.used else {
@@ -87,7 +101,7 @@ impl Writer<'_> {
         let units = (size_of_class(class) / UNIT) as u64;
         let per_chunk = (1 << self.dict.limits.chunk_shift) / UNIT as u64;
         let first = u64::from(held.chunk) * per_chunk;
-        // From the bump on, blocks were never given out.
+        // From the bump on, blocks were never given out. Relaxed: the shard's lock.
         let bump = self.shard.classes[class].bump.load(Ordering::Relaxed);
         let bump = bump
             .checked_sub(1)

@@ -110,7 +110,7 @@ impl Writer<'_> {
 
     /// What is given out must be a block of this shard: a list that was damaged leads anywhere.
     #[inline]
-    fn check_block(&self, unit: u64, class: usize) -> Result<(), Damaged> {
+    pub(super) fn check_block(&self, unit: u64, class: usize) -> Result<(), Damaged> {
         let chunk = self.chunk_of(unit);
         let owner = self.dict.owner(chunk);
         // Units of a chunk are few enough for 32 bits, which are divided faster.
