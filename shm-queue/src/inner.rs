@@ -171,9 +171,8 @@ impl Inner {
             detached: Mutex::default(),
             segment,
         });
-        // Of a use of a slot the words have the lowest bits alone: what somebody left is not to outlast so many uses.
         // Errors are for the first operation to report.
-        if inner.has_messages_of_nobody() {
+        if inner.has_messages_of_a_predecessor() {
             let _ = inner.recover(MOMENT.into());
         }
         Ok(inner)
@@ -322,12 +321,8 @@ impl Inner {
         if put.writing.load(Ordering::Relaxed) == 0 && get.leased.load(Ordering::Relaxed) == 0 {
             return false;
         }
-        let owned = self.raw.words().filter_map(|word| {
-            let word = word.ok()?.1;
-            word.is_owned().then(|| word.owner())
-        });
         let mut owners: Vec<Owner> = Vec::new();
-        for owner in owned {
+        for owner in self.owners() {
             if !owners.contains(&owner) {
                 owners.push(owner);
             }
@@ -336,6 +331,24 @@ impl Inner {
         // Looked at without a lock: one who went just now may have finished before. Then there is nothing to settle,
         // which does no harm.
         owners.into_iter().any(|owner| !is_alive(owner))
+    }
+
+    /// Whether somebody left a message who had our participant slot before. Of a use of a slot the words have the lowest
+    /// bits alone: nothing is to outlast so many.
+    fn has_messages_of_a_predecessor(&self) -> bool {
+        let mine = |me: Owner| {
+            self.owners()
+                .any(|owner| owner.slot() == me.slot() && owner != me)
+        };
+        self.owner().is_ok_and(mine)
+    }
+
+    /// Whose messages are being written or handed out, looked at without a lock.
+    fn owners(&self) -> impl Iterator<Item = Owner> + '_ {
+        self.raw.words().filter_map(|word| {
+            let word = word.ok()?.1;
+            word.is_owned().then(|| word.owner())
+        })
     }
 
     /// Whether nobody has looked for the dead within `interval`; then it is the caller's turn, and
