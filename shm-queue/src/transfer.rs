@@ -102,7 +102,9 @@ impl Inner {
     ) -> Result<bool, QueueError> {
         let mut result = Err(first);
         if let Err(QueueError::Corrupt { .. }) = result {
-            result = self.mended(patience, || self.put_once(bytes, len, patience));
+            // Perhaps only a cache.
+            self.recover(patience)?;
+            result = self.put_once(bytes, len, patience);
         }
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
