@@ -1,11 +1,13 @@
 //! A full disk, no descriptors, no permission, no directory, another namespace: each an error that
 //! names it. Each in a peer of its own, which first makes itself the bad day.
 
-use nix::mount::{MsFlags, mount};
-use nix::sched::{CloneFlags, unshare};
+use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use shm_core::{Error, Field, Place, Segment, Spec};
-use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+use shm_testing::{
+    Child, Peer, UniqueName, in_namespaces, in_private_tmpfs, peer_main, skip_unless_required,
+    watchdog,
+};
 
 #[test]
 fn peer() {
@@ -18,25 +20,21 @@ fn peer() {
     ]);
 }
 
-/// Mounts a tmpfs over a directory, seen by this thread and its children alone; says whether it may.
-fn private_tmpfs(over: &str, options: &str) -> bool {
-    let none = None::<&str>;
-    unshare(CloneFlags::CLONE_NEWNS).is_ok()
-        && mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none).is_ok()
-        && mount(
-            Some("tmpfs"),
-            over,
-            Some("tmpfs"),
-            MsFlags::empty(),
-            Some(options),
-        )
-        .is_ok()
+/// What a peer says that may not do what its test is about, and what it would need.
+const MISSING: &str = "missing: ";
+const NAMESPACES: &str = "missing: root, or user namespaces";
+const ROOT: &str = "missing: root";
+
+/// Says whether the day could be made.
+fn tell(peer: &mut Peer, made: bool) {
+    peer.say(if made { "done" } else { NAMESPACES });
 }
 
 fn full(peer: &mut Peer) {
-    if !private_tmpfs("/dev/shm", "size=64k") {
-        return peer.say("not permitted");
-    }
+    tell(peer, in_private_tmpfs("/dev/shm", "size=64k", when_full));
+}
+
+fn when_full() {
     let error = Segment::create("big", 100_000).unwrap_err();
     assert!(
         matches!(error, Error::StorageFull { need, .. } if need >= 100_000),
@@ -60,7 +58,6 @@ fn full(peer: &mut Peer) {
     drop(sparse);
     shm_core::unlink("sparse").unwrap();
     Segment::create("small", 16_384).unwrap();
-    peer.say("done");
 }
 
 fn no_descriptors(peer: &mut Peer) {
@@ -93,7 +90,7 @@ fn no_descriptors(peer: &mut Peer) {
 fn another_user(peer: &mut Peer) {
     let [private, public] = [&peer.args()[0].clone(), &peer.args()[1].clone()];
     if !nix::unistd::geteuid().is_root() {
-        return peer.say("not permitted");
+        return peer.say(ROOT);
     }
     let nobody = 65_534;
     nix::unistd::setuid(nix::unistd::Uid::from_raw(nobody)).unwrap();
@@ -118,9 +115,13 @@ fn another_user(peer: &mut Peer) {
 }
 
 fn no_directory(peer: &mut Peer) {
-    if !private_tmpfs("/dev", "size=64k") {
-        return peer.say("not permitted");
-    }
+    tell(
+        peer,
+        in_private_tmpfs("/dev", "size=64k", without_directory),
+    );
+}
+
+fn without_directory() {
     let missing = |result: Result<Segment, Error>| {
         let error = result.unwrap_err();
         assert!(matches!(error, Error::DirectoryMissing { .. }), "{error}");
@@ -133,50 +134,39 @@ fn no_directory(peer: &mut Peer) {
         Err(Error::DirectoryMissing { .. })
     ));
     Segment::create(Place::anonymous(), 64).unwrap();
-    peer.say("done");
 }
 
 fn another_pid_namespace(peer: &mut Peer) {
     let name = peer.args()[0].clone();
-    if unshare(CloneFlags::CLONE_NEWPID).is_err() {
-        return peer.say("not permitted");
-    }
-    // The next child is the first process of the new namespace; /proc still shows the old one, so
-    // the kernel's own link tells which namespace it is.
-    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
-    match unsafe { nix::unistd::fork() }.unwrap() {
-        nix::unistd::ForkResult::Child => {
-            let error = Segment::open(&name, 64).unwrap_err();
-            let right = matches!(
-                error,
-                Error::Mismatch {
-                    field: Field::PidNamespace,
-                    ..
-                }
-            );
-            eprintln!("{error}");
-            std::process::exit(i32::from(!right));
+    let made = in_namespaces(CloneFlags::CLONE_NEWPID, || {
+        // The next child is the first process of the new namespace; /proc still shows the old one, so
+        // the kernel's own link tells which namespace it is.
+        // SAFETY: there is no other thread.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                let error = Segment::open(&name, 64).unwrap_err();
+                let field = Field::PidNamespace;
+                let right = matches!(error, Error::Mismatch { field: found, .. } if found == field);
+                eprintln!("{error}");
+                std::process::exit(i32::from(!right));
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                let status = nix::sys::wait::waitpid(child, None).unwrap();
+                assert_eq!(status, nix::sys::wait::WaitStatus::Exited(child, 0));
+            }
         }
-        nix::unistd::ForkResult::Parent { child } => {
-            let status = nix::sys::wait::waitpid(child, None).unwrap();
-            assert!(
-                matches!(status, nix::sys::wait::WaitStatus::Exited(_, 0)),
-                "{status:?}"
-            );
-        }
-    }
-    peer.say("done");
+    });
+    tell(peer, made);
 }
 
-/// Runs a bad day; where the machine does not permit to make it (containers without privileges),
-/// says so by name.
+/// Runs a bad day, where the machine permits to make it.
 fn run(role: &str, args: &[&str]) {
     let _watchdog = watchdog();
     let mut child = Child::spawn(role, args);
-    match child.hear().as_str() {
-        "done" => {}
-        "not permitted" => eprintln!("NOT TESTED, needs privileges: {role}"),
-        other => panic!("{other}"),
+    let said = child.hear();
+    match said.strip_prefix(MISSING) {
+        Some(missing) => skip_unless_required(missing),
+        None => assert_eq!(said, "done"),
     }
 }
 

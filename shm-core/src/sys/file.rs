@@ -37,7 +37,7 @@ impl From<&FileStat> for FileId {
 pub(crate) fn unnamed_in(segment: &str, directory: &Path, mode: u32) -> Result<OwnedFd> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     let mode = Mode::from_bits_truncate(mode);
-    let file = nix::fcntl::open(directory, flags, mode).map_err(|errno| match errno {
+    let file = retry(|| nix::fcntl::open(directory, flags, mode)).map_err(|errno| match errno {
         Errno::ENOENT | Errno::ENOTDIR => directory_missing(segment, directory),
         Errno::EOPNOTSUPP | Errno::EISDIR => Error::Unsupported {
             segment: segment.to_owned(),
@@ -94,7 +94,7 @@ pub(crate) fn open(segment: &str, path: &Path, read_only: bool) -> Result<OwnedF
     };
     // O_NONBLOCK: a FIFO of that name must not hang us; it says nothing to regular files.
     let flags = access | OFlag::O_NOFOLLOW | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    nix::fcntl::open(path, flags, Mode::empty()).map_err(|errno| match errno {
+    retry(|| nix::fcntl::open(path, flags, Mode::empty())).map_err(|errno| match errno {
         Errno::ENOENT => match path.parent() {
             Some(directory) if !directory.as_os_str().is_empty() && !directory.exists() => {
                 directory_missing(segment, directory)
@@ -120,7 +120,7 @@ pub(crate) fn open_inherited(segment: &str, number: i32, read_only: bool) -> Res
     let path = format!("/proc/self/fd/{number}");
     // O_NONBLOCK: as in `open`.
     let flags = access | OFlag::O_CLOEXEC | OFlag::O_NONBLOCK;
-    nix::fcntl::open(path.as_str(), flags, Mode::empty()).map_err(|errno| match errno {
+    retry(|| nix::fcntl::open(path.as_str(), flags, Mode::empty())).map_err(|errno| match errno {
         Errno::ENOENT => Error::NotFound {
             segment: segment.to_owned(),
         },
@@ -369,7 +369,13 @@ pub(crate) fn names_in(segment: &str, directory: &Path) -> Result<Vec<String>> {
         Ok(entry) => Ok(OsStr::to_str(&entry.file_name()).map(str::to_owned)).transpose(),
         Err(error) => Some(Err(failed(error))),
     };
-    let entries = std::fs::read_dir(directory).map_err(failed)?;
+    let entries = loop {
+        match std::fs::read_dir(directory) {
+            // As `retry`.
+            Err(error) if error.kind() == ErrorKind::Interrupted => {}
+            entries => break entries.map_err(failed)?,
+        }
+    };
     entries.filter_map(name).collect()
 }
 
@@ -388,6 +394,7 @@ fn not_a_segment(segment: &str, why: &'static str) -> Error {
     }
 }
 
+/// Calls again if a signal came in between: also an open may wait, where a process or a server is the file system.
 fn retry<T>(mut call: impl FnMut() -> nix::Result<T>) -> nix::Result<T> {
     loop {
         match call() {
