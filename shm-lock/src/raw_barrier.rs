@@ -441,15 +441,23 @@ impl RawBarrier {
     fn break_for(&self, round: u32, dead: ProcessId) {
         // Relaxed: published by the break.
         let before = self.culprit.swap(dead.to_bits(), Ordering::Relaxed);
-        if !self.break_round(round) {
-            // It ended otherwise; then nobody's death broke it, or somebody else's did, who stays the culprit.
-            let _ = self.culprit.compare_exchange(
-                dead.to_bits(),
-                before,
-                Ordering::Relaxed,
-                Ordering::Relaxed,
-            );
+        if self.break_round(round) || (before == 0 && self.is_broken_in(round)) {
+            // Broken by another who found the same death, it may have been its name that was replaced.
+            return;
         }
+        // It ended otherwise; then nobody's death broke it, or somebody else's did, who stays the culprit.
+        let _ = self.culprit.compare_exchange(
+            dead.to_bits(),
+            before,
+            Ordering::Relaxed,
+            Ordering::Relaxed,
+        );
+    }
+
+    fn is_broken_in(&self, round: u32) -> bool {
+        // PAIR barrier-state.
+        let state = State(self.state.load(Ordering::Acquire));
+        state.is_broken() && state.round() == round
     }
 
     /// Breaks `round`; `false` if it has ended already.
