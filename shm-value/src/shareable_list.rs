@@ -25,6 +25,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Kind, Place, Segment, Shared, Spec, layout};
 use shm_lock::{Inspection, Patience, RawMutex};
@@ -331,7 +332,7 @@ impl ShareableList {
         let word = u64::from_ne_bytes(word);
         // Read once, checked here.
         let len = usize::try_from(word >> 8).ok()?;
-        if len > self.spots[index].room {
+        if len > self.spots[index].room && !mutant("ShareableList::LengthUnchecked") {
             return None;
         }
         let mut bytes = vec![0; len];
@@ -531,10 +532,15 @@ impl ShareableListGuard<'_> {
             let need = bytes.len();
             return Err(ValueError::TooLong { index, need, room });
         }
-        if !self.list.lock_word().is_held_by_me() {
+        let ours = self.list.lock_word().is_held_by_me();
+        if !ours && !mutant("ShareableList::ForkedChildWrites") {
             return Err(ValueError::WouldBlock);
         }
         let version = &self.list.entry(index).version;
+        if mutant("ShareableList::WritesInPlace") {
+            self.write(index, version.slot(SLOTS), kind, bytes);
+            return Ok(());
+        }
         let next = version.prepare(SLOTS, |slot| self.write(index, slot, kind, bytes));
         version.commit(next);
         Ok(())

@@ -226,7 +226,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.
-        if self.lock().is_held_by_me() && !mutant("Value::ForgetsTheCommit") {
+        let ours = self.lock().is_held_by_me() || mutant("SeqValue::ForkedChildCommits");
+        if ours && !mutant("Value::ForgetsTheCommit") {
             held.commit(copy);
         }
         Ok(result)
@@ -257,7 +258,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
         };
         let awaited = slots.version().commit_and_ask(next);
         drop(self);
-        if awaited {
+        if awaited && !mutant("SeqValue::ForgetsToRing") {
             bell.ring(u32::MAX);
         }
     }
@@ -334,6 +335,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Drop for ValueGuar
     #[inline]
     fn drop(&mut self) {
         let unwinding = !self.panicking && std::thread::panicking();
+        let unwinding = unwinding && !mutant("SeqValue::PanicCommits");
         let Some((copy, held)) = self.copy.take() else {
             return;
         };

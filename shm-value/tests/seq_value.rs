@@ -53,6 +53,26 @@ fn those_who_wait_in_other_processes_see_each_change() {
     }
 }
 
+/// Not by the end of their slices: after the commit nobody sleeps.
+#[test]
+fn a_commit_wakes_those_who_wait() {
+    let _watchdog = watchdog();
+    let value = SeqValue::create(Region::heap(4096), 0_u32).unwrap();
+    let mut missed = false;
+    for n in 1..=8 {
+        std::thread::scope(|s| {
+            let waiters = [0, 1].map(|_| s.spawn(|| value.wait_for_change(n - 1)));
+            while value.waiters() != 2 && waiters.iter().all(|waiter| !waiter.is_finished()) {}
+            value.set(n as u32).unwrap();
+            missed |= value.waiters() != 0;
+            for waiter in waiters {
+                assert_eq!(waiter.join().unwrap(), (n as u32, n));
+            }
+        });
+    }
+    assert!(!missed, "somebody slept on");
+}
+
 #[test]
 fn a_wait_ends_at_once_or_in_time() {
     let value = SeqValue::create(Region::heap(4096), 1_u32).unwrap();
