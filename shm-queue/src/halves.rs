@@ -14,6 +14,7 @@
 use std::sync::Arc;
 
 use shm_core::fork;
+use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_lock::Patience;
 
@@ -165,6 +166,9 @@ impl Inner {
         drop(side);
         let control = &self.raw.control;
         for signal in [&control.not_empty, &control.not_full, &control.idle] {
+            if mutant("Queue::CloseWakesNobody") {
+                break;
+            }
             signal.notify(u32::MAX, None);
         }
     }

@@ -5,6 +5,7 @@ use std::ptr;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_core::{
     Deadline, Error, Kind, Place, Segment, Spec, deadline, fork, futex, layout as bytes,
@@ -186,8 +187,9 @@ impl Inner {
 
     fn alive(&self) -> impl Fn(Owner) -> bool + '_ {
         |owner| {
-            self.segment
-                .is_attached(owner.slot(), |uses| owner.is_use(uses))
+            self.segment.is_attached(owner.slot(), |uses| {
+                owner.is_use(uses) || mutant("Queue::TakesTheSlotsNextUserForTheDead")
+            })
         }
     }
 

@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use shm_core::mutants::mutant;
 use shm_core::sync::{Ordering, prefetch_to_write};
 
 use super::word::{Owner, State, Word};
@@ -483,7 +484,8 @@ impl<'a> GetSide<'a> {
         let cell = self.queue.cell(lease.index)?;
         // Relaxed: under the lock.
         let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
-        let mine = word == lease.word && word.state() == Some(State::Leased);
+        let same = word == lease.word || mutant("Queue::BelievesStaleLeases");
+        let mine = same && word.state() == Some(State::Leased);
         Ok(mine.then_some(cell))
     }
 
@@ -544,7 +546,8 @@ impl<'a> GetSide<'a> {
             // Relaxed, all: ordered by the tail.
             let index = queue.ring[queue.at(place.wrapping_add(1))].load(Ordering::Relaxed);
             let word = Word::from_bits(queue.cell(index)?.word.load(Ordering::Relaxed));
-            if !word.number().is_before(lease.word.number()) {
+            let is_before = word.number().is_before(lease.word.number());
+            if !is_before && !mutant("Queue::GivesBackLast") {
                 break;
             }
             queue.ring[queue.at(place)].store(index, Ordering::Relaxed);

@@ -46,6 +46,7 @@ mod rebuild;
 mod signal;
 mod word;
 
+use shm_core::mutants::mutant_of;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::{Patience, RawLockError};
 
@@ -73,6 +74,12 @@ pub enum Fault {
     KeepsTheWake,
     RecoversWithoutReturning,
     SkipsRebuild,
+}
+
+/// Whether `fault` is what the model chose, or the mutant.
+#[inline(always)]
+fn is_broken(chosen: Option<Fault>, fault: Fault) -> bool {
+    chosen == Some(fault) || mutant_of("Queue", &fault)
 }
 
 /// A lock's data that does not fit together: a cache that somebody damaged, or bytes that were never a queue.
@@ -202,7 +209,7 @@ impl RawQueue {
 
     #[inline(always)]
     pub(crate) fn broken(&self, fault: Fault) -> bool {
-        self.fault() == Some(fault)
+        is_broken(self.fault(), fault)
     }
 
     #[inline]

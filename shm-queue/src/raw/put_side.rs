@@ -2,6 +2,7 @@
 
 use core::marker::PhantomData;
 
+use shm_core::mutants::mutant;
 use shm_core::sync::Ordering;
 
 use super::arena::chunks_for;
@@ -102,6 +103,12 @@ impl<'a> PutSide<'a> {
         self.check_open()?;
         let mut tail = self.tail();
         let claim = self.take_room(&tail, len, grow)?;
+        if mutant("Queue::PublishesBeforeItIsFilled") {
+            self.append(&mut tail, claim.index)?;
+            self.publish(&tail);
+            fill(claim);
+            return Ok(());
+        }
         fill(claim);
         self.append(&mut tail, claim.index)?;
         self.publish(&tail);
@@ -240,7 +247,8 @@ impl<'a> PutSide<'a> {
             // PAIR queue-finished: Acquire, as the consumer's Release; who has joined sees what was done.
             let bits = self.queue.cell(index)?.word.load(Ordering::Acquire);
             let state = Word::from_bits(bits).state();
-            count += u32::from(matches!(state, Some(State::Ready | State::Leased)));
+            let leased = state == Some(State::Leased) && !mutant("Queue::JoinsBesideLeases");
+            count += u32::from(state == Some(State::Ready) || leased);
         }
         Ok(count)
     }

@@ -11,6 +11,7 @@
 //!
 //! Whether an owner is alive must not be asked of a clock: it is asked of the kernel (`Segment::is_attached`).
 
+use shm_core::mutants::mutant;
 use shm_core::sync::Ordering;
 
 use super::arena::chunks_for;
@@ -194,7 +195,9 @@ impl PutSide<'_> {
         let queue = self.queue;
         let discarded = queue.control.state.load(Ordering::Relaxed) & Control::DISCARDED != 0;
         match state {
-            State::Writing if !is_alive(seen.owner()) => {
+            State::Writing
+                if !is_alive(seen.owner()) && !mutant("Queue::KeepsTheRoomOfTheDead") =>
+            {
                 census.undone += 1;
                 Word::FREE
             }
@@ -209,7 +212,10 @@ impl PutSide<'_> {
                     Word::FREE
                 } else if queue.broken(Fault::RecoversWithoutReturning) {
                     seen
-                } else if most != 0 && seen.deliveries() >= most {
+                } else if most != 0
+                    && seen.deliveries() >= most
+                    && !mutant("Queue::DeliversWhatKills")
+                {
                     seen.dead()
                 } else {
                     seen.returned()

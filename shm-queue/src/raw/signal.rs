@@ -19,7 +19,7 @@ use shm_core::Deadline;
 use shm_core::futex::{self, Wait};
 use shm_core::sync::{AtomicU32, Ordering, fence};
 
-use super::Fault;
+use super::{Fault, is_broken};
 
 const MAY_SLEEP: u32 = 1;
 const ONE_WAKE: u32 = 2;
@@ -49,13 +49,13 @@ impl Signal {
     /// As [`notify`](Self::notify); how many is asked when somebody may sleep, behind the fence.
     #[inline]
     pub fn notify_so_many(&self, count: impl FnOnce() -> u32, fault: Option<Fault>) {
-        if fault != Some(Fault::NotifiesWithoutFence) {
+        if !is_broken(fault, Fault::NotifiesWithoutFence) {
             // PAIR queue-signal.
             fence(Ordering::SeqCst);
         }
         // Relaxed: ordered by the fence.
         let word = self.word.load(Ordering::Relaxed);
-        if word & MAY_SLEEP != 0 && fault != Some(Fault::ForgetsToWake) {
+        if word & MAY_SLEEP != 0 && !is_broken(fault, Fault::ForgetsToWake) {
             self.wake(word, count());
         }
     }
@@ -81,7 +81,7 @@ impl Signal {
 
     /// Announces a sleeper; then look once more, then [`sleep`](Self::sleep) on what this gave.
     pub fn announce(&self, fault: Option<Fault>) -> u32 {
-        if fault == Some(Fault::SleepsUnannounced) {
+        if is_broken(fault, Fault::SleepsUnannounced) {
             // Relaxed: wrong on purpose.
             return self.word.load(Ordering::Relaxed);
         }
@@ -99,7 +99,7 @@ impl Signal {
 
     /// For one who has slept and goes on: others may sleep still, and there may be `more` for them.
     pub fn pass_on(&self, more: impl FnOnce() -> bool, fault: Option<Fault>) {
-        if fault == Some(Fault::KeepsTheWake) {
+        if is_broken(fault, Fault::KeepsTheWake) {
             return;
         }
         // What woke this one took the bit away.
