@@ -122,6 +122,28 @@ impl<'w> At<'_, 'w> {
         Ok(value)
     }
 
+    /// The value, if it is there; otherwise stores what `default` gives, and leaves it in `made`, as
+    /// [`modify`](Self::modify) does.
+    pub(crate) fn value_or_else<V, C: Codec<V>>(
+        &self,
+        default: &mut Option<impl FnOnce() -> V>,
+        made: &mut Option<V>,
+    ) -> Result<Option<V>, DictError> {
+        let value = self.value::<V, C>()?;
+        if value.is_some() {
+            return Ok(value);
+        }
+        if let Some(default) = default.take() {
+            let _inside = self.inner.inside();
+            *made = Some(default());
+        }
+        self.writer.ensure_held()?;
+        if let Some(made) = made {
+            self.encode::<V, C>(made)?;
+        }
+        Ok(None)
+    }
+
     /// Stores a value; leaves in `before` the one that was there, which the caller drops without the lock.
     pub(crate) fn replace<V, C: Codec<V>>(
         &self,

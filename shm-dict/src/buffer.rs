@@ -170,6 +170,23 @@ pub(crate) struct Row {
     most: usize,
 }
 
+/// How far a row was read.
+#[derive(Debug, Default)]
+pub(crate) struct Cursor {
+    index: usize,
+    /// Where the next value starts.
+    start: usize,
+}
+
+/// Makes room for `more`, and for as many again as there are; beyond `most`, for a quarter of them.
+pub(crate) fn grow<T>(all: &mut Vec<T>, more: usize, most: usize) {
+    let (used, room) = (all.len(), all.capacity());
+    if more > room - used {
+        let ample = room.saturating_mul(2).min(most).max(used + used / 4);
+        all.reserve_exact(ample.max(used + more) - used);
+    }
+}
+
 /// A container is there.
 const NO_VALUE: usize = usize::MAX;
 
@@ -196,35 +213,32 @@ impl Row {
 
     /// Copies an element behind the others.
     pub(crate) fn push_element(&mut self, element: Element<'_>) {
-        let is_value = match element {
+        match element {
             Element::Short(short, len) => {
-                self.grow(len);
+                grow(&mut self.bytes, len, self.most);
                 self.bytes.extend_from_slice(&short[..len]);
-                true
+                self.push_end(self.bytes.len());
             }
-            Element::Record(record) => match record.value() {
-                Some(value) => {
-                    self.grow(value.len());
-                    value.append_to(&mut self.bytes);
-                    true
-                }
-                None => false,
-            },
-        };
-        let end = if is_value { self.bytes.len() } else { NO_VALUE };
-        self.ends.push(end);
-    }
-
-    /// Makes room for `len` bytes, and as much again, but not for more than there may be.
-    fn grow(&mut self, len: usize) {
-        let (used, room) = (self.bytes.len(), self.bytes.capacity());
-        if len > room - used {
-            let room = room.saturating_mul(2).min(self.most).max(used + len);
-            self.bytes.reserve_exact(room - used);
+            Element::Record(record) => self.push_value(record.value()),
         }
     }
 
-    /// Forgets all; `count` are going to come, from a segment of `most` bytes.
+    /// Copies a value behind the others, or notes that there is none.
+    pub(crate) fn push_value(&mut self, value: Option<Value<'_>>) {
+        let Some(value) = value else {
+            return self.push_end(NO_VALUE);
+        };
+        grow(&mut self.bytes, value.len(), self.most);
+        value.append_to(&mut self.bytes);
+        self.push_end(self.bytes.len());
+    }
+
+    fn push_end(&mut self, end: usize) {
+        grow(&mut self.ends, 1, self.most / size_of::<usize>());
+        self.ends.push(end);
+    }
+
+    /// Forgets all; `count` at least are going to come, from a segment of `most` bytes.
     pub(crate) fn restart(&mut self, count: usize, most: usize) {
         self.most = most;
         self.bytes.clear();
@@ -234,15 +248,32 @@ impl Row {
 
     /// The values, or nothing for a container.
     pub(crate) fn iter(&self) -> impl Iterator<Item = Option<&[u8]>> {
-        let mut start = 0;
-        self.ends.iter().map(move |end| {
-            if *end == NO_VALUE {
-                return None;
-            }
-            let value = &self.bytes[start..*end];
-            start = *end;
-            Some(value)
-        })
+        let mut cursor = Cursor::default();
+        std::iter::from_fn(move || self.next(&mut cursor))
+    }
+
+    /// What is next, a value or nothing for a container.
+    pub(crate) fn next(&self, cursor: &mut Cursor) -> Option<Option<&[u8]>> {
+        let end = *self.ends.get(cursor.index)?;
+        cursor.index += 1;
+        if end == NO_VALUE {
+            return Some(None);
+        }
+        let value = &self.bytes[cursor.start..end];
+        cursor.start = end;
+        Some(Some(value))
+    }
+
+    /// The bytes that it takes: for the values, and for where they end.
+    #[cfg(all(test, not(loom)))]
+    pub(crate) fn room(&self) -> (usize, usize) {
+        let ends = self.ends.capacity() * size_of::<usize>();
+        (self.bytes.capacity(), ends)
+    }
+
+    /// Whether all were read.
+    pub(crate) fn is_at_end(&self, cursor: &Cursor) -> bool {
+        cursor.index == self.ends.len()
     }
 
     /// The values, decoded.

@@ -62,8 +62,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// [`set`](Self::set) and [`clear`](Self::clear).
     ///
     /// # Errors
-    /// [`WrongKind`](DictError::WrongKind) if there is something else, [`TooDeep`](DictError::TooDeep), and those of
-    /// [`set`](Self::set).
+    /// [`WrongKind`](DictError::WrongKind) if there is something else, [`TooDeep`](DictError::TooDeep),
+    /// [`Busy`](DictError::Busy) as from [`get`](Self::get), and those of [`set`](Self::set).
     ///
     /// # Examples
     /// ```
@@ -113,7 +113,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// The dictionary under a key, if the key is there.
     ///
     /// # Errors
-    /// Those of [`child_dict`](Self::child_dict).
+    /// Those of [`child_dict`](Self::child_dict) and of [`get`](Self::get).
     pub fn find_child_dict<Q, K2, V2, C2>(
         &self,
         key: &Q,
@@ -131,7 +131,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// The list under a key, if the key is there.
     ///
     /// # Errors
-    /// Those of [`child_dict`](Self::child_dict).
+    /// Those of [`find_child_dict`](Self::find_child_dict).
     pub fn find_child_list<Q, T, C2>(&self, key: &Q) -> Result<Option<List<T, C2>>, DictError>
     where
         Q: KeyBytes + ?Sized,

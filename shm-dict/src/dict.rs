@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shm_core::codec::{Codec, Postcard};
+use shm_core::sync::Ordering;
 use shm_core::{Error, Place};
 
 use crate::at::At;
@@ -45,7 +46,7 @@ pub(crate) type Types<K, V, C> = PhantomData<fn() -> (K, V, C)>;
 /// A process killed at any instruction leaves each entry as it was before the operation or after it. The next
 /// writer in that shard finds the lock orphaned, makes the shard's free lists and counts anew, and reports it
 /// ([`on_recovery`](Self::on_recovery)); readers notice nothing. Until then a read-only attachment may count an entry too many or too
-/// few, or after a `clear` all that were there.
+/// few.
 ///
 /// # Waiting
 /// A writer waits for as long as another holds the shard's lock: for moments, unless that process is stopped.
@@ -162,8 +163,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     ///
     /// # Errors
     /// [`Codec`](DictError::Codec), [`NotAKey`](DictError::NotAKey), [`WrongKind`](DictError::WrongKind) if the key has a
-    /// container and no value, [`Stale`](DictError::Stale) of a container that was removed, and what a dictionary says
-    /// that cannot be used ([`Corrupt`](DictError::Corrupt), ..).
+    /// container and no value, [`Stale`](DictError::Stale) of a container that was removed, [`Busy`](DictError::Busy) if
+    /// writers came in the way of each of 1000 rounds of looks, and the lock was not to be had or this attachment may
+    /// only read, and what a dictionary says that cannot be used ([`Corrupt`](DictError::Corrupt), ..).
     #[inline]
     pub fn get<Q: KeyBytes + ?Sized>(&self, key: &Q) -> Result<Option<V>, DictError>
     where
@@ -297,23 +299,34 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         Ok(before)
     }
 
-    /// Takes some entry out, and gives it; `None` if there are none but containers, which it leaves where they are.
+    /// Takes some entry out, and gives it; `None` if there are none but containers, which it leaves where they are. It goes
+    /// on where the last one of this attachment was, so that to take all out is to look at each place once. The timeout of a
+    /// handle from [`within`](Self::within) is for the locks of all shards together.
     ///
     /// # Errors
     /// Those of [`pop`](Self::pop) but for `WrongKind`.
     pub fn popitem(&self) -> Result<Option<(K, V)>, DictError> {
+        // A timeout is for all locks together.
+        let patience = self.patience();
         for shard in self.inner.shards(self.path()) {
             // Before the lock: where an error drops it, the lock is given back.
             let entry;
-            let writer = self.inner.writer(shard, self.patience())?;
+            let writer = self.inner.writer(shard, patience)?;
             let map = writer.map(self.inner.home(&writer, self.path())?);
+            if map.count() == 0 {
+                continue;
+            }
             // What is damaged is found so, too.
             let is_container =
                 |record: &Result<Record<'_>, _>| record.is_ok_and(|it| it.container().is_some());
-            let mut records = map.records()?;
-            let Some(record) = records.find(|it| !is_container(it)).transpose()? else {
+            let finger = &self.inner.fingers[shard];
+            // Relaxed, here and below: any place to begin at is right.
+            let from = finger.load(Ordering::Relaxed) as usize;
+            let mut records = map.records_from(from)?;
+            let Some((slot, record)) = records.find(|(_, it)| !is_container(it)) else {
                 continue;
             };
+            let record = record?;
             let bytes;
             {
                 let _inside = self.inner.inside();
@@ -323,6 +336,7 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             }
             writer.ensure_held()?;
             self.take_out(&map, &bytes)?;
+            finger.store(slot as u64 + 1, Ordering::Relaxed);
             return Ok(Some(entry));
         }
         Ok(None)
@@ -471,7 +485,10 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
             let (inner, path) = (&*self.inner, self.path());
             let hash = inner.hash(key)?;
             let (hint, shard) = match path {
-                None => (inner.raw.approach(hash), inner.raw.shard_of(hash)),
+                None => (
+                    inner.raw.approach(hash, key.len()),
+                    inner.raw.shard_of(hash),
+                ),
                 Some(path) => (None, path.shard),
             };
             let taken = inner.take_lock(shard, self.patience())?;
@@ -538,7 +555,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// the dictionary has called.
     ///
     /// # Errors
-    /// What a dictionary says that cannot be used.
+    /// What a dictionary says that cannot be used; of a container also [`Stale`](DictError::Stale), and
+    /// [`Busy`](DictError::Busy) as from [`get`](Self::get).
     pub fn len(&self) -> Result<usize, DictError> {
         if !self.inner.segment.is_read_only() && !self.inner.is_inside() {
             self.repair()?;
@@ -575,13 +593,13 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// The keys, as [`items`](Self::items); those of containers too.
     #[must_use]
     pub fn keys(&self) -> Keys<K, V, C> {
-        Keys(self.items())
+        self.items().keys()
     }
 
     /// The values, as [`items`](Self::items).
     #[must_use]
     pub fn values(&self) -> Values<K, V, C> {
-        Values(self.items())
+        self.items().values()
     }
 
     /// All entries as they are at one instant. Takes all locks, and so needs an attachment that may write. For what has
@@ -609,13 +627,16 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
 
     /// Keeps the entries of which `f` says so, and all containers, of which it is not asked. Shard by shard: `f` is called
     /// under its lock for all of its entries, then the others are taken out, each in a step of its own. If `f` panics, the
-    /// shards before are done, and nothing was changed in this one.
+    /// shards before are done, and nothing was changed in this one. The timeout of a handle from [`within`](Self::within) is
+    /// for the locks of all shards together, with the time that `f` takes.
     ///
     /// # Errors
     /// Those of [`pop`](Self::pop) but for `WrongKind`; the shards before the one that failed are done.
     pub fn retain(&self, mut f: impl FnMut(&K, &V) -> bool) -> Result<(), DictError> {
+        // A timeout is for all locks together.
+        let patience = self.patience();
         for shard in self.inner.shards(self.path()) {
-            let writer = self.inner.writer(shard, self.patience())?;
+            let writer = self.inner.writer(shard, patience)?;
             let map = writer.map(self.inner.home(&writer, self.path())?);
             let mut out = Vec::new();
             for record in map.records()? {

@@ -2,6 +2,7 @@
 
 use shm_core::codec::Codec;
 
+use crate::at::At;
 use crate::dict::Dict;
 use crate::error::DictError;
 use crate::key::ShmKey;
@@ -66,23 +67,27 @@ impl<'a, K: ShmKey, V, C: Codec<V>> Entry<'a, K, V, C> {
         self.or_insert_with(|| default)
     }
 
-    /// If the key is not there, stores what `default` gives; gives the value that there is then.
+    /// If the key is not there, stores what `default` gives; gives the value that there is then. A key that is there, and has
+    /// nothing done to it, is only read.
     ///
     /// # Errors
     /// Those of [`Dict::modify`].
     pub fn or_insert_with(self, default: impl FnOnce() -> V) -> Result<V, DictError> {
-        let modify = self.modify;
-        let change = |value: Option<V>| match value {
-            Some(mut value) => {
-                if let Some(modify) = modify {
+        let stored = match self.modify {
+            Some(modify) => self.dict.modify(self.key, |value| match value {
+                Some(mut value) => {
                     modify(&mut value);
+                    Some(value)
                 }
-                Some(value)
+                None => Some(default()),
+            })?,
+            None => {
+                let (mut default, mut made) = (Some(default), None);
+                let or_else = |at: At<'_, '_>| at.value_or_else::<V, C>(&mut default, &mut made);
+                self.dict.locked(self.key, or_else)?.or(made)
             }
-            None => Some(default()),
         };
-        let stored = self.dict.modify(self.key, change)?;
-        // What was given was stored.
+        // There is one by now.
         stored.ok_or(DictError::Corrupt {
             field: "entry",
             value: 0,

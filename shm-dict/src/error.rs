@@ -31,7 +31,9 @@ pub enum CreateError {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[non_exhaustive]
 pub enum DictError {
-    /// No room for the entry: the dictionary has all the memory that it may have, or the file system has no more.
+    /// No room for the entry: the dictionary has all the memory that it may have, or the file system has no more. Memory
+    /// that entries of another shard were removed from is found by all when nobody has that shard's lock; what is
+    /// refused while somebody has it may fit a moment later.
     #[error("no room, {needed} bytes needed, {free} free")]
     Full {
         /// Bytes that had to be allocated.
@@ -102,8 +104,9 @@ pub enum DictError {
     /// works through what it was given.
     #[error("the dictionary is in use further up in this thread")]
     Reentered,
-    /// For [`trim`](crate::Dict::trim): others are attached, or other handles of this process. For
-    /// [`items`](crate::Dict::items): writers replaced or removed entries of a shard each time that it was looked through.
+    /// For [`trim`](crate::Dict::trim): others are attached, or other handles of this process. For what looks without a
+    /// lock ([`get`](crate::Dict::get), [`items`](crate::Dict::items), ..): writers replaced or removed entries of the
+    /// shard during each of 1000 rounds of looks, and its lock was not to be had.
     #[error("others are at work")]
     Busy,
     /// The dictionary is attached read-only.

@@ -8,7 +8,7 @@ use shm_core::codec::Codec;
 use shm_lock::Patience;
 
 use crate::at::At;
-use crate::buffer::{decode, with_encoded};
+use crate::buffer::{decode, grow, with_encoded};
 use crate::dict::Types;
 use crate::error::DictError;
 use crate::inner::Inner;
@@ -252,11 +252,13 @@ impl<'a, K: ShmKey, V, C: Codec<V>> DictGuard<'a, K, V, C> {
         &self,
         mut take: impl FnMut(Record<'_>) -> Result<R, DictError>,
     ) -> Result<Vec<R>, DictError> {
-        let mut taken = Vec::new();
+        let (mut taken, most) = (Vec::new(), self.inner.segment.size());
         for writer in &self.writers {
             writer.ensure_held()?;
             let map = writer.map(self.inner.home(writer, self.path)?);
             for record in map.records()? {
+                // Not for more than there may be, of words that somebody else wrote.
+                grow(&mut taken, 1, most / size_of::<R>().max(1));
                 taken.push(take(record?)?);
             }
         }

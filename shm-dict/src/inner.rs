@@ -5,12 +5,13 @@ use std::fmt;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
 
-use shm_core::sync::Ordering;
-use shm_core::{Error, Kind, Place, Segment, Spec, futex};
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_core::{Error, Kind, Place, Segment, Spec, fork, futex};
 use shm_lock::Patience;
 
+use crate::buffer::Row;
 use crate::error::{CreateError, DictError};
 use crate::inside::{self, Inside};
 use crate::inspect::{Inspection, Recovery, ShardInspection, Stats};
@@ -21,8 +22,7 @@ use crate::raw::{
     RawDict, Rebuilt, Record, Shard, TableWord, Taken, Writer,
 };
 
-/// Rounds of looks at a whole shard that may be in vain. Only who may not lock, or finds the lock held each time,
-/// comes so far.
+/// Rounds of looks that may be in vain. Only who may not lock, or finds the lock held each time, comes so far.
 const PATIENCE: usize = 1000;
 
 type OnRecovery = Arc<dyn Fn(&Recovery) + Send + Sync>;
@@ -33,6 +33,10 @@ pub(crate) struct Inner {
     pub(crate) layout: Layout,
     pub(crate) shape: Shape,
     on_recovery: Mutex<Option<OnRecovery>>,
+    /// For each shard, where `popitem` goes on.
+    pub(crate) fingers: Box<[AtomicU64]>,
+    /// Of the process that attached; a forked child has another.
+    stamp: u64,
     /// Last: everything above lies in it.
     pub(crate) segment: Segment,
 }
@@ -143,6 +147,7 @@ impl Inner {
             owners: lasting(segment.view_slice(layout.owners_at, layout.limits.chunks as usize)?),
             heap: lasting(segment.view_slice(layout.heap_at, layout.heap_len() / 8)?),
             limits: layout.limits,
+            run_hint: AtomicU32::new(0),
         };
         for shard in 0..shape.shards as usize {
             let shard = layout.shards_at + shard * size_of::<Shard>();
@@ -153,6 +158,8 @@ impl Inner {
             layout,
             shape,
             on_recovery: Mutex::default(),
+            fingers: (0..shape.shards).map(|_| AtomicU64::new(0)).collect(),
+            stamp: fork::stamp(),
             segment,
         }))
     }
@@ -172,7 +179,7 @@ impl Inner {
     }
 
     /// Takes something of a key's record, without a lock; `take` may be called several times, and what it gave
-    /// last is what counts.
+    /// last is what counts. `Busy` as from [`look_or_lock`](Self::look_or_lock).
     #[inline]
     pub(crate) fn read<R>(
         &self,
@@ -182,7 +189,7 @@ impl Inner {
     ) -> Result<Option<R>, DictError> {
         inside::check(self.segment.generation())?;
         let hash = self.hash(key)?;
-        loop {
+        for _ in 0..PATIENCE {
             match self.raw.look_up(path, hash, key, &mut take)? {
                 Looked::Found(taken) => return Ok(Some(taken)),
                 Looked::Absent => return Ok(None),
@@ -194,9 +201,11 @@ impl Inner {
                 }
             }
         }
+        Err(DictError::Busy)
     }
 
-    /// For a reader that writers have disturbed many times: under the lock, if nobody has it at the moment.
+    /// For a reader that writers have disturbed many times: under the lock, if nobody has it at the moment; otherwise
+    /// gives way to others.
     #[cold]
     fn read_locked<R>(
         &self,
@@ -206,12 +215,16 @@ impl Inner {
         take: &mut impl FnMut(Record<'_>) -> R,
     ) -> Option<Result<Option<R>, DictError>> {
         let shard = path.map_or_else(|| self.raw.shard_of(hash), |path| path.shard);
-        self.with_lock_if_free(shard, |writer| {
+        let result = self.with_lock_if_free(shard, |writer| {
             match writer.map(self.home(writer, path)?).find(hash, key)? {
                 Found::At { record, .. } => Ok(Some(take(record))),
                 _ => Ok(None),
             }
-        })
+        });
+        if result.is_none() {
+            std::thread::yield_now();
+        }
+        result
     }
 
     /// Calls `f` under a shard's lock; `None` if somebody has it at the moment, or we may not, or cannot.
@@ -269,25 +282,25 @@ impl Inner {
         Err(DictError::Busy)
     }
 
-    /// Takes something of each record of a mapping in a shard, without a lock unless writers disturb it many times.
-    pub(crate) fn read_shard<T>(
+    /// Copies something of each record of a mapping in a shard to a row, without a lock unless writers disturb it many times.
+    pub(crate) fn read_shard(
         &self,
         path: Option<&Path>,
         shard: usize,
-        taken: &mut Vec<T>,
-        take: impl Fn(Record<'_>) -> T,
+        row: &mut Row,
+        push: impl Fn(&mut Row, Record<'_>),
     ) -> Result<(), DictError> {
-        let out = RefCell::new(taken);
+        let (row, most) = (RefCell::new(row), self.segment.size());
         let look = || {
-            let restart = || out.borrow_mut().clear();
-            let take = |record: Record<'_>| out.borrow_mut().push(take(record));
+            let restart = || row.borrow_mut().restart(0, most);
+            let take = |record: Record<'_>| push(&mut row.borrow_mut(), record);
             Ok(self.raw.look_at_all(path, shard, restart, take)?)
         };
         let locked = |writer: &Writer<'_>| {
-            let mut out = out.borrow_mut();
-            out.clear();
+            let mut row = row.borrow_mut();
+            row.restart(0, most);
             for record in writer.map(self.home(writer, path)?).records()? {
-                out.push(take(record?));
+                push(&mut row, record?);
             }
             Ok(Some(()))
         };
@@ -483,12 +496,28 @@ impl Inner {
     // ---- the dead ----------------------------------------------------------------------------
 
     pub(crate) fn set_on_recovery(&self, on_recovery: OnRecovery) {
-        let place = self.on_recovery.lock();
-        let before = place
-            .unwrap_or_else(PoisonError::into_inner)
-            .replace(on_recovery);
+        let before = self
+            .on_recovery()
+            .and_then(|mut place| place.replace(on_recovery));
         // It may call this again, as it is dropped.
         drop(before);
+    }
+
+    /// The place of the caller's function. In a forked child, a thread that the child does not have may hold it for ever:
+    /// `None` then.
+    fn on_recovery(&self) -> Option<MutexGuard<'_, Option<OnRecovery>>> {
+        if self.stamp == fork::stamp() {
+            let place = self.on_recovery.lock();
+            return Some(place.unwrap_or_else(PoisonError::into_inner));
+        }
+        for _ in 0..PATIENCE {
+            match self.on_recovery.try_lock() {
+                Ok(place) => return Some(place),
+                Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
+                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
+            }
+        }
+        None
     }
 
     /// Tells the caller's function what was found; the shard's lock is held, and everything in order.
@@ -496,11 +525,7 @@ impl Inner {
     fn report(&self, rebuilt: &Rebuilt) {
         // Also if this one is the last to have the function, and drops it.
         let _inside = self.inside();
-        let on_recovery = self
-            .on_recovery
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .clone();
+        let on_recovery = self.on_recovery().and_then(|place| place.clone());
         if let Some(on_recovery) = on_recovery {
             on_recovery(&Recovery::new(rebuilt));
         }
@@ -555,9 +580,10 @@ impl Inner {
 
     pub(crate) fn inspect(&self) -> Inspection {
         let raw = &self.raw;
+        // Relaxed: a number for people.
+        let epoch = raw.control.epoch.load(Ordering::Relaxed);
         let entries = |shard: &Shard| match self.shape.root {
-            // Relaxed: a number for people.
-            raw::Kind::Map => shard.count.load(Ordering::Relaxed),
+            raw::Kind::Map => shard.entries(epoch),
             // It has no count of its own.
             raw::Kind::List => self.elements(None).unwrap_or(0) as u64,
         };
@@ -662,4 +688,71 @@ fn lasting<T: ?Sized>(view: &T) -> &'static T {
     // SAFETY: the view lies in the segment, which stays mapped as long as a handle lives (INV-S1), and
     // `Inner` keeps one beside what is made of this, and hands out neither for longer than itself.
     unsafe { &*ptr::from_ref(view) }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use nix::sys::prctl;
+    use nix::sys::signal::Signal;
+    use nix::sys::wait::{WaitStatus, waitpid};
+    use nix::unistd::{ForkResult, fork};
+    use shm_testing::{UniqueName, watchdog};
+
+    use super::*;
+    use crate::Options;
+
+    fn create(name: &UniqueName) -> Arc<Inner> {
+        let place = Place::named(&**name).unlink_on_drop(true);
+        let options = Options::new().max_bytes(256 << 10).shards(1);
+        Inner::create(place, options.shape(), "test").unwrap()
+    }
+
+    #[test]
+    fn a_reader_that_may_not_lock_and_is_always_disturbed_is_told_so() {
+        let _watchdog = watchdog();
+        let name = UniqueName::new("dict-disturbed");
+        let inner = create(&name);
+        let writer = inner.writer(0, Patience::Endless).unwrap();
+        let hash = inner.raw.hash(b"key");
+        let map = writer.top();
+        let found = map.find(hash, b"key").unwrap();
+        map.store(found, hash, b"key", b"value").unwrap();
+        drop(writer);
+        let reader = Inner::open(Place::named(&*name), raw::Kind::Map, "test", true).unwrap();
+        let mut looks = 0;
+        let disturbed = reader.read(None, b"key", |_| {
+            looks += 1;
+            inner.raw.shards[0]
+                .generation
+                .fetch_add(1, Ordering::Release);
+        });
+        assert_eq!(disturbed, Err(DictError::Busy));
+        assert!(looks >= PATIENCE, "{looks} looks");
+        assert_eq!(reader.read(None, b"key", |_| ()), Ok(Some(())));
+    }
+
+    #[test]
+    fn a_child_waits_for_no_thread_that_it_does_not_have() {
+        let _watchdog = watchdog();
+        let name = UniqueName::new("dict-forked");
+        let inner = create(&name);
+        inner.set_on_recovery(Arc::new(|_| ()));
+        // As another thread has it that reports, or sets a function, at this moment.
+        let held = inner.on_recovery();
+        // SAFETY: the child comes to its end without a return.
+        match unsafe { fork() }.unwrap() {
+            ForkResult::Child => {
+                // Not for ever, whatever happens.
+                let _ = prctl::set_pdeathsig(Signal::SIGKILL);
+                inner.report(&Rebuilt::default());
+                inner.set_on_recovery(Arc::new(|_| ()));
+                std::process::abort();
+            }
+            ForkResult::Parent { child } => {
+                let ended = waitpid(child, None).unwrap();
+                assert!(matches!(ended, WaitStatus::Signaled(_, Signal::SIGABRT, _)));
+            }
+        }
+        drop(held);
+    }
 }

@@ -145,7 +145,8 @@ impl<T, C> List<T, C> {
     /// How many elements there are.
     ///
     /// # Errors
-    /// [`Stale`](DictError::Stale), and what a list says that cannot be used.
+    /// [`Stale`](DictError::Stale), [`Busy`](DictError::Busy) if writers came in the way of each of 1000 rounds of looks
+    /// and the lock was not to be had, and what a list says that cannot be used.
     pub fn len(&self) -> Result<usize, DictError> {
         self.inner.elements(self.path())
     }
@@ -253,8 +254,8 @@ impl<T, C: Codec<T>> List<T, C> {
     /// An element, copied and decoded; `None` if there are not so many.
     ///
     /// # Errors
-    /// [`Codec`](DictError::Codec), [`WrongKind`](DictError::WrongKind) of a container, and those of
-    /// [`len`](Self::len).
+    /// [`Codec`](DictError::Codec), [`WrongKind`](DictError::WrongKind) of a container,
+    /// [`Reentered`](DictError::Reentered), and those of [`len`](Self::len).
     pub fn get(&self, index: usize) -> Result<Option<T>, DictError> {
         let landing = RefCell::new(Landing::new());
         let look = || {
@@ -419,8 +420,8 @@ impl<T, C: Codec<T>> List<T, C> {
     /// The elements of a range as they are at one instant.
     ///
     /// # Errors
-    /// [`IndexOutOfRange`](DictError::IndexOutOfRange), [`Busy`](DictError::Busy) if writers changed the list during each
-    /// of 1000 rounds of looks and the lock was not to be had, and those of [`get`](Self::get).
+    /// [`IndexOutOfRange`](DictError::IndexOutOfRange), and those of [`get`](Self::get); [`Busy`](DictError::Busy) also if
+    /// writers changed the list during each of the looks.
     pub fn slice(&self, range: impl RangeBounds<usize>) -> Result<Vec<T>, DictError> {
         let start = match range.start_bound() {
             Bound::Included(start) => *start,

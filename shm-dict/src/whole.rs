@@ -15,7 +15,8 @@ macro_rules! whole {
     ($container:ident<$($type:ident),*>) => {
         impl<$($type),*> $container<$($type),*> {
             /// A handle whose operations wait for a lock for at most `timeout` (CLOCK_MONOTONIC), then give
-            /// [`Timeout`](DictError::Timeout).
+            /// [`Timeout`](DictError::Timeout). Several locks that one operation takes, one after the other, share that
+            /// time; [`wait_for_change`](Self::wait_for_change) waits no longer for a change either.
             #[must_use]
             pub fn within(&self, timeout: Duration) -> Self {
                 let inner = Arc::clone(&self.inner);
@@ -38,7 +39,8 @@ macro_rules! whole {
             /// slice (100 ms).
             ///
             /// # Errors
-            /// [`Reentered`](DictError::Reentered), and what a segment says that cannot be used.
+            /// [`Reentered`](DictError::Reentered), [`Timeout`](DictError::Timeout) of a handle from
+            /// [`within`](Self::within), and what a segment says that cannot be used.
             ///
             /// # Peer death
             /// A writer killed between its change and the wake delays it by a slice. One killed right behind its change is
@@ -72,7 +74,8 @@ macro_rules! whole {
             }
 
             /// Has `f` called, through this attachment, whenever one of its operations has repaired what a dead writer
-            /// left. It runs under the shard's lock; one is kept, the last.
+            /// left. It runs under the shard's lock; one is kept, the last. A child that is forked while another thread is about
+            /// to call or to set one may go without.
             pub fn on_recovery(&self, f: impl Fn(&Recovery) + Send + Sync + 'static) {
                 self.inner.set_on_recovery(Arc::new(f));
             }
@@ -80,7 +83,8 @@ macro_rules! whole {
             /// Repairs what dead writers left, which otherwise the next writer of the shard does.
             ///
             /// # Errors
-            /// What a segment says that cannot be used.
+            /// [`Timeout`](DictError::Timeout) of a handle from [`within`](Self::within), and what a segment says that
+            /// cannot be used.
             pub fn repair(&self) -> Result<(), DictError> {
                 self.inner.repair(self.patience())
             }
@@ -95,7 +99,8 @@ macro_rules! whole {
             /// of memory is used once or free once; counts them.
             ///
             /// # Errors
-            /// [`Corrupt`](DictError::Corrupt) with what is wrong, and what a segment says that cannot be used.
+            /// [`Corrupt`](DictError::Corrupt) with what is wrong, [`Timeout`](DictError::Timeout) of a handle from
+            /// [`within`](Self::within), and what a segment says that cannot be used.
             pub fn check(&self) -> Result<Stats, DictError> {
                 self.inner.check(self.patience())
             }

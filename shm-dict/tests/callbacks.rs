@@ -154,6 +154,15 @@ fn values_of_the_callers_are_dropped_when_the_lock_is_given_back() {
         once
     );
     assert_eq!(
+        asking(&dict, || dict.entry(&1).or_insert(Loud(3)).map(drop)),
+        twice,
+        "likewise"
+    );
+    assert_eq!(
+        asking(&dict, || dict.entry(&9).or_insert(Loud(LARGE)).map(drop)),
+        once
+    );
+    assert_eq!(
         asking(&dict, || dict.insert(&1, &no_value).map(drop)),
         once,
         "what was there before"

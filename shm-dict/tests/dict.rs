@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
+use shm_core::sync::AtomicU64;
 use shm_core::{Place, Region};
 use shm_dict::{Bytes, CreateError, Dict, DictError, List, Options, Raw};
 
@@ -894,4 +895,70 @@ fn a_buffer_grows_to_the_value_and_not_to_its_own_double() {
     assert!(dict.get_into(&1, &mut buffer).unwrap());
     assert_eq!(buffer, [7; 50_000]);
     assert!(buffer.capacity() < 60_000, "{}", buffer.capacity());
+}
+
+#[test]
+fn what_a_clear_has_cut_off_is_not_counted() {
+    let dict = dict::<u32>();
+    (0..100).for_each(|n| dict.set(&n.to_string(), &n).unwrap());
+    assert_eq!(dict.len(), Ok(100));
+    // The store that clears; whoever is killed behind it leaves tables and counts as they were.
+    let epoch = dict.segment().view::<AtomicU64>(128).unwrap();
+    epoch.fetch_add(1, Ordering::Release);
+    assert_eq!(dict.get("1"), Ok(None));
+    assert_eq!((dict.len(), dict.is_empty()), (Ok(0), Ok(true)));
+    assert_eq!(dict.inspect().entries, 0);
+}
+
+#[test]
+fn an_entry_that_is_there_is_not_written() {
+    let options = Options::new().max_bytes(64 << 10).shards(1);
+    let dict: Dict<u32, String> = Dict::create(heap(1 << 20), options).unwrap();
+    let long = "x".repeat(100);
+    let keys = (0..).take_while(|key| dict.set(key, &long).is_ok());
+    assert!(keys.count() > 100);
+    let version = dict.version();
+    let never = || panic!("there is a value");
+    assert_eq!(dict.entry(&7).or_insert_with(never).unwrap(), long);
+    let other = "y".repeat(100);
+    assert_eq!(dict.entry(&7).or_insert(other).unwrap(), long);
+    assert_eq!(dict.version(), version);
+    dict.remove(&8).unwrap();
+    let changed = dict
+        .entry(&7)
+        .and_modify(|text| text.make_ascii_uppercase());
+    assert_eq!(changed.or_default(), Ok(long.to_uppercase()));
+    let other = || "z".repeat(100);
+    assert_eq!(dict.entry(&8).or_insert_with(other), Ok(other()));
+    dict.clear().unwrap();
+    let reentered = || dict.get(&1).unwrap_err().to_string();
+    let told = dict.entry(&8).or_insert_with(reentered).unwrap();
+    assert_eq!(told, DictError::Reentered.to_string());
+}
+
+#[test]
+fn popitem_goes_on_where_it_was() {
+    let options = Options::new().max_bytes(1 << 20).shards(1);
+    let dict: Dict<u32, u32> = Dict::create(heap(2 << 20), options).unwrap();
+    // No more than a bucket has places for: each key is in its own.
+    (0..8).for_each(|key| dict.set(&key, &0).unwrap());
+    let pops = (0..8).map(|_| {
+        let (key, value) = dict.popitem().unwrap().unwrap();
+        dict.set(&key, &(value + 1)).unwrap();
+        key
+    });
+    let mut keys: Vec<u32> = pops.collect();
+    keys.sort_unstable();
+    assert_eq!(keys, Vec::from_iter(0..8), "each comes once");
+    let drained = std::iter::from_fn(|| dict.popitem().unwrap());
+    assert_eq!(drained.map(|(_, value)| value).sum::<u32>(), 8);
+    assert_eq!(dict.popitem(), Ok(None));
+}
+
+#[test]
+fn who_waits_for_a_change_with_a_handle_of_little_patience_is_told_the_time() {
+    let dict = dict::<u32>();
+    let patient = dict.within(Duration::from_millis(20));
+    let waited = patient.wait_for_change(patient.version());
+    assert_eq!(waited, Err(DictError::Timeout));
 }

@@ -105,7 +105,7 @@ fn approaching(fault: Option<Fault>) {
         let remove = |shared: &Shared| assert!(shared.remove(1));
         at_once(&shared, remove, |shared| {
             let hash = shared.0.hash(&[1]);
-            let hint = shared.0.approach(hash);
+            let hint = shared.0.approach(hash, 1);
             let writer = shared.writer(0);
             let found = writer.top().find_at(hint, hash, &[1]);
             let is_there = matches!(found.expect("good words"), Found::At { .. });
@@ -214,6 +214,37 @@ fn a_reader_sees_all_or_nothing_of_what_is_cleared() {
 #[should_panic(expected = "half of it is there")]
 fn twin_that_clears_shard_by_shard() {
     clearing(Some(Fault::ClearsShardByShard));
+}
+
+/// All is taken out in one step, and something new is put in, while somebody counts.
+fn counting(fault: Option<Fault>) {
+    explore_less(move || {
+        let shared = Shared::new(2, 4, fault);
+        let of = |shard, key| shared.0.shard_of(shared.0.hash(&[key])) == shard;
+        for shard in 0..2 {
+            let keys = (0..=255).filter(|&key| of(shard, key));
+            keys.take(2).for_each(|key| shared.set(key, &word(key)));
+        }
+        let clears = |shared: &Shared| {
+            shared.clear();
+            shared.set(1, &word(1));
+        };
+        let (_, seen) = at_once(&shared, clears, |shared| [0; 2].map(|_| shared.0.entries()));
+        let holds = matches!(seen, [4, 0 | 1 | 4] | [0, 0 | 1] | [1, 1]);
+        assert!(holds, "half of it is counted: {seen:?}");
+        assert_eq!((shared.0.entries(), shared.check()), (1, 1));
+    });
+}
+
+#[test]
+fn who_counts_sees_all_or_nothing_of_what_is_cleared() {
+    counting(None);
+}
+
+#[test]
+#[should_panic(expected = "half of it is counted")]
+fn twin_that_counts_what_is_cleared_shard_by_shard() {
+    counting(Some(Fault::ClearsShardByShard));
 }
 
 // ---- two writers -----------------------------------------------------------------------------------

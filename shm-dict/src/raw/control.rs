@@ -2,10 +2,10 @@
 
 use core::ops::Deref;
 
-use shm_core::sync::{AtomicU32, AtomicU64};
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_lock::RawMutex;
 
-use super::CLASSES;
+use super::{CLASSES, TableWord};
 
 /// The most shards: a thread can hold 2000 locks, and `lock` takes all of them.
 pub const MAX_SHARDS: usize = 256;
@@ -107,6 +107,21 @@ impl Deref for Classes {
     #[inline]
     fn deref(&self) -> &[Class; CLASSES] {
         &self.0
+    }
+}
+
+impl Shard {
+    /// Entries of its own mapping in an epoch, by its count: a table of another epoch is void, and has been counted still
+    /// until it is let go.
+    #[must_use]
+    pub fn entries(&self, epoch: u64) -> u64 {
+        // PAIR dict-entry: Acquire; the count is at least as new as the table.
+        let table = TableWord(self.table.load(Ordering::Acquire));
+        match table.is_of(epoch) && table.table().is_some() {
+            // Relaxed: a number on its own.
+            true => self.count.load(Ordering::Relaxed),
+            false => 0,
+        }
     }
 }
 

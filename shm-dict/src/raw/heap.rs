@@ -165,6 +165,8 @@ impl Writer<'_> {
         for chunk in (first..end).rev() {
             self.dict.give_back(chunk);
         }
+        // Relaxed: a hint.
+        self.dict.run_hint.store(first, Ordering::Relaxed);
         Ok(())
     }
 
@@ -228,4 +230,80 @@ fn is_worth_collecting(shard: &Shard, dict: &RawDict) -> bool {
     let entries = shard.count.load(Ordering::Relaxed);
     let counted = shard.counted.load(Ordering::Relaxed).max(entries);
     freed >= counted.clamp(1, 1 << dict.limits.chunk_shift)
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use std::sync::Arc;
+
+    use shm_core::{Place, Region};
+
+    use super::*;
+    use crate::Options;
+    use crate::inner::Inner;
+    use crate::raw::{Memory, NoMemory};
+
+    /// 64 chunks of 4 KiB.
+    fn create() -> Arc<Inner> {
+        let place = Place::region(Region::heap(1 << 20));
+        let options = Options::new().max_bytes(256 << 10).shards(1);
+        Inner::create(place, options.shape(), "test").unwrap()
+    }
+
+    #[test]
+    fn a_run_is_looked_for_behind_the_last_one_and_then_from_the_start() {
+        let inner = create();
+        let writer = inner.writer(0, Patience::Endless).unwrap();
+        let bytes = 4 << writer.dict.limits.chunk_shift;
+        let take = || Some(writer.chunk_of(writer.allocate_now(bytes).ok()?));
+        assert_eq!([take(), take(), take()], [Some(0), Some(4), Some(8)]);
+        // As another attachment gives it back.
+        (0..4).for_each(|chunk| writer.dict.give_back(chunk));
+        assert_eq!(take(), Some(12), "the first ones are not looked at again");
+        writer.free(writer.first_unit(8), bytes).unwrap();
+        assert_eq!(take(), Some(8), "this one is known to be free");
+        let rest: Vec<u32> = core::iter::from_fn(take).collect();
+        let behind = (16..64).step_by(4);
+        assert_eq!(rest, behind.chain([0]).collect::<Vec<_>>());
+        // One that the end of the heap parts is none; one that the hint parts is found.
+        (8..12).for_each(|chunk| writer.dict.give_back(chunk));
+        writer.dict.run_hint.store(10, Ordering::Relaxed);
+        assert_eq!(take(), Some(8));
+        (60..64)
+            .chain(0..4)
+            .for_each(|chunk| writer.dict.give_back(chunk));
+        writer.dict.run_hint.store(62, Ordering::Relaxed);
+        assert_eq!([take(), take(), take()], [Some(0), Some(60), None]);
+    }
+
+    /// A file system that has so many chunks.
+    #[derive(Debug)]
+    struct Chunks(u32);
+
+    impl Memory for Chunks {
+        fn back_owners(&self, _: u32, _: u32) -> Result<(), NoMemory> {
+            Ok(())
+        }
+
+        fn back_chunks(&self, first: u32, count: u32) -> Result<(), NoMemory> {
+            match first + count <= self.0 {
+                true => Ok(()),
+                false => Err(NoMemory { needed: 0, free: 0 }),
+            }
+        }
+    }
+
+    #[test]
+    fn where_no_memory_is_to_be_had_a_run_that_has_some_is_found() {
+        let inner = create();
+        // SAFETY: the region outlives the writer.
+        let entered = unsafe { inner.raw.enter(0, Patience::Endless, &Chunks(16)) };
+        let (writer, _) = entered.unwrap();
+        let bytes = 4 << writer.dict.limits.chunk_shift;
+        let take = || Some(writer.chunk_of(writer.allocate_now(bytes).ok()?));
+        let all: Vec<u32> = core::iter::from_fn(take).collect();
+        assert_eq!(all, [0, 4, 8, 12]);
+        (4..8).for_each(|chunk| writer.dict.give_back(chunk));
+        assert_eq!([take(), take()], [Some(4), None]);
+    }
 }

@@ -112,6 +112,27 @@ impl<'a> Map<'_, 'a> {
         Ok(entries.map(move |entry| dict.next_record(entry, &mut left)))
     }
 
+    /// The records with their places, from a place on and round.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn records_from(
+        &self,
+        from: usize,
+    ) -> Result<impl Iterator<Item = (usize, Result<Record<'a>, Damaged>)> + use<'a>, Damaged> {
+        let (dict, table) = (self.writer.dict, self.table()?);
+        let slots = table.map_or(&[][..], |table| table.slots);
+        // The table may be a smaller one by now.
+        let from = if from < slots.len() { from } else { 0 };
+        let mut left = dict.heap.len();
+        let round = (from..slots.len()).chain(0..from).map(|slot| {
+            // Relaxed: the shard's lock.
+            (slot, Entry(slots[slot].load(Ordering::Relaxed)))
+        });
+        let live = round.filter(|(_, entry)| entry.is_live());
+        Ok(live.map(move |(slot, entry)| (slot, dict.next_record(entry, &mut left))))
+    }
+
     /// Stores a value where [`find`](Self::find) found its key, or a place for it, a moment ago.
     ///
     /// # Errors

@@ -49,7 +49,8 @@
 //!   that it names; who takes over after a death loads it with Acquire.
 //! - PAIR dict-owner: a chunk is given back with Release and taken with Acquire.
 //! - PAIR dict-epoch, dict-version, dict-count: stored with Release behind a change; who loads it with Acquire, and has no lock,
-//!   sees what was changed before.
+//!   sees what was changed before. What a clearing does behind the epoch's store is stored with Release too: who has read of it
+//!   fences (Acquire) and finds the epoch changed.
 //! - PAIR dict-frontier: raised with Release when owners have memory; loaded with Acquire before they are looked at.
 //! - PAIR dict-bell: rung with Release behind a change; who waits for one loads it with Acquire before it asks to be told.
 //! - PAIR mutex-word (`shm_lock`): everything else, between the writers of a shard.
@@ -77,7 +78,7 @@ mod words;
 mod writer;
 
 use shm_core::ProcessId;
-use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use shm_lock::{Patience, RawLockError};
 
 pub use array::{Item, Span};
@@ -228,6 +229,8 @@ pub struct RawDict {
     pub heap: Mapped<[AtomicU64]>,
     /// Checked when the dictionary was opened, and not read from the segment again.
     pub limits: Limits,
+    /// Where this attachment looks for a run of chunks first: behind the last one, or where one was given back.
+    pub run_hint: AtomicU32,
     /// What a model does wrong.
     #[cfg(loom)]
     pub fault: Option<Fault>,
@@ -375,12 +378,22 @@ impl RawDict {
         versions.fold(0, u64::wrapping_add)
     }
 
-    /// Entries, by the shards' own counts.
+    /// Entries, by the shards' own counts; none of what a clearing has cut off.
     #[must_use]
     pub fn entries(&self) -> u64 {
-        // Relaxed: numbers on their own.
-        let count = |shard: &Shard| shard.count.load(Ordering::Relaxed);
-        self.shards.iter().map(count).fold(0, u64::wrapping_add)
+        let mut entries = 0;
+        for _ in 0..view::TRIES {
+            // PAIR dict-epoch: Acquire; what is read after it is at least as new.
+            let epoch = self.control.epoch.load(Ordering::Acquire);
+            let counts = self.shards.iter().map(|shard| shard.entries(epoch));
+            entries = counts.fold(0, u64::wrapping_add);
+            // PAIR dict-epoch: behind the fence, a table word or a count of another epoch shows that epoch.
+            fence(Ordering::Acquire);
+            if self.control.epoch.load(Ordering::Relaxed) == epoch {
+                break;
+            }
+        }
+        entries
     }
 
     /// Bytes of chunks that belong to nobody.

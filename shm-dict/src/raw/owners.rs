@@ -244,23 +244,56 @@ impl RawDict {
         if count > self.limits.chunks {
             return Err(self.full(count));
         }
-        let (mut first, mut at) = (0, 0);
+        // Relaxed, here and below: a hint.
+        let hint = self.run_hint.load(Ordering::Relaxed);
+        let behind = self.take_run_from((hint, hint), shard, count).ok();
+        let first = match behind.filter(|&first| self.backed(first, count, memory).is_ok()) {
+            Some(first) => first,
+            // Before the hint there may be one too; where no memory is to be had, one that has it.
+            None => self.take_first_run(shard, count, memory)?,
+        };
+        self.run_hint.store(first + count, Ordering::Relaxed);
+        Ok(first)
+    }
+
+    fn take_first_run(
+        &self,
+        shard: usize,
+        count: u32,
+        memory: &dyn Memory,
+    ) -> Result<u32, Refused> {
+        let mut end = (0, 0);
         loop {
-            while at < self.frontier() {
-                at += 1;
-                if self.owner(at - 1).is_taken() {
-                    first = at;
-                } else if at - first == count {
-                    if self.take_all(shard, first, count) {
-                        return self.backed(first, count, memory).map(|()| first);
-                    }
-                    first = at;
-                }
+            match self.take_run_from(end, shard, count) {
+                Ok(first) => return self.backed(first, count, memory).map(|()| first),
+                Err(at) => end = at,
             }
-            if !self.advance(at, memory)? {
+            if !self.advance(end.1, memory)? {
                 return Err(self.full(count));
             }
         }
+    }
+
+    /// As [`take_run`](Self::take_run), before the frontier and not before `first`, from where on all before `at` are free;
+    /// gives both as they are in the end if there is none. They may have no memory.
+    fn take_run_from(
+        &self,
+        (mut first, mut at): (u32, u32),
+        shard: usize,
+        count: u32,
+    ) -> Result<u32, (u32, u32)> {
+        while at < self.frontier() {
+            at += 1;
+            if self.owner(at - 1).is_taken() {
+                first = at;
+            } else if at - first == count {
+                if self.take_all(shard, first, count) {
+                    return Ok(first);
+                }
+                first = at;
+            }
+        }
+        Err((first, at))
     }
 
     fn take_all(&self, shard: usize, first: u32, count: u32) -> bool {

@@ -5,7 +5,7 @@ use shm_core::sync::{AtomicU64, Ordering, prefetch_to_write};
 use super::path::Path;
 use super::table::{Places, Table};
 use super::view::{Missed, TRIES, View};
-use super::{Damaged, Entry, Fault, Home, Looked, RawDict, Record, TableWord, Tag};
+use super::{Damaged, Entry, Fault, HEADER, Home, Looked, RawDict, Record, TableWord, Tag};
 
 /// Where a key seemed to be, before the lock was taken.
 #[derive(Clone, Copy, Debug)]
@@ -48,9 +48,9 @@ impl RawDict {
     }
 
     /// For a writer, before it takes the lock: asks for the lines that it will need, which then come while it locks,
-    /// and says where the key seems to be.
+    /// and says where the key, of so many bytes, seems to be.
     #[inline(always)]
-    pub fn approach(&self, hash: u64) -> Option<Hint<'_>> {
+    pub fn approach(&self, hash: u64, key: usize) -> Option<Hint<'_>> {
         let shard = &self.shards[self.shard_of(hash)];
         // PAIR dict-entry: Acquire sees the table's words.
         let table_word = TableWord(shard.table.load(Ordering::Acquire));
@@ -66,7 +66,10 @@ impl RawDict {
         if !entry.has(tag) && !self.broken(Fault::HintsAtNothing) {
             return None;
         }
-        prefetch_to_write(self.word(entry.unit()).ok()?);
+        let record = entry.unit() as usize * 2;
+        prefetch_to_write(self.heap.get(record)?);
+        // Where the value begins, perhaps in another line.
+        prefetch_to_write(self.heap.get(record + HEADER / 8 + key.div_ceil(8))?);
         Some(Hint {
             table: table_word,
             slot,

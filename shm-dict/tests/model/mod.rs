@@ -67,6 +67,7 @@ impl Shared {
                 seed: [1, 2],
                 root,
             },
+            run_hint: AtomicU32::new(0),
             fault,
         }))
     }

@@ -59,6 +59,7 @@ pub(crate) fn raw(root: Kind, max_value: usize) -> RawDict {
             seed: [3, 4],
             root,
         },
+        run_hint: AtomicU32::new(0),
     }
 }
 
