@@ -6,8 +6,9 @@ use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 use shm_value::{AtomicArray, AtomicValue, ValueError};
 
+use crate::segment::A_WHILE;
+
 const PATIENCE: Duration = Duration::from_secs(3);
-const BRIEFLY: Duration = Duration::from_millis(1);
 /// The operations on one element that make 2 of 1.
 const CHANGES: [&str; 5] = [
     "element store",
@@ -44,7 +45,9 @@ pub(crate) fn cases() -> Vec<Case> {
         number("wait for a change")
             .while_held("a change to come")
             .killed(Outcomes::always("new")),
-        number("wait in vain").killed(Outcomes::always("old")),
+        number("wait in vain")
+            .gives_up()
+            .killed(Outcomes::always("old")),
     ]);
     cases
 }
@@ -148,7 +151,7 @@ fn waiting(commands: Commands) -> Commands {
         .victim("wait in vain", move |name| {
             let number = open(name);
             mark_start();
-            let seen = number.wait_timeout(1, BRIEFLY);
+            let seen = number.wait_timeout(1, A_WHILE);
             mark_end();
             assert_eq!(seen, Err(ValueError::Timeout));
         })

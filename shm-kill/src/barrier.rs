@@ -28,7 +28,15 @@ pub(crate) fn cases() -> Vec<Case> {
         case("register", "barrier of the dead")
             .orphaned()
             // All places are dead ones': the barrier breaks before one of them is free.
-            .killed(Outcomes::always("round 0, a party died")),
+            .killed(Outcomes::always("round 0, a party died"))
+            .frozen(
+                "register and leave",
+                Outcomes::always("round 0, a party died"),
+            )
+            .frozen_and_killed(
+                "register and leave",
+                Outcomes::always("round 0, a party died"),
+            ),
         case("leave", "barrier").killed(Outcomes::switch("round 0, a party died", "round 0")),
         // The last to arrive, registered: from its arrival on, the round is complete for the other,
         // and the death is the next round's.
@@ -103,6 +111,16 @@ pub(crate) fn commands() -> Commands {
             let barrier = open(name);
             let mut party = barrier.register().expect("there is a place");
             told(party.wait_timeout(PATIENCE).map(drop))
+        })
+        .act("register and leave", |name| match open(name).register() {
+            Ok(party) => {
+                drop(party);
+                "registered"
+            }
+            Err(broken) => {
+                assert!(!broken.to_string().is_empty());
+                "refused"
+            }
         })
         .act("reset", |name| {
             open(name).reset();

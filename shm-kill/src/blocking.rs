@@ -5,13 +5,13 @@ use std::thread::{JoinHandle, spawn};
 use std::time::Instant;
 
 use shm_core::Place;
-use shm_dict::{Dict, DictError};
+use shm_dict::{Dict, DictError, List};
 use shm_lock::{
-    Barrier, BoundedSemaphore, Condvar, Event, LockFailure, Mutex, OnceValue, ReentrantMutex,
+    Barrier, BoundedSemaphore, Condvar, Event, LockFailure, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
-use shm_queue::{JoinableQueue, Queue, QueueError};
-use shm_value::{Array, AtomicValue, SeqValue, Value, ValueError};
+use shm_queue::{ByteQueue, JoinableQueue, Queue, QueueError};
+use shm_value::{Array, AtomicValue, Item, SeqValue, ShareableList, Value, ValueError};
 
 /// A call returned, and what it waited for had come.
 pub(crate) const RETURNED: &str = "returned";
@@ -88,23 +88,28 @@ impl Blocking {
             "Condvar" => condvar(),
             "Event" => event(),
             "Barrier" => barrier(),
+            "Once" => once(),
             "OnceValue" => once_value(),
             "AtomicValue" => atomic_value(),
             "Value" => value(),
             "Array" => array(),
             "SeqValue, to change" => seq_value(),
+            "ShareableList" => shareable_list(),
             "Queue, to get" => queue_to_get(),
             "Queue, to put" => queue_to_put(),
+            "ByteQueue, to reserve" => queue_to_reserve(),
+            "ByteQueue, to receive" => queue_to_receive(),
             "JoinableQueue, to join" => queue_to_join(),
             "Dict, to lock" => dict_to_lock(),
             "Dict, to change" => dict_to_change(),
+            "List, to change" => list_to_change(),
             other => unreachable!("{other} is not in NAMES"),
         }
     }
 }
 
 /// What there is to wait for.
-pub(crate) const NAMES: [&str; 20] = [
+pub(crate) const NAMES: [&str; 25] = [
     "Mutex",
     "ReentrantMutex",
     "RwLock, to read",
@@ -115,16 +120,21 @@ pub(crate) const NAMES: [&str; 20] = [
     "Condvar",
     "Event",
     "Barrier",
+    "Once",
     "OnceValue",
     "AtomicValue",
     "Value",
     "Array",
     "SeqValue, to change",
+    "ShareableList",
     "Queue, to get",
     "Queue, to put",
+    "ByteQueue, to reserve",
+    "ByteQueue, to receive",
     "JoinableQueue, to join",
     "Dict, to lock",
     "Dict, to change",
+    "List, to change",
 ];
 
 /// What a lock gave.
@@ -325,6 +335,27 @@ fn barrier() -> Blocking {
     })
 }
 
+fn once() -> Blocking {
+    let once = Once::create(Place::anonymous()).expect("a once");
+    let other = once.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let mut called = false;
+        let call = || called = true;
+        let done = match deadline {
+            Some(deadline) => once.call_once_deadline(deadline, call),
+            None => once.call_once(call),
+        };
+        match done {
+            Ok(()) => came(!called),
+            Err(LockFailure::Timeout) => TIMED_OUT.to_owned(),
+            Err(other) => format!("{other:?}"),
+        }
+    };
+    Blocking::new(wait, move |stay| {
+        other.call_once(stay).expect("nobody else is at it");
+    })
+}
+
 fn once_value() -> Blocking {
     let once = OnceValue::<u64>::create(Place::anonymous()).expect("a once");
     let other = once.clone();
@@ -424,6 +455,26 @@ fn seq_value() -> Blocking {
     })
 }
 
+fn shareable_list() -> Blocking {
+    let list = ShareableList::create(Place::anonymous(), &[Item::None]).expect("a list");
+    let other = list.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let guard = match deadline {
+            Some(deadline) => list.lock_deadline(deadline),
+            None => list.lock(),
+        };
+        match guard {
+            Ok(_) => RETURNED.to_owned(),
+            Err(ValueError::Timeout) => TIMED_OUT.to_owned(),
+            Err(other) => format!("{other:?}"),
+        }
+    };
+    Blocking::new(wait, move |stay| {
+        let _guard = other.lock().expect("free");
+        stay();
+    })
+}
+
 /// What a queue gave.
 fn queued<T>(result: Result<T, QueueError>) -> String {
     match result {
@@ -465,6 +516,38 @@ fn queue_to_put() -> Blocking {
         let _ = other.try_put(0);
         stay();
         other.get().expect("there is one");
+    })
+}
+
+fn queue_to_reserve() -> Blocking {
+    let options = shm_queue::Options::new(1);
+    let queue = ByteQueue::create(Place::anonymous(), options).expect("a queue");
+    let other = queue.clone();
+    // What it reserves it gives back.
+    let wait = move |deadline: Option<Instant>| match deadline {
+        Some(deadline) => queued(queue.reserve_deadline(8, deadline)),
+        None => queued(queue.reserve(8)),
+    };
+    Blocking::new(wait, move |stay| {
+        other.put(&[0; 8]).expect("room for one");
+        stay();
+        other.get().expect("there is one");
+    })
+}
+
+fn queue_to_receive() -> Blocking {
+    let options = shm_queue::Options::new(1);
+    let queue = ByteQueue::create(Place::anonymous(), options).expect("a queue");
+    let other = queue.clone();
+    let wait = move |deadline: Option<Instant>| match deadline {
+        Some(deadline) => queued(queue.recv_ref_deadline(deadline)),
+        None => queued(queue.recv_ref()),
+    };
+    Blocking::new(wait, move |stay| {
+        // That of a waiter who gave up.
+        let _ = other.try_get();
+        stay();
+        other.put(&[1; 8]).expect("room for one");
     })
 }
 
@@ -538,5 +621,29 @@ fn dict_to_change() -> Blocking {
         other.set(&1, &0).expect("there is room");
         stay();
         other.set(&1, &1).expect("there is room");
+    })
+}
+
+fn list_to_change() -> Blocking {
+    let options = shm_dict::Options::new().max_bytes(64 << 10);
+    let list = List::<u64>::create(Place::anonymous(), options).expect("a list");
+    list.push(&0).expect("there is room");
+    let other = list.clone();
+    let wait = move |deadline: Option<Instant>| {
+        let version = list.version();
+        let is_changed = || list.get(0) == Ok(Some(1));
+        if is_changed() {
+            return RETURNED.to_owned();
+        }
+        let changed = match deadline {
+            Some(deadline) => list.wait_for_change_deadline(version, deadline),
+            None => list.wait_for_change(version),
+        };
+        entered(changed).map_or_else(|told| told, |_| came(is_changed()))
+    };
+    Blocking::new(wait, move |stay| {
+        other.set(0, &0).expect("it is there");
+        stay();
+        other.set(0, &1).expect("it is there");
     })
 }

@@ -9,40 +9,43 @@ pub(crate) fn cases() -> Vec<Case> {
     let switch = || Outcomes::switch("0", "1");
     vec![
         // Two stores, and no recovery.
-        control("torn", "idle").killed(switch()),
+        control("torn", "idle", "torn").killed(switch()),
         // The owner is stored after the flag that says "locked".
-        control("flag", "idle").killed(switch()),
+        control("flag", "idle", "hangs").killed(switch()),
         // A recovery that cannot be repeated, killed itself.
-        control("early", "orphan")
+        control("early", "orphan", "torn")
             .orphaned()
             .mode(Mode::Kill, switch()),
         // A corpse that nobody reaped is taken for alive: kill(pid, 0).
-        control("kill0", "idle").mode(Mode::KillUnreaped, switch()),
+        control("kill0", "idle", "hangs").mode(Mode::KillUnreaped, switch()),
         // A living process whose first thread ended is taken for dead: the state letter.
-        control("letter", "idle")
+        control("letter", "idle", "somebody came in")
             .while_held("lock-second-thread")
             .killed(switch()),
         // A stopped process is taken for dead: a timer.
-        control("timer", "idle").frozen("timer", Outcomes::always("1")),
+        control("timer", "idle", "outcome \"0\"").frozen("timer", Outcomes::always("1")),
         // A sleeper that never looks again.
-        control("forever", "idle").killed_under_waiter("forever", switch()),
+        control("forever", "idle", "forever hangs").killed_under_waiter("forever", switch()),
         // A waiter that dies with its ticket.
-        control("ticket", "idle")
+        control("ticket", "idle", "hangs")
             .while_held("ticket")
             .mode(Mode::Kill, switch()),
         // A raised flag whose bell was not rung.
-        control("raise", "idle")
+        control("raise", "idle", "sleep for ever hangs")
             .with_sleeper("sleep for ever")
             .mode(Mode::Kill, Outcomes::switch("0; woken", "1; woken")),
         // A semaphore that calls itself robust, and does not know who has its permits.
-        control("permit", "two permits").mode(Mode::Kill, Outcomes::always("all there")),
+        control("permit", "two permits", "did not come back")
+            .mode(Mode::Kill, Outcomes::always("all there")),
         // A count of readers, which a dead one leaves raised.
-        control("reader", "idle").mode(Mode::Kill, Outcomes::always("free")),
+        control("reader", "idle", "keeps the writer out")
+            .mode(Mode::Kill, Outcomes::always("free")),
     ]
 }
 
-fn control(operation: &str, state: &str) -> Case {
+/// Its violation says `fault`.
+fn control(operation: &str, state: &str, fault: &str) -> Case {
     Case::new(operation, state)
         .limit(Duration::from_millis(400))
-        .control()
+        .control(fault)
 }

@@ -16,7 +16,7 @@ use shm_lock::Patience;
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 
-use crate::segment::{die, place, warm_up};
+use crate::segment::{A_WHILE, die, place, warm_up};
 
 type Values = Dict<u64, Vec<u8>, Bytes>;
 type Numbers = Dict<u64, u64, Raw>;
@@ -343,7 +343,9 @@ fn readers() -> Vec<Case> {
             .frozen("dict churn", churned("")),
         dict("dict items", "dict of one medium").frozen("dict churn", churned("")),
         dict("dict get", "growth due").frozen("dict churn", churned(", 5 more")),
-        dict("dict give up waiting", "dict of one").dies(Outcomes::always("1=10")),
+        dict("dict give up waiting", "dict of one")
+            .gives_up()
+            .dies(Outcomes::always("1=10")),
         dict("dict get", "tombstone in a chain").dies(Outcomes::always(HOLE)),
     ]);
     cases
@@ -427,15 +429,15 @@ fn numbers() -> Vec<Case> {
 
 /// What is done in two steps that pretend to be one: between them it is lost, or there twice.
 fn controls() -> Vec<Case> {
-    let control = |operation, new| {
+    let control = |operation, new, between| {
         dict(operation, "dict of one")
             .at_most(100)
             .killed(Outcomes::switch("1=10", new))
-            .control()
+            .control(between)
     };
     vec![
-        control("dict remove, then set", "1=20"),
-        control("dict set, then remove", "4=10"),
+        control("dict remove, then set", "1=20", "outcome \"nothing\""),
+        control("dict set, then remove", "4=10", "outcome \"1=10 4=10\""),
     ]
 }
 
@@ -809,7 +811,7 @@ fn reading_victims(commands: Commands) -> Commands {
             let dict = open(name);
             let version = dict.version();
             mark_start();
-            let result = dict.wait_for_change_timeout(version, Duration::from_millis(2));
+            let result = dict.wait_for_change_timeout(version, A_WHILE);
             mark_end();
             assert_eq!(result, Err(DictError::Timeout));
         })

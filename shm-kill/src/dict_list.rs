@@ -244,7 +244,8 @@ fn repairs() -> Vec<Case> {
 fn controls() -> Vec<Case> {
     let outcomes = Outcomes::switch(&describe(SEVERAL), "1 23 2 30 10");
     let control = list("dict list remove, then insert", "list of five").at_most(100);
-    vec![control.mode(Mode::Kill, outcomes).control()]
+    let between = "outcome \"1 2 30 10\"";
+    vec![control.mode(Mode::Kill, outcomes).control(between)]
 }
 
 pub(crate) fn commands() -> Commands {

@@ -533,7 +533,8 @@ fn repairs() -> Vec<Case> {
 fn controls() -> Vec<Case> {
     let outcomes = switch(by_name("dict transfer"), TWO_SHARDS);
     let control = accounts("dict transfer in two steps", TWO_SHARDS).at_most(100);
-    vec![control.mode(Mode::Kill, outcomes).control()]
+    let between = "outcome \"{1=14 3=22 7=15}\"";
+    vec![control.mode(Mode::Kill, outcomes).control(between)]
 }
 
 pub(crate) fn commands() -> Commands {

@@ -3,6 +3,8 @@
 //! Each is done a second time behind the marks if the first time failed: what failed has left nothing in
 //! the way, and works once the calls do.
 
+use std::cell::Cell;
+use std::error::Error;
 use std::fmt::Debug;
 use std::fs::{self, File};
 use std::io::ErrorKind;
@@ -18,10 +20,10 @@ use nix::fcntl::{Flock, FlockArg};
 use shm_core::{Place, Segment, Spec, recv_fd, send_fd};
 use shm_dict::{Bytes, Dict, DictError, List};
 use shm_lock::{
-    Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
+    Barrier, BoundedSemaphore, Condvar, Event, LockFailure, Mutex, Once, OnceValue, ReentrantMutex,
     RobustSemaphore, RwLock, Semaphore,
 };
-use shm_queue::{JoinableQueue, PutError, Queue, QueueError};
+use shm_queue::{ByteQueue, JoinableQueue, PutError, Queue, QueueError};
 use shm_testing::Commands;
 use shm_testing::step_killer::{mark_end, mark_start};
 use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
@@ -35,7 +37,8 @@ const DONE: &str = "done";
 /// How the operations of shm-core and the creation of each type are spelled; the states are those of
 /// `segment.rs`.
 pub(crate) fn commands() -> Commands {
-    controls(waits(growths(types(segments(Commands::new()))))).check("leftover", |name, _| {
+    let commands = growths(types(segments(Commands::new())));
+    controls(waits(recoveries(commands))).check("leftover", |name, _| {
         // Whoever sweeps at the same time sweeps for all: between two looks it may be gone.
         match fs::remove_file(path(name)) {
             Ok(()) => "present",
@@ -280,6 +283,173 @@ fn growths(commands: Commands) -> Commands {
             assert_eq!(queue.get(), Ok("1".to_owned()));
             assert_eq!(queue.get(), Ok(large()));
             told
+        })
+}
+
+/// How long somebody waits for what the dead have: some looks at whether they live.
+const FOR_THE_DEAD: Duration = Duration::from_millis(500);
+
+/// As [`tell`], for what comes by what the dead left; then nothing is lost of what `rest` looks for.
+fn tell_recovery<T>(operation: impl Fn() -> Result<T, Failure>, rest: impl FnOnce()) -> String {
+    let told = tell(|| operation().map(drop), || ());
+    rest();
+    told
+}
+
+type Failure = Box<dyn Error>;
+
+/// Operations that meet what a dead process left, in the states of the families: they settle it first.
+fn recoveries(commands: Commands) -> Commands {
+    recoveries_of_locks(recoveries_of_dicts(recoveries_of_queues(commands)))
+}
+
+fn recoveries_of_queues(commands: Commands) -> Commands {
+    let drained = |name: &str| {
+        let queue = ByteQueue::open(name).expect("it is there");
+        queue.recover().expect("nothing stands in the way");
+        let rest = std::iter::from_fn(|| queue.try_get().ok());
+        rest.map(|message| message[0]).collect::<Vec<_>>()
+    };
+    let recover = |name: &str| Ok(ByteQueue::open(name)?.recover()?);
+    commands
+        .trial("tell recover, of one", move |name| {
+            tell_recovery(|| recover(name), || assert_eq!(drained(name), [1]))
+        })
+        .trial("tell recover, of three", move |name| {
+            tell_recovery(|| recover(name), || assert_eq!(drained(name), [1, 2, 3]))
+        })
+        .trial("tell get, of three", move |name| {
+            let got = Cell::new(None);
+            let get = || {
+                let message = ByteQueue::open(name)?.get_timeout(FOR_THE_DEAD)?;
+                got.set(Some(message[0]));
+                Ok(())
+            };
+            let rest = || {
+                // It may have come before the dead were looked for.
+                let mut all = drained(name);
+                all.extend(got.take());
+                all.sort_unstable();
+                assert_eq!(all, [1, 2, 3]);
+            };
+            tell_recovery(get, rest)
+        })
+        .trial("tell put, behind one", move |name| {
+            let put = || {
+                let queue = ByteQueue::open(name)?;
+                Ok(queue.put_timeout(&[9; 2300], FOR_THE_DEAD)?)
+            };
+            tell_recovery(put, || assert_eq!(drained(name), [1, 9]))
+        })
+        .trial("tell task, of two", |name| {
+            let tasks = || JoinableQueue::<String>::open(name);
+            // Dropped, it goes back.
+            let get = || Ok(tasks()?.get_timeout(FOR_THE_DEAD).map(drop)?);
+            let rest = || {
+                let queue = tasks().expect("it is there");
+                queue.recover().expect("nothing stands in the way");
+                let rest = std::iter::from_fn(|| queue.try_get().ok());
+                let all: Vec<_> = rest.map(|task| (task.as_bytes()[0], task)).collect();
+                assert_eq!(all.iter().map(|task| task.0).collect::<Vec<_>>(), [1, 2]);
+                assert!(all[0].1.deliveries() > 1, "the dead one had it first");
+            };
+            tell_recovery(get, rest)
+        })
+}
+
+fn recoveries_of_dicts(commands: Commands) -> Commands {
+    let set = |name: &str| Ok(Blobs::open(name)?.set(&9, &vec![9; 40])?);
+    let numbers = |name: &str| {
+        let dict = Blobs::open(name).expect("it is there");
+        dict.check().expect("no block is lost or used twice");
+        let entries = dict.snapshot().expect("nothing stands in the way");
+        let mut numbers: Vec<_> = entries.into_iter().map(|(_, value)| value[0]).collect();
+        numbers.sort_unstable();
+        numbers
+    };
+    commands
+        .trial("tell set, beside three", move |name| {
+            let rest = || assert_eq!(numbers(name), [9, 10, 10, 10]);
+            tell_recovery(|| set(name), rest)
+        })
+        .trial("tell repair, after a transaction", move |name| {
+            let repair = || Ok(Blobs::open(name)?.repair()?);
+            // Of both keys that it promised.
+            let promised = || numbers(name).iter().filter(|&&number| number == 23).count();
+            tell_recovery(repair, || assert_eq!(promised(), 2))
+        })
+}
+
+fn recoveries_of_locks(commands: Commands) -> Commands {
+    commands
+        .trial("tell lock, and repair", |name| {
+            let mend = |pair: &mut [i64; 2], _| pair[1] = pair[0];
+            let lock = || {
+                let mutex = Mutex::<[i64; 2]>::open(name)?;
+                let pair = mutex.lock_or_repair(mend)?;
+                assert_eq!(pair[0], pair[1]);
+                Ok(())
+            };
+            tell_recovery(lock, || ())
+        })
+        .trial("tell write, after a reader", |name| {
+            let lock = || RwLock::<[i64; 2]>::open(name);
+            let write = || {
+                let lock = lock()?;
+                let written = lock.write_timeout(FOR_THE_DEAD).map(drop);
+                Ok(written.map_err(LockFailure::from)?)
+            };
+            tell_recovery(write, || ())
+        })
+        .trial("tell acquire, of the dead", |name| {
+            let semaphore = || RobustSemaphore::open(name);
+            let acquire = || {
+                let semaphore = semaphore()?;
+                drop(semaphore.acquire_timeout(FOR_THE_DEAD)?);
+                Ok(())
+            };
+            let rest = || {
+                let semaphore = semaphore().expect("it is there");
+                let both = [(); 2].map(|()| semaphore.acquire_timeout(FOR_THE_DEAD));
+                assert!(both.iter().all(Result::is_ok), "both come back");
+                assert_eq!(semaphore.inspect().deaths, 2);
+            };
+            tell_recovery(acquire, rest)
+        })
+        .trial("tell get_or_init, half made", |name| {
+            let once = || OnceValue::<[u64; 4]>::open(name);
+            let init = || {
+                let once = once()?;
+                let made = once.get_or_init_timeout(FOR_THE_DEAD, || [7; 4])?;
+                assert_eq!(made, &[7; 4]);
+                Ok(())
+            };
+            let rest = || assert_eq!(once().expect("it is there").get(), Some(&[7; 4]));
+            tell_recovery(init, rest)
+        })
+        .trial("tell wait, of the dead", |name| {
+            let barrier = || Barrier::open(name);
+            let wait = || {
+                let barrier = barrier()?;
+                // By the first attempt, whose time was over.
+                if barrier.is_broken() {
+                    barrier.reset();
+                }
+                match barrier.wait_timeout(FOR_THE_DEAD) {
+                    Err(broken) if broken.dead_party().is_some() => Ok(()),
+                    told => Ok(told.map(drop)?),
+                }
+            };
+            let rest = || {
+                let barrier = barrier().expect("it is there");
+                barrier.reset();
+                std::thread::scope(|s| {
+                    let other = s.spawn(|| barrier.wait());
+                    barrier.wait().expect("both come");
+                    other.join().expect("no panic").expect("both come");
+                });
+            };
+            tell_recovery(wait, rest)
         })
 }
 

@@ -67,6 +67,9 @@ use std::process::ExitCode;
 use shm_testing::Commands;
 use shm_testing::step_killer::Suite;
 
+/// Negative controls among the cases.
+const CONTROLS: usize = 17;
+
 fn main() -> ExitCode {
     let mut args = std::env::args().skip(1);
     if args.next().is_some_and(|first| !first.starts_with("--")) {
@@ -122,5 +125,7 @@ fn main() -> ExitCode {
     ]
     .concat();
     let program = std::env::current_exe().expect("this program has a path");
-    Suite::new(program, cases).main(std::env::args().skip(1))
+    Suite::new(program, cases)
+        .with_controls(CONTROLS)
+        .main(std::env::args().skip(1))
 }

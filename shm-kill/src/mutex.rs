@@ -8,7 +8,7 @@ use shm_lock::{Guard, LockError, Mutex};
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 
-use crate::segment::die;
+use crate::segment::{A_WHILE, die};
 
 type Pair = [i64; 2];
 
@@ -24,12 +24,14 @@ pub(crate) fn cases() -> Vec<Case> {
             Case::new(operation, "free")
                 .checked_by("pair")
                 .killed(change())
-                .frozen("add if free", Outcomes::rising(&["both", "new", "both"]))
+                .frozen("add if free", Outcomes::phases(&["both", "new", "both"]))
+                // The section is closed a little before the lock is free for another.
                 .frozen_and_killed(
                     "add if free",
-                    Outcomes::any(&["old", "died", "new", "both"]),
+                    Outcomes::phases(&["old", "died", "new", "both"]),
                 )
-                .killed_under_waiter("add", Outcomes::any(&["old", "died", "new", "both"])),
+                // Who waits repairs what the dead one left, and adds to it.
+                .killed_under_waiter("add", Outcomes::switch("old", "both")),
         );
     }
     cases.extend([
@@ -40,12 +42,13 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("lock", "free")
             .while_held_by_the_doomed("mutex")
             .checked_by("pair")
-            .killed(Outcomes::any(&["old", "died", "new"])),
+            .killed(Outcomes::switch("died", "new")),
         Case::new("try_lock", "free")
             .while_held("mutex")
             .checked_by("pair")
             .killed(Outcomes::always("old")),
         Case::new("give up", "free")
+            .gives_up()
             .while_held("mutex")
             .checked_by("pair")
             .killed(Outcomes::always("old")),
@@ -55,7 +58,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .killed(Outcomes::switch("died", "new"))
             // Killed with the lock after the first has repaired all, the second is a dead owner again.
             .killed_after("repair", Outcomes::any(&["died", "new"]))
-            .frozen("add if free", Outcomes::any(&["new", "both"])),
+            .frozen("add if free", Outcomes::phases(&["both", "new", "both"])),
         Case::new("look", "torn pair")
             .orphaned()
             .checked_by("pair")
@@ -148,7 +151,7 @@ fn victims(commands: Commands) -> Commands {
         .victim("give up", |name| {
             let mutex = open(name);
             mark_start();
-            let result = mutex.lock_timeout(Duration::from_millis(2));
+            let result = mutex.lock_timeout(A_WHILE);
             mark_end();
             assert!(matches!(result, Err(LockError::Timeout)), "it is held");
         })

@@ -39,6 +39,11 @@ pub(crate) fn cases() -> Vec<Case> {
         case("get_or_init", "once value half made")
             .orphaned()
             .killed(made())
+            .frozen(
+                "make if free",
+                Outcomes::switch("another's", "the victim's"),
+            )
+            .killed_under_waiter("make", Outcomes::switch("another's", "the victim's"))
             .killed_after(
                 "get_or_init",
                 Outcomes::rising(&["not made", "the victim's"]),

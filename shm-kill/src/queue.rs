@@ -17,7 +17,7 @@ use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 use shm_testing::{Commands, wait_until};
 use shm_value::AtomicValue;
 
-use crate::segment::{die, place, warm_up};
+use crate::segment::{A_WHILE, die, place, warm_up};
 
 type Message = Vec<u8>;
 type Values = Queue<String>;
@@ -142,9 +142,13 @@ fn puts() -> Vec<Case> {
                 Outcomes::rising(&["got nothing; nothing", "got 4; nothing", "got 4; 5"]),
             ),
     );
-    for operation in ["try_put", "give up put"] {
-        cases.push(bytes(operation, "full queue").killed(Outcomes::always("1 2 3")));
-    }
+    let full = |operation| bytes(operation, "full queue");
+    cases.push(full("try_put").killed(Outcomes::always("1 2 3")));
+    cases.push(
+        full("give up put")
+            .gives_up()
+            .killed(Outcomes::always("1 2 3")),
+    );
     cases
 }
 
@@ -188,7 +192,9 @@ fn gets() -> Vec<Case> {
             .killed(Outcomes::switch("5", "nothing")),
         bytes("get_many", "full queue").killed(Outcomes::phases(&["1 2 3", "2 3", "3", "nothing"])),
         bytes("get_many", "queue of one large").killed(large()),
-        bytes("give up get", "empty queue").killed(Outcomes::always("nothing")),
+        bytes("give up get", "empty queue")
+            .gives_up()
+            .killed(Outcomes::always("nothing")),
     ]
 }
 
@@ -370,7 +376,22 @@ fn tasks() -> Vec<Case> {
             .killed_under_waiter("do one patiently", Outcomes::always("did 1; nothing")),
         tasks("take", "task of the dead")
             .orphaned()
-            .killed(Outcomes::switch("1' 2", "1' 2'")),
+            .killed(Outcomes::switch("1' 2", "1' 2'"))
+            .at_most(200)
+            .frozen(
+                "do one",
+                // Only who finds nothing else, or has looked for long, takes what a dead one had.
+                Outcomes::any(&["did 2; 1''", "did nothing; 1' 2'", "did 1; 2'"]),
+            )
+            .frozen_and_killed(
+                "do one",
+                Outcomes::any(&[
+                    "did 2; 1'",
+                    "did nothing; 1' 2",
+                    "did nothing; 1' 2'",
+                    "did 1; 2'",
+                ]),
+            ),
         tasks("task_done", "three tasks")
             .killed(done())
             .frozen("do one", Outcomes::any(&["did 2; 3", "did nothing; 2 3"])),
@@ -403,7 +424,9 @@ fn tasks() -> Vec<Case> {
         tasks("join", "one task")
             .while_held("task")
             .killed(Outcomes::always("nothing")),
-        tasks("give up join", "three tasks").killed(Outcomes::always("1 2 3")),
+        tasks("give up join", "three tasks")
+            .gives_up()
+            .killed(Outcomes::always("1 2 3")),
         tasks("recover tasks", "poisoned tasks")
             .orphaned()
             .killed(Outcomes::always("2 3; dead 1")),
@@ -415,12 +438,15 @@ fn tasks() -> Vec<Case> {
 
 /// One message goes to the end in two steps that pretend to be one: between them it is lost, or there twice.
 fn controls() -> Vec<Case> {
-    let control = |operation| {
+    let control = |operation, between| {
         bytes(operation, "wrapped queue")
             .killed(Outcomes::switch("1 2", "2 1"))
-            .control()
+            .control(between)
     };
-    vec![control("get, then put"), control("put, then get")]
+    vec![
+        control("get, then put", "outcome \"2\""),
+        control("put, then get", "outcome \"1 2 1\""),
+    ]
 }
 
 pub(crate) fn commands() -> Commands {
@@ -744,7 +770,7 @@ fn byte_victims(commands: Commands) -> Commands {
         .victim("give up put", |name| {
             let (queue, message) = (open(name), message(4));
             mark_start();
-            let result = queue.put_timeout(&message, Duration::from_millis(2));
+            let result = queue.put_timeout(&message, A_WHILE);
             mark_end();
             assert_eq!(result, Err(QueueError::Timeout));
         })
@@ -789,7 +815,7 @@ fn byte_victims(commands: Commands) -> Commands {
         .victim("give up get", |name| {
             let queue = open(name);
             mark_start();
-            let result = queue.get_timeout(Duration::from_millis(2));
+            let result = queue.get_timeout(A_WHILE);
             mark_end();
             assert_eq!(result, Err(QueueError::Timeout));
         })
@@ -1002,7 +1028,7 @@ fn task_victims(commands: Commands) -> Commands {
         .victim("give up join", move |name| {
             let queue = open(name);
             mark_start();
-            let result = queue.join_timeout(Duration::from_millis(2));
+            let result = queue.join_timeout(A_WHILE);
             mark_end();
             assert_eq!(result, Err(QueueError::Timeout));
         })

@@ -7,12 +7,11 @@ use shm_lock::{LockError, ReentrantGuard, ReentrantMutex};
 use shm_testing::Commands;
 use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 
-use crate::segment::die;
+use crate::segment::{A_WHILE, die};
 
 type Pair = [Cell<i64>; 2];
 
 const PATIENCE: Duration = Duration::from_secs(3);
-const BRIEFLY: Duration = Duration::from_millis(1);
 
 pub(crate) fn cases() -> Vec<Case> {
     let change = || Outcomes::phases(&["old", "died", "new"]);
@@ -44,6 +43,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .killed(Outcomes::always("old")),
         case("reentrant give up", "reentrant")
             .while_held("reentrant")
+            .gives_up()
             .killed(Outcomes::always("old")),
         case("lock twice", "torn reentrant")
             .orphaned()
@@ -135,7 +135,7 @@ fn victims(commands: Commands) -> Commands {
         .victim("reentrant give up", |name| {
             let mutex = open(name);
             mark_start();
-            let result = mutex.lock_timeout(BRIEFLY);
+            let result = mutex.lock_timeout(A_WHILE);
             mark_end();
             assert!(matches!(result, Err(LockError::Timeout)), "it is held");
         })

@@ -13,6 +13,9 @@ use shm_testing::step_killer::{Case, Mode, Outcomes, mark_end, mark_start};
 
 const SIZE: usize = 100;
 
+/// After so long a victim gives up: longer than it takes to be stepped to its sleep.
+pub(crate) const A_WHILE: Duration = Duration::from_millis(200);
+
 /// A name for an object that keeps track of few processes, as there are: one more is one round more of the loops
 /// that look for the dead.
 pub(crate) fn place(name: &str) -> Place {
@@ -32,18 +35,46 @@ pub(crate) fn cases() -> Vec<Case> {
         name("open", "temporary", Outcomes::always("left")),
         name("open_read_only", "segment", Outcomes::always("present")),
         name("unlink", "segment", gone()).frozen("unlink", Outcomes::always("absent")),
-        name("drop", "nothing", Outcomes::switch("left", "absent")),
+        name("drop", "nothing", Outcomes::switch("left", "absent"))
+            .checked_by("name after an act")
+            .frozen(
+                "unlink, then create",
+                Outcomes::phases(&["made; present", "waits; absent", "made; present"]),
+            ),
         // Every victim sweeps for all: a point visited meanwhile may find its work done.
         name("sweep", "left", left())
             .orphaned()
             .set_up_anew()
-            .frozen("sweep", Outcomes::always("absent")),
+            .frozen("sweep", Outcomes::any(&["swept; absent", "waits; absent"]))
+            // What is made anew stays, whoever sweeps.
+            .checked_by("name after an act")
+            .frozen("create", Outcomes::any(&["made; present", "busy; absent"])),
         name(
             "create",
             "left",
             Outcomes::phases(&["left", "absent", "present"]),
         )
-        .orphaned(),
+        .orphaned()
+        .checked_by("name after an act")
+        // Before the victim has the lock of what was left, while it has it, with the name gone, and with its own there.
+        .frozen(
+            "create",
+            Outcomes::phases(&[
+                "made; present",
+                "busy; present",
+                "made; present",
+                "was there; present",
+            ]),
+        )
+        .frozen_and_killed(
+            "create",
+            Outcomes::phases(&[
+                "made; present",
+                "busy; left",
+                "made; present",
+                "was there; present",
+            ]),
+        ),
         region(
             "create_in_region",
             "zeroes",
@@ -55,7 +86,13 @@ pub(crate) fn cases() -> Vec<Case> {
             Outcomes::switch("empty", "ready"),
         )
         .orphaned()
-        .killed_after("create_in_region", Outcomes::rising(&["empty", "ready"])),
+        .killed_after("create_in_region", Outcomes::rising(&["empty", "ready"]))
+        .frozen("create_in_region", Outcomes::always("ready"))
+        // Told of a living creator, who is killed then.
+        .frozen_and_killed(
+            "create_in_region",
+            Outcomes::phases(&["ready", "empty", "ready"]),
+        ),
         region("open_region", "ready region", Outcomes::always("ready")),
     ]
 }
@@ -86,7 +123,28 @@ pub(crate) fn commands() -> Commands {
         .act("create", |name| match Segment::create(name, SIZE) {
             Ok(_) => "made",
             Err(Error::AlreadyExists { .. }) => "was there",
+            Err(Error::Busy { .. }) => "busy",
             Err(other) => panic!("{other}"),
+        })
+        .act("create_in_region", |name| {
+            let region = region_of(name);
+            within_a_moment(move || match Segment::create(region, SIZE) {
+                Ok(_) => "made",
+                Err(Error::AlreadyExists { .. }) => "was there",
+                Err(Error::NotReady { creator, .. }) if creator.is_some() => "busy",
+                Err(other) => panic!("{other}"),
+            })
+        })
+        .act("unlink, then create", |name| {
+            let name = name.to_owned();
+            within_a_moment(move || {
+                match shm_core::unlink(&name) {
+                    Ok(()) | Err(Error::NotFound { .. }) => {}
+                    Err(other) => panic!("{other}"),
+                }
+                create(&name);
+                "made"
+            })
         })
         .act("unlink", |name| {
             let name = name.to_owned();
@@ -102,6 +160,10 @@ pub(crate) fn commands() -> Commands {
             })
         })
         .check("name", |name, _| check_name(name))
+        .check("name after an act", |name, acted| match acted {
+            Some(acted) => format!("{acted}; {}", check_name(name)),
+            None => check_name(name).to_owned(),
+        })
         .check("region", |name, _| check_region(name))
 }
 

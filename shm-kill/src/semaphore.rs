@@ -8,9 +8,10 @@ use shm_testing::step_killer::{Case, Outcomes, mark_end, mark_start};
 use shm_testing::{Commands, wait_until};
 use shm_value::AtomicValue;
 
+use crate::segment::A_WHILE;
+
 /// A permit is waited for so long at most by those who may give up.
 const PATIENCE: Duration = Duration::from_secs(3);
-const BRIEFLY: Duration = Duration::from_millis(1);
 
 pub(crate) fn cases() -> Vec<Case> {
     // From its taking to its giving back, a death costs the permit: it has no owner.
@@ -31,7 +32,9 @@ pub(crate) fn cases() -> Vec<Case> {
             .while_held("a permit to come")
             .killed(Outcomes::phases(&["1 free", "0 free", "1 free"])),
         case("try_acquire in vain", "0 permits").killed(Outcomes::always("0 free")),
-        case("acquire_timeout in vain", "0 permits").killed(Outcomes::always("0 free")),
+        case("acquire_timeout in vain", "0 permits")
+            .gives_up()
+            .killed(Outcomes::always("0 free")),
         case("release", "0 permits")
             .killed(Outcomes::switch("0 free", "1 free"))
             .killed_after("release", Outcomes::any(&["0 free", "1 free", "2 free"])),
@@ -60,6 +63,7 @@ pub(crate) fn cases() -> Vec<Case> {
             .frozen_and_killed("take a bounded permit", cycle())
             .killed_under_waiter("take a bounded permit", cycle()),
         bounded("bounded acquire_timeout in vain", "0 bounded permits")
+            .gives_up()
             .killed(Outcomes::always("0 free")),
         bounded("bounded release", "0 bounded permits")
             .killed(Outcomes::switch("0 free", "1 free")),
@@ -142,7 +146,7 @@ fn victims(commands: Commands) -> Commands {
         .victim("acquire_timeout in vain", |name| {
             let semaphore = open(name);
             mark_start();
-            let result = semaphore.acquire_timeout(BRIEFLY);
+            let result = semaphore.acquire_timeout(A_WHILE);
             mark_end();
             assert_eq!(result.err(), Some(AcquireError::Timeout));
         })
@@ -182,7 +186,7 @@ fn bounded(commands: Commands) -> Commands {
         .victim("bounded acquire_timeout in vain", move |name| {
             let semaphore = open(name);
             mark_start();
-            let result = semaphore.acquire_timeout(BRIEFLY);
+            let result = semaphore.acquire_timeout(A_WHILE);
             mark_end();
             assert_eq!(result.err(), Some(AcquireError::Timeout));
         })

@@ -18,8 +18,8 @@ pub(crate) fn cases() -> Vec<Case> {
         Case::new("list set", "list")
             .checked_by("list")
             .killed(switch())
-            .frozen("list get", Outcomes::any(&["old", "new"]))
-            .frozen_and_killed("list get", Outcomes::any(&["old", "new"]))
+            .frozen("list get", Outcomes::always("new"))
+            .frozen_and_killed("list get", switch())
             .killed_under_waiter("list set again", Outcomes::always("again")),
         Case::new("list set", "list")
             .while_held("list")
@@ -29,7 +29,8 @@ pub(crate) fn cases() -> Vec<Case> {
             .orphaned()
             .checked_by("list")
             .killed(switch())
-            .killed_after("list set", Outcomes::rising(&["old", "new"])),
+            .killed_after("list set", Outcomes::rising(&["old", "new"]))
+            .killed_under_waiter("list set again", Outcomes::always("again")),
         Case::new("list get", "list with a dead writer")
             .orphaned()
             .checked_by("list")

@@ -25,16 +25,17 @@ pub(crate) fn cases() -> Vec<Case> {
             Case::new(operation, "value")
                 .checked_by("value")
                 .killed(switch())
-                .frozen("get", switch_any())
-                .frozen_and_killed("get", switch_any())
-                .killed_under_waiter("set again", Outcomes::any(&["again"])),
+                .frozen("get", Outcomes::always("new"))
+                .frozen_and_killed("get", switch())
+                .killed_under_waiter("set again", Outcomes::always("again")),
         );
         cases.push(
             Case::new(operation, "value with a dead writer")
                 .orphaned()
                 .checked_by("value")
                 .killed(switch())
-                .killed_after(operation, Outcomes::rising(&["old", "new"])),
+                .killed_after(operation, Outcomes::rising(&["old", "new"]))
+                .killed_under_waiter("set again", Outcomes::always("again")),
         );
     }
     cases.extend([
@@ -91,11 +92,6 @@ pub(crate) fn cases() -> Vec<Case> {
             .killed_after("array repair", Outcomes::any(&["died", "new"])),
     ]);
     cases
-}
-
-/// The victim is let go, or a reader looked beside it: either is right.
-fn switch_any() -> Outcomes {
-    Outcomes::any(&["old", "new"])
 }
 
 pub(crate) fn commands() -> Commands {

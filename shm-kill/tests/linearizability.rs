@@ -1,10 +1,14 @@
 //! Was there an order? Four processes work on one thing at the same time, some are killed in the middle,
 //! and what they recorded must be explained by one after another; a killed one's last operation either way.
 //!
+//! Of the operations a good part overlap another process's, which is counted and asserted; a broken twin falls within as
+//! many rounds as the real thing gets.
+//!
 //! 25 rounds for each; `SHM_HISTORIES=1000 cargo test --release -p shm-kill --test linearizability` for more.
 
 use std::cell::Cell;
 use std::fmt::Debug;
+use std::ops::Range;
 use std::os::unix::process::ExitStatusExt;
 use std::time::{Duration, Instant};
 
@@ -13,8 +17,8 @@ use shm_dict::{Dict, DictError, List, Options, Raw};
 use shm_lock::{Guarded, LockError, LockResult, Mutex, RwLock};
 use shm_queue::{PutError, Queue, QueueError};
 use shm_testing::linearizability::{
-    self, Budget, ListOp, ListRet, LockedCounter, LockedCounterOp, LockedCounterRet, Map,
-    MapAction, MapOp, MapRet, Model, QueueOp, QueueRet, Recorder, Register, RegisterOp,
+    self, Budget, History, ListOp, ListRet, LockedCounter, LockedCounterOp, LockedCounterRet, Map,
+    MapAction, MapOp, MapRet, Model, Operation, QueueOp, QueueRet, Recorder, Register, RegisterOp,
     RegisterRet, Verdict, Words, check, collect,
 };
 use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main};
@@ -28,6 +32,8 @@ use scratch::Scratch;
 const PROCESSES: u64 = 4;
 /// Operations of each process in a round.
 const OPERATIONS: u64 = 150;
+/// Of a round's operations, so many on average overlap another process's at least.
+const OVERLAPPING: u64 = 100;
 
 #[test]
 fn peer() {
@@ -72,12 +78,15 @@ fn take_part<O: Words, R: Words>(
     for n in 0..OPERATIONS {
         random = next(random);
         let operation = choose(random);
+        let pauses = next(!random);
         let middle = || {
             if n == last {
                 raise(Signal::SIGKILL).unwrap();
             }
+            pause_if(pauses >> 32);
         };
         recorder.record(&operation, || {
+            pause_if(pauses);
             let told = perform(&operation, &middle);
             // One that has no middle.
             middle();
@@ -86,6 +95,14 @@ fn take_part<O: Words, R: Words>(
     }
     peer.say("done");
     peer.hear();
+}
+
+/// One time in eight, others come first. Where there are more processes than processors, each would do all of its
+/// operations with nobody beside it.
+fn pause_if(random: u64) {
+    if random.is_multiple_of(8) {
+        std::thread::yield_now();
+    }
 }
 
 /// splitmix64.
@@ -513,8 +530,8 @@ fn create_entries(name: &str) -> Entries {
 // ---- the rounds ---------------------------------------------------------------------------------
 
 /// Lets four processes work on `name`; each third round one of them dies in an operation of its choice,
-/// and one is killed whatever it does. Gives the verdict, and how many operations are pending.
-fn round<M: Model>(role: &str, name: &str, model: &M, seed: u64) -> (Verdict, usize)
+/// and one is killed whatever it does.
+fn round<M: Model>(role: &str, name: &str, model: &M, seed: u64) -> Round
 where
     M::Op: Words + Debug,
     M::Ret: Words + Debug,
@@ -554,8 +571,34 @@ where
         assert!(child.wait().success());
     }
     let history = collect::<M::Op, M::Ret>(&dir).unwrap();
-    let pending = history.pending().count();
-    (check(model, &history, Budget::default()), pending)
+    Round {
+        verdict: check(model, &history, Budget::default()),
+        pending: history.pending().count(),
+        overlapping: overlapping(&history),
+    }
+}
+
+/// What a round showed.
+struct Round {
+    verdict: Verdict,
+    /// Operations in which a process died.
+    pending: usize,
+    overlapping: usize,
+}
+
+/// How many operations ended that another process's were under way with: those alone can be in the wrong order.
+fn overlapping<O, R>(history: &History<O, R>) -> usize {
+    let ended: Vec<_> = history
+        .operations()
+        .iter()
+        .filter_map(|one| Some((one.process, one.invoked..one.end.as_ref()?.at)))
+        .collect();
+    let overlaps = |(process, times): &&(u32, Range<u64>)| {
+        ended.iter().any(|(other, theirs)| {
+            other != process && theirs.start < times.end && times.start < theirs.end
+        })
+    };
+    ended.iter().filter(overlaps).count()
 }
 
 /// Whether processes die in this round.
@@ -574,16 +617,18 @@ where
     M::Ret: Words + Debug,
 {
     let _watchdog = Watchdog::new(Duration::from_secs(600));
-    let mut all_pending = 0;
+    let (mut all_pending, mut all_overlapping) = (0, 0);
     for seed in 0..rounds() {
         let name = UniqueName::new("linear");
         let _thing = create(&name);
-        let (verdict, pending) = round(role, &name, model, seed);
+        let shown = round(role, &name, model, seed);
         assert!(
-            verdict.is_linearizable(),
-            "{role}, round {seed}: {verdict:?}"
+            shown.verdict.is_linearizable(),
+            "{role}, round {seed}: {:?}",
+            shown.verdict
         );
-        all_pending += pending;
+        all_pending += shown.pending;
+        all_overlapping += shown.overlapping;
     }
     let deaths = (0..rounds()).filter(|&seed| kills(seed)).count();
     assert!(
@@ -591,12 +636,16 @@ where
         "each of {deaths} died in an operation"
     );
     println!(
-        "{role}: {} rounds, {all_pending} pending operations",
+        "{role}: {} rounds, {all_pending} pending operations, {all_overlapping} that overlap",
         rounds()
+    );
+    assert!(
+        all_overlapping as u64 >= rounds() * OVERLAPPING,
+        "{all_overlapping} operations overlapped another process's"
     );
 }
 
-/// Some round of a broken twin has none.
+/// Some round of a broken twin has none, of as many as the real thing gets.
 fn is_found_out<M: Model, T>(role: &str, model: &M, create: impl Fn(&str) -> T)
 where
     M::Op: Words + Debug,
@@ -606,12 +655,22 @@ where
     let is_caught = |seed| {
         let name = UniqueName::new("linear-twin");
         let _thing = create(&name);
-        let (verdict, _) = round(role, &name, model, seed);
-        matches!(verdict, Verdict::NotLinearizable(_))
+        let shown = round(role, &name, model, seed);
+        matches!(shown.verdict, Verdict::NotLinearizable(_))
     };
-    let caught = (0..200).find(|&seed| is_caught(seed));
+    let caught = (0..rounds()).find(|&seed| is_caught(seed));
     println!("{role}: caught in round {caught:?}");
-    assert!(caught.is_some(), "{role}: in no round of 200");
+    assert!(caught.is_some(), "{role}: in no round of {}", rounds());
+}
+
+#[test]
+fn control_operations_one_after_another_do_not_overlap() {
+    let times = |times: [(u32, u64, u64); 3]| {
+        let operation = |(process, from, to)| Operation::returned(process, from, (), to, ());
+        overlapping(&History::new(times.map(operation).to_vec()).unwrap())
+    };
+    assert_eq!(times([(0, 0, 10), (1, 10, 20), (0, 20, 30)]), 0);
+    assert_eq!(times([(0, 0, 10), (1, 9, 20), (0, 20, 30)]), 2);
 }
 
 #[test]

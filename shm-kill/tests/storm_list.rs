@@ -1,18 +1,19 @@
 //! Random deaths in the traffic of transactions and of a list inside of a dictionary, with an exact account of every
 //! transfer and of every element.
 //!
-//! All move money between the same few accounts, and count their transfers in the same transaction; all put texts of
-//! many lengths behind the last element and take the first out. 200 kills a storm;
+//! All move money between the same few accounts, and count their transfers in the same transaction; where from and where
+//! to follows from the count, so the account knows each balance. All put texts of many lengths behind the last element and
+//! take the first out: what is missing at the end was taken by somebody who was killed on the way, one element each, and
+//! one that was first in line then. 200 kills a storm;
 //! `SHM_STORM_KILLS=10000 cargo test --release -p shm-kill --test storm_list` for more.
 
 mod asked;
 
 use std::collections::BTreeSet;
-use std::time::Duration;
 
-use asked::{kills, limit, longest_stop};
+use asked::{assert_bites, storm};
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
-use shm_testing::storm::{Record, Storm, Worker};
+use shm_testing::storm::{Outcome, Worker, lost_in_gaps};
 use shm_testing::{Peer, UniqueName, peer_main};
 
 type Accounts = Dict<u64, i64, Raw>;
@@ -25,44 +26,61 @@ const COUNTS: u64 = 100;
 /// Where the list is.
 const LIST: u64 = 200;
 
-/// In what a worker records: a transfer, with whose it is and from where to where, or a number taken out.
-const MOVED: u64 = 1 << 63;
+/// What a worker records when it takes an element out; when it pushes one, the element's number.
 const POPPED: u64 = 1 << 62;
 /// What a push ends with that changed nothing.
 const REFUSED: u64 = 1;
 
 #[test]
 fn peer() {
+    let honest = |peer: &mut Peer| works(peer, transfer, pop, |_, _, _| {});
     peer_main(&[
-        (
-            "moves and pushes",
-            (|peer| works(peer, transfer, pop)) as fn(&mut Peer),
-        ),
+        ("moves and pushes", honest as fn(&mut Peer)),
         ("moves in two steps", |peer| {
-            works(peer, transfer_in_two_steps, pop)
+            works(peer, transfer_in_two_steps, pop, |_, _, _| {})
         }),
         ("pops in two steps", |peer| {
-            works(peer, transfer, pop_in_two_steps)
+            works(peer, transfer, pop_in_two_steps, |_, _, _| {})
+        }),
+        ("undoes a transfer", |peer| works(peer, transfer, pop, undo)),
+        ("drops an element", |peer| {
+            works(peer, transfer, pop, drop_one)
         }),
     ]);
 }
 
-fn transfer(accounts: &Accounts, [from, to]: [u64; 2], count: u64) {
-    let moved = accounts.transaction(&[&from, &to, &count], |keys| {
+/// From where to where the transfer goes before which a seat made so many.
+fn route(count: u64) -> [u64; 2] {
+    [count % ACCOUNTS, (count / ACCOUNTS * 3 + 1) % ACCOUNTS]
+}
+
+fn transfer(accounts: &Accounts, seat: usize, count: u64) {
+    let ([from, to], counter) = (route(count), COUNTS + seat as u64);
+    let moved = accounts.transaction(&[&from, &to, &counter], |keys| {
         keys.modify(&from, |balance| Some(balance.unwrap_or(0) - 1))?;
         keys.modify(&to, |balance| Some(balance.unwrap_or(0) + 1))?;
-        keys.modify(&count, |count| Some(count.unwrap_or(0) + 1))?;
+        keys.modify(&counter, |before| {
+            assert_eq!(before.unwrap_or(0) as u64, count, "lost");
+            Some(count as i64 + 1)
+        })?;
         Ok::<(), DictError>(())
     });
     moved.unwrap();
 }
 
 /// The twin that thinks that nobody dies in between.
-fn transfer_in_two_steps(accounts: &Accounts, [from, to]: [u64; 2], count: u64) {
+fn transfer_in_two_steps(accounts: &Accounts, seat: usize, count: u64) {
+    let [from, to] = route(count);
     accounts.fetch_add(&from, -1).unwrap();
     std::thread::yield_now();
     accounts.fetch_add(&to, 1).unwrap();
-    accounts.fetch_add(&count, 1).unwrap();
+    accounts.fetch_add(&(COUNTS + seat as u64), 1).unwrap();
+}
+
+/// How many transfers a seat made, as the dictionary has it.
+fn transfers_of(accounts: &Accounts, seat: usize) -> u64 {
+    let count = accounts.get(&(COUNTS + seat as u64)).unwrap();
+    count.unwrap_or(0) as u64
 }
 
 fn pop(list: &Texts) -> u64 {
@@ -78,38 +96,72 @@ fn pop_in_two_steps(list: &Texts) -> u64 {
     text.map_or(0, |text| number_of(&text))
 }
 
-type Transfer = fn(&Accounts, [u64; 2], u64);
+/// What whoever comes after a killed one does about it: nothing, but for the twins.
+type Recover = fn(&Accounts, &Texts, After);
 
-fn works(peer: &mut Peer, transfer: Transfer, pop: fn(&Texts) -> u64) {
+/// What a worker finds of its forerunner.
+struct After {
+    seat: usize,
+    /// Whether its transfer took effect, if it was killed in one.
+    transferred: Option<bool>,
+    /// What it was recording when it was killed.
+    recorded: Option<u64>,
+}
+
+/// Takes back the last transfer of another, in one step: the sums are as if this seat's own had not been.
+fn undo(accounts: &Accounts, _: &Texts, after: After) {
+    if after.transferred != Some(true) {
+        return;
+    }
+    let counter = COUNTS + (after.seat as u64 + 1) % WORKERS as u64;
+    let undone = accounts.transaction(&[&counter], |keys| {
+        keys.modify(&counter, |count| Some(count.unwrap_or(0) - 1))
+    });
+    undone.unwrap();
+}
+
+/// An element that was pushed is lost, where the forerunner was killed in something else than a pop.
+fn drop_one(_: &Accounts, list: &Texts, after: After) {
+    let pushed = after.recorded.is_some_and(|recorded| recorded != POPPED);
+    if pushed || after.transferred.is_some() {
+        pop(list);
+    }
+}
+
+type Transfer = fn(&Accounts, usize, u64);
+
+fn works(peer: &mut Peer, transfer: Transfer, pop: fn(&Texts) -> u64, recover: Recover) {
     let accounts = Accounts::open(&peer.args()[0]).unwrap();
     let list: Texts = accounts.child_list(&LIST).unwrap();
     let mut worker = Worker::enlist(peer);
+    let seat = worker.seat();
+    let own = || transfers_of(&accounts, seat);
+    let transferred = worker.settle(|effects| own() == effects + 1);
+    assert_eq!(own(), worker.effects(), "lost");
+    let recorded = worker.interrupted();
+    let after = After {
+        seat,
+        transferred,
+        recorded,
+    };
+    recover(&accounts, &list, after);
     for turn in 0_u64.. {
         if !worker.goes_on() {
             return;
         }
-        let number = worker.fresh();
+        let (number, count) = (worker.fresh(), worker.effects());
         match turn % 8 {
-            0..=2 => {
-                let [from, to] = [turn % ACCOUNTS, (turn / 8 * 3 + 1) % ACCOUNTS];
-                let begun = MOVED | seat(number) << 16 | from << 8 | to;
-                worker.record(begun, || {
-                    transfer(&accounts, [from, to], COUNTS + seat(number));
-                    0
-                });
-            }
+            0..=2 => worker.count(|| transfer(&accounts, seat, count)),
             3 | 4 => worker.record(number, || match list.push(&text(number)) {
                 Ok(()) => 0,
                 Err(DictError::Full { .. }) => REFUSED,
                 Err(other) => panic!("{other}"),
             }),
             5 | 6 => worker.record(POPPED, || pop(&list)),
-            _ => worker.count(|| look(&list, turn)),
+            _ => worker.visit(|| look(&list, turn)),
         }
-        // So that the ledger is not full before the storm is over.
-        if turn.is_multiple_of(1024) {
-            worker.count(|| accounts.check().unwrap());
-            std::thread::sleep(Duration::from_millis(1));
+        if turn % 1024 == 1023 {
+            worker.visit(|| accounts.check().unwrap());
         }
     }
 }
@@ -131,13 +183,13 @@ fn number_of(text: &[u8]) -> u64 {
     number
 }
 
-/// No element is there twice; now and then all change their places.
+/// No element is there twice; now and then all change their places, but those of one seat stay in their order.
 fn look(list: &Texts, turn: u64) {
     let texts = list.snapshot().unwrap();
     let numbers: BTreeSet<u64> = texts.iter().map(|text| number_of(text)).collect();
     assert_eq!(numbers.len(), texts.len());
     if turn % 128 == 7 {
-        match list.reverse() {
+        match list.sort_by_key(|text| number_of(text)) {
             Ok(()) | Err(DictError::Full { .. }) => {}
             Err(other) => panic!("{other}"),
         }
@@ -145,132 +197,121 @@ fn look(list: &Texts, turn: u64) {
 }
 
 /// What is wrong with the account of a storm.
-fn storm(role: &str) -> Result<(), String> {
-    let _watchdog = limit();
+fn list_storm(role: &str) -> Result<(), String> {
     let name = UniqueName::new("storm-accounts");
     let options = Options::new().max_bytes(512 << 10).shards(4);
     let accounts = Accounts::create(&*name, options).unwrap();
-    let list: Texts = accounts.child_list(&LIST).unwrap();
-    let kills = kills();
-    let outcome = Storm::new(role, &[&name])
-        .workers(WORKERS)
-        .kills(kills)
-        .longest_stop(longest_stop())
-        .records(1 << 22)
-        .run()
-        .map_err(|error| error.to_string())?;
-    println!("{role}: {outcome}");
-    assert!(outcome.kills >= kills);
-    accounts.repair().unwrap();
+    let total = storm(role, &[&name], WORKERS, |outcome| {
+        let list: Texts = accounts.child_list(&LIST).unwrap();
+        accounts.repair().unwrap();
+        accounts.check().unwrap();
+        transfers(outcome, &accounts)?;
+        elements(outcome, &list)?;
+        // All memory is there, and the next chapter begins anew.
+        accounts.clear().unwrap();
+        assert_eq!(accounts.check().unwrap().used_bytes, 0);
+        Ok(())
+    })?;
     let shards = accounts.inspect().shards;
-    let repairs: u64 = shards.iter().map(|shard| shard.recoveries).sum();
-    println!("{role}: {repairs} repairs");
-    accounts.check().unwrap();
-    let records = outcome.ledger.records();
-    transfers(&records, &accounts)
-        .and_then(|()| elements(&records, &list))
-        .map_err(|wrong| format!("{wrong}, {outcome}"))?;
-    // All memory is there.
-    accounts.clear().unwrap();
-    assert_eq!(accounts.check().unwrap().used_bytes, 0);
+    let repairs = shards.iter().map(|shard| shard.recoveries).sum();
+    assert_bites(&total, Some(repairs));
     Ok(())
 }
 
-/// Nothing was lost on the way, and each worker has as many transfers as ended; those that a kill interrupted may count.
-fn transfers(records: &[Record], accounts: &Accounts) -> Result<(), String> {
-    let value = |key| accounts.get(&key).unwrap().unwrap_or(0);
-    let sum: i64 = (0..ACCOUNTS).map(value).sum();
-    if sum != 0 {
-        return Err(format!("the sum is {sum}"));
-    }
-    for seat in 1..=WORKERS as u64 {
-        let is_own =
-            |record: &&Record| record.begun & MOVED != 0 && (record.begun & !MOVED) >> 16 == seat;
-        let moved = || records.iter().filter(is_own);
-        let ended = moved().filter(|record| record.result.is_some());
-        let range = ended.count() as i64..=moved().count() as i64;
-        let count = value(COUNTS + seat);
-        if !range.contains(&count) {
-            return Err(format!("{seat}: {count}, not in {range:?}"));
+/// Each worker made as many transfers as the ledger says, and each account has what they moved there and not away again.
+fn transfers(outcome: &Outcome, accounts: &Accounts) -> Result<(), String> {
+    let mut balances = [0; ACCOUNTS as usize];
+    for seat in 0..WORKERS {
+        let (made, found) = (outcome.ledger.settled(seat)?, transfers_of(accounts, seat));
+        if found != made {
+            return Err(format!("lost: seat {seat} has {found}, and made {made}"));
+        }
+        for count in 0..made {
+            let [from, to] = route(count);
+            balances[from as usize] -= 1;
+            balances[to as usize] += 1;
         }
     }
-    balances(records, value)
-}
-
-/// Each account has what was moved there and not away again.
-fn balances(records: &[Record], value: impl Fn(u64) -> i64) -> Result<(), String> {
-    for account in 0..ACCOUNTS {
-        let (mut least, mut most) = (0, 0);
-        for record in records.iter().filter(|record| record.begun & MOVED != 0) {
-            let [from, to] = [record.begun >> 8 & 0xFF, record.begun & 0xFF];
-            // From itself to itself is no change: the transaction sees what it stored.
-            let change = i64::from(to == account) - i64::from(from == account);
-            match record.result {
-                Some(_) => (least, most) = (least + change, most + change),
-                None => (least, most) = (least + change.min(0), most + change.max(0)),
-            }
-        }
-        let balance = value(account);
-        if !(least..=most).contains(&balance) {
-            return Err(format!("{account}: {balance}, not in {least}..={most}"));
+    for (account, balance) in (0..ACCOUNTS).zip(balances) {
+        let found = accounts.get(&account).unwrap().unwrap_or(0);
+        if found != balance {
+            return Err(format!("lost: {account} has {found}, not {balance}"));
         }
     }
     Ok(())
 }
 
 /// What was pushed is there, or was taken out by one of the workers, or by one that was killed with it.
-fn elements(records: &[Record], list: &Texts) -> Result<(), String> {
-    let (pops, pushes): (Vec<&Record>, Vec<&Record>) = records
+fn elements(outcome: &Outcome, list: &Texts) -> Result<(), String> {
+    let ledger = &outcome.ledger;
+    let pops = |seat| {
+        let pops = ledger.records_of(seat);
+        pops.filter(|record| record.begun == POPPED && record.result != Some(0))
+            .map(|record| record.result)
+    };
+    let takers: Vec<Vec<Option<u64>>> = (0..WORKERS).map(|seat| pops(seat).collect()).collect();
+    let left = list.snapshot().unwrap();
+    let left = left.iter().map(|text| number_of(text));
+    let mut found: Vec<u64> = takers
         .iter()
-        .filter(|record| record.begun & MOVED == 0)
-        .partition(|record| record.begun == POPPED);
-    let lost = pops.iter().filter(|pop| pop.result.is_none()).count();
-    let popped = pops
-        .iter()
-        .filter_map(|pop| pop.result.filter(|number| *number != 0));
-    let texts = list.snapshot().unwrap();
-    let mut found = BTreeSet::new();
-    for number in popped.chain(texts.iter().map(|text| number_of(text))) {
-        if !found.insert(number) {
-            return Err(format!("{number:#x} is there twice"));
-        }
-    }
-    let refused = |push: &&&Record| push.result != Some(REFUSED);
-    let begun: BTreeSet<u64> = pushes
-        .iter()
-        .filter(refused)
-        .map(|push| push.begun)
+        .flatten()
+        .copied()
+        .flatten()
+        .chain(left)
         .collect();
-    if let Some(number) = found.difference(&begun).next() {
+    found.sort_unstable();
+    if let Some(twice) = found.windows(2).find(|pair| pair[0] == pair[1]) {
+        return Err(format!("{:#x} is there twice", twice[0]));
+    }
+    let pushed = |result: fn(Option<u64>) -> bool| {
+        let pushes = ledger.records().filter(|record| record.begun != POPPED);
+        let pushes = pushes.filter(move |push| result(push.result));
+        let mut pushes: Vec<u64> = pushes.map(|push| push.begun).collect();
+        pushes.sort_unstable();
+        pushes
+    };
+    let (begun, ended) = (
+        pushed(|result| result != Some(REFUSED)),
+        pushed(|result| result == Some(0)),
+    );
+    if let Some(number) = found
+        .iter()
+        .find(|number| begun.binary_search(number).is_err())
+    {
         return Err(format!("{number:#x} was not pushed"));
     }
-    let ended = pushes.iter().filter(|push| push.result == Some(0));
-    let missing = ended.filter(|push| !found.contains(&push.begun)).count();
-    match missing <= lost {
-        true => Ok(()),
-        false => Err(format!("{missing} are missing, {lost} may be")),
-    }
+    let is_missing = |number: &u64| found.binary_search(number).is_err();
+    let missing: Vec<u64> = ended.into_iter().filter(is_missing).collect();
+    lost_in_gaps(&takers, &missing, seat)
 }
 
 #[test]
 fn every_transfer_and_every_element_is_accounted_for() {
-    storm("moves and pushes").unwrap();
+    list_storm("moves and pushes").unwrap();
+}
+
+fn assert_noticed(role: &str, words: &[&str]) {
+    let wrong = list_storm(role).unwrap_err();
+    println!("{wrong}");
+    assert!(words.iter().any(|word| wrong.contains(word)), "{wrong}");
 }
 
 #[test]
 fn control_lost_money_is_noticed() {
-    let wrong = storm("moves in two steps").unwrap_err();
-    assert!(
-        wrong.contains("the sum is") || wrong.contains("not in"),
-        "{wrong}"
-    );
+    assert_noticed("moves in two steps", &["lost"]);
+}
+
+#[test]
+fn control_a_transfer_that_is_undone_at_a_recovery_is_noticed() {
+    assert_noticed("undoes a transfer", &["lost"]);
+}
+
+#[test]
+fn control_an_element_that_is_dropped_at_a_recovery_is_noticed() {
+    assert_noticed("drops an element", &["lost"]);
 }
 
 #[test]
 fn control_elements_that_are_taken_twice_are_noticed() {
-    let wrong = storm("pops in two steps").unwrap_err();
-    assert!(
-        wrong.contains("twice") || wrong.contains("missing"),
-        "{wrong}"
-    );
+    assert_noticed("pops in two steps", &["twice", "lost", " after "]);
 }

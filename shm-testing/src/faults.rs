@@ -28,7 +28,7 @@ use crate::step_killer::outcomes::Outcomes;
 use crate::step_killer::point::{Setting, Start, Verdict, clean};
 use crate::step_killer::source::{Symbols, maps_of};
 use crate::step_killer::start_state::StartStates;
-use crate::step_killer::trace::run_to;
+use crate::step_killer::trace::{Pace, run_to};
 use crate::step_killer::tracee::{Stop, Tracee, ptrace_permitted};
 
 /// A kind of system call.
@@ -415,7 +415,7 @@ impl Faults {
         name: &str,
         mut judge: impl FnMut(i64) -> Option<Errno>,
     ) -> Result<Run, Error> {
-        let mut others = setting.prepare(name, &Start::default())?;
+        let mut others = setting.prepare(name, &Start::default(), Pace::Fast)?;
         let operation = &setting.case.operation;
         let command = self.program.command(&["victim", operation, name]);
         let mut victim = Tracee::launch(command, setting.case.limit)?;

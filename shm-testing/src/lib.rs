@@ -13,6 +13,7 @@
 //! | a judgement on what several processes saw | [`linearizability`] |
 //! | a failure of every system call of an operation | [`faults`] |
 //! | a signal into every blocking call | [`Alarms`] |
+//! | a full disk or another namespace, where that is permitted | [`in_private_tmpfs`], [`in_namespaces`] |
 //!
 //! The step killer and the fault driver work on *victims*: sub-commands of an ordinary program,
 //! declared by [`Commands`], which a person can run as well.
@@ -35,6 +36,7 @@ pub mod faults;
 mod limit;
 pub mod linearizability;
 mod peer;
+mod privileges;
 mod procfs;
 mod spawn;
 pub mod step_killer;
@@ -49,6 +51,7 @@ pub use alarm::Alarms;
 pub use child::{Child, ExpectError};
 pub use examples::run_examples;
 pub use peer::{Peer, Role, peer_main, peer_main_at};
+pub use privileges::{in_namespaces, in_private_tmpfs, skip_unless_required};
 pub use procfs::{ThreadState, threads};
 pub use unique_name::UniqueName;
 pub use victim::Commands;

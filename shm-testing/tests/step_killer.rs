@@ -22,10 +22,10 @@ fn switch() -> Outcomes {
 }
 
 /// A control hangs on purpose; it need not hang for long.
-fn control(operation: &str, state: &str) -> Case {
+fn control(operation: &str, state: &str, fault: &str) -> Case {
     Case::new(operation, state)
         .limit(Duration::from_millis(400))
-        .control()
+        .control(fault)
 }
 
 /// One job: libtest runs several of these tests at a time.
@@ -110,7 +110,7 @@ fn second_kill_finds_what_the_first_left() {
     let rising = || Outcomes::rising(&["0", "1", "2"]);
     let cases = [
         Case::new("good", "idle").killed_after("good", rising()),
-        control("good", "idle").killed_after("torn", rising()),
+        control("good", "idle", "torn").killed_after("torn", rising()),
     ];
     // Few points in each of the starts, which are all there.
     let report = run_by(&killer().sampling(Sampling::Points(400)), &cases);
@@ -121,19 +121,19 @@ fn second_kill_finds_what_the_first_left() {
 #[test]
 fn two_stores_without_recovery_are_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("torn", "idle").killed(switch())]);
+    assert_caught(&[control("torn", "idle", "torn").killed(switch())]);
 }
 
 #[test]
 fn owner_stored_after_the_flag_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("flag", "idle").killed(switch())]);
+    assert_caught(&[control("flag", "idle", "hangs").killed(switch())]);
 }
 
 #[test]
 fn recovery_that_cannot_be_repeated_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("early", "orphan")
+    assert_caught(&[control("early", "orphan", "torn")
         .orphaned()
         .mode(Mode::Kill, switch())]);
     assert_clean(&[Case::new("good", "orphan")
@@ -146,7 +146,7 @@ fn liveness_by_kill_is_caught_by_a_corpse() {
     let _watchdog = Watchdog::new(LIMIT);
     // Reaped ones it can tell.
     assert_clean(&[Case::new("kill0", "idle").mode(Mode::Kill, switch())]);
-    assert_caught(&[control("kill0", "idle").mode(Mode::KillUnreaped, switch())]);
+    assert_caught(&[control("kill0", "idle", "hangs").mode(Mode::KillUnreaped, switch())]);
 }
 
 #[test]
@@ -154,7 +154,7 @@ fn liveness_by_the_state_letter_is_caught_by_a_second_thread() {
     let _watchdog = Watchdog::new(LIMIT);
     // Corpses it can tell.
     assert_clean(&[Case::new("letter", "idle").mode(Mode::KillUnreaped, switch())]);
-    assert_caught(&[control("letter", "idle")
+    assert_caught(&[control("letter", "idle", "somebody came in")
         .while_held("lock-second-thread")
         .killed(switch())]);
 }
@@ -162,19 +162,23 @@ fn liveness_by_the_state_letter_is_caught_by_a_second_thread() {
 #[test]
 fn liveness_by_a_timer_is_caught_by_a_pause() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("timer", "idle").frozen("timer", Outcomes::always("1"))]);
+    assert_caught(&[
+        control("timer", "idle", "outcome \"0\"").frozen("timer", Outcomes::always("1"))
+    ]);
 }
 
 #[test]
 fn sleep_without_another_look_is_caught_by_a_waiter() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("forever", "idle").killed_under_waiter("forever", switch())]);
+    assert_caught(&[
+        control("forever", "idle", "forever hangs").killed_under_waiter("forever", switch())
+    ]);
 }
 
 #[test]
 fn ticket_of_a_dead_waiter_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("ticket", "idle")
+    assert_caught(&[control("ticket", "idle", "hangs")
         .while_held("ticket")
         .mode(Mode::Kill, switch())]);
 }
@@ -193,12 +197,33 @@ fn sleepers_must_wake_and_are_heard() {
 #[test]
 fn sleeper_that_never_looks_again_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    let report = run(&[control("raise", "idle")
+    let report = run(&[control("raise", "idle", "sleep for ever hangs")
         .with_sleeper("sleep for ever")
         .mode(Mode::Kill, Outcomes::switch("0; woken", "1; woken"))]);
     assert_eq!(report.controls(), (1, 1));
     let violation = &report.rows[0].violations[0];
     assert!(violation.what.contains("hangs"), "{violation}");
+}
+
+#[test]
+fn who_gives_up_is_killed_asleep_too() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let killer = killer().sampling(Sampling::Points(60));
+    let report = run_by(
+        &killer,
+        &[Case::new("sleep and give up", "idle")
+            .checked_by("raise")
+            .gives_up()
+            .mode(Mode::Kill, Outcomes::always("0"))],
+    );
+    assert_eq!(report.violations(), 0);
+    let row = &report.rows[0];
+    assert_eq!(row.points + row.missed, row.steps.min(59) + 2);
+    // One that does not sleep would not be killed asleep.
+    let wakeful = Case::new("raise", "idle").gives_up().killed(switch());
+    let report = run_by(&killer, &[wakeful]);
+    let violation = &report.rows[0].violations[0];
+    assert!(violation.what.contains("does not sleep"), "{violation}");
 }
 
 #[test]
@@ -218,15 +243,15 @@ fn sleeper_that_does_not_sleep_is_an_error() {
 #[test]
 fn permit_without_an_owner_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[
-        control("permit", "two permits").mode(Mode::Kill, Outcomes::always("all there"))
-    ]);
+    assert_caught(&[control("permit", "two permits", "did not come back")
+        .mode(Mode::Kill, Outcomes::always("all there"))]);
 }
 
 #[test]
 fn count_that_a_dead_reader_leaves_raised_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("reader", "idle").mode(Mode::Kill, Outcomes::always("free"))]);
+    assert_caught(&[control("reader", "idle", "keeps the writer out")
+        .mode(Mode::Kill, Outcomes::always("free"))]);
 }
 
 #[test]
@@ -255,7 +280,7 @@ fn row_that_may_be_a_sample_is_called_one() {
 #[test]
 fn every_violation_names_its_line() {
     let _watchdog = Watchdog::new(LIMIT);
-    let report = run(&[control("torn", "idle").mode(Mode::Kill, switch())]);
+    let report = run(&[control("torn", "idle", "torn").mode(Mode::Kill, switch())]);
     let violation = &report.rows[0].violations[0];
     let place = format!("{} {}", violation.after.line, violation.after.within);
     assert!(place.contains("victims/toy.rs:"), "{violation}");
@@ -329,11 +354,19 @@ fn suite_fails_by_its_exit_code_and_writes_the_table() {
     );
 
     // A control that nothing is wrong with is one that was missed.
-    let missed = good.clone().control();
+    let missed = good.clone().control("torn");
     assert!(same(
         suite(vec![missed]).main(args("--points 5")),
         ExitCode::FAILURE
     ));
+    // Nor is one caught that fails in another way, or does not even begin.
+    for fails in ["panics", "nothing of that name"] {
+        let case = Case::new(fails, "idle").mode(Mode::Kill, switch());
+        assert!(same(
+            suite(vec![case.control("torn")]).main(args("--points 5")),
+            ExitCode::FAILURE
+        ));
+    }
     let torn = Case::new("torn", "idle").mode(Mode::Kill, switch());
     assert!(same(
         suite(vec![torn.clone()]).main(args("--full")),
@@ -347,6 +380,52 @@ fn suite_fails_by_its_exit_code_and_writes_the_table() {
         suite(Vec::new()).main(args("--fool")),
         ExitCode::from(2)
     ));
+}
+
+#[test]
+fn run_that_would_show_nothing_fails() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let suite = |cases| Suite::new(VICTIMS, cases);
+    let args = |line: &str| line.split(' ').map(str::to_owned).collect::<Vec<_>>();
+    let fails = |suite: Suite, line: &str| {
+        format!("{:?}", suite.main(args(line))) == format!("{:?}", ExitCode::FAILURE)
+    };
+    let good = || Case::new("good", "idle").mode(Mode::Kill, switch());
+    assert!(fails(suite(vec![good()]), "--only goods"));
+    assert!(fails(suite(vec![good()]), "--budget 0"));
+    assert!(fails(suite(vec![good()]).with_controls(1), "--points 5"));
+    let without = Case::new("good", "idle");
+    assert!(fails(suite(vec![good(), without]), "--points 5"));
+}
+
+/// What the victims of this process count in; goes when it is dropped.
+struct Counted;
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        let path = format!("stray-{}", std::process::id());
+        let _ = fs::remove_file(std::env::temp_dir().join(path));
+    }
+}
+
+#[test]
+fn victims_that_stray_are_neither_taken_for_wrong_nor_for_visited() {
+    let (_watchdog, _counted) = (Watchdog::new(LIMIT), Counted);
+    let report = run(&[Case::new("stray", "idle").mode(Mode::Kill, switch())]);
+    assert_eq!(report.violations(), 0);
+    assert!(report.points() > 4 * 20);
+    // What is wrong on the recorded way stays so.
+    let wrong = Case::new("stray", "idle").mode(Mode::Kill, Outcomes::rising(&["1", "0"]));
+    assert!(run(&[wrong]).violations() > 0);
+    drop(Counted);
+    let report = run(&[Case::new("lose the way", "idle")
+        .checked_by("stray")
+        .mode(Mode::Kill, switch())]);
+    let row = &report.rows[0];
+    assert!(row.missed > 2 && row.points + row.missed == row.steps + 1);
+    assert!(!row.whole && report.missed() == row.missed);
+    let violation = row.violations.last().unwrap();
+    assert!(violation.what.contains("never reached"), "{violation}");
 }
 
 /// Forbids ptrace to itself and its children, as a container may, and tries.

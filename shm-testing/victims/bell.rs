@@ -18,6 +18,12 @@ pub(crate) fn commands() -> Commands {
             raise(words);
             mark_end();
         })
+        .victim("sleep and give up", |name| {
+            let words = words::open(name);
+            mark_start();
+            words::sleep_on(&words.a, 0, Some(SLICE));
+            mark_end();
+        })
         .act("sleep in slices", |name| {
             sleep(words::open(name), Some(SLICE))
         })

@@ -6,6 +6,7 @@
 mod bell;
 mod count;
 mod maker;
+mod stray;
 mod ticket;
 mod toy;
 mod words;
@@ -18,5 +19,6 @@ fn main() -> ExitCode {
         .and(bell::commands())
         .and(count::commands())
         .and(maker::commands())
+        .and(stray::commands())
         .main()
 }

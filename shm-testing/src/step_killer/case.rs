@@ -27,12 +27,15 @@ pub struct Case {
     pub(crate) setup_dies: bool,
     pub(crate) set_up_anew: bool,
     pub(crate) holder: Option<Holder>,
+    /// The victim sleeps until it gives up.
+    pub(crate) gives_up: bool,
     pub(crate) sleepers: Vec<String>,
     pub(crate) plans: Vec<Plan>,
     /// How many points a mode that is added now may have.
     most: Option<usize>,
     pub(crate) limit: Duration,
-    pub(crate) control: bool,
+    /// Of a negative control: what the violation says that shows its fault.
+    pub(crate) control: Option<String>,
 }
 
 /// The living process that holds something while the victim works.
@@ -54,6 +57,9 @@ pub(crate) struct Plan {
 
 /// Points of a [`Mode::KillTwice`] in a full run, unless told: a step of each of two victims is a square.
 const PAIRS: usize = 2000;
+
+/// Points of a victim that sleeps at most of them until it gives up.
+const SLEEPY: usize = 300;
 
 /// What is done at step k.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -77,7 +83,7 @@ pub enum Mode {
 impl Case {
     /// The operation `victim OPERATION` from the state `setup STATE`, judged by `check OPERATION`.
     ///
-    /// It has no modes yet; add at least one.
+    /// It has no modes yet; add at least one, or the run is refused.
     pub fn new(operation: &str, state: &str) -> Self {
         Self {
             operation: operation.to_owned(),
@@ -86,11 +92,12 @@ impl Case {
             setup_dies: false,
             set_up_anew: false,
             holder: None,
+            gives_up: false,
             sleepers: Vec::new(),
             plans: Vec::new(),
             most: None,
             limit: Duration::from_secs(5),
-            control: false,
+            control: None,
         }
     }
 
@@ -131,6 +138,14 @@ impl Case {
             dies: true,
         });
         self
+    }
+
+    /// The victim sleeps in a system call until its own time is over, and is killed asleep as well; a holder lets go
+    /// before the check, not when it sleeps. Its time is to be longer than it takes to be stepped to its sleep; so the
+    /// modes that are added behind are samples, as by [`Case::at_most`].
+    pub fn gives_up(mut self) -> Self {
+        self.gives_up = true;
+        self.at_most(SLEEPY)
     }
 
     /// Starts `act WHAT NAME` after the set-up and the holder, and waits until it sleeps on a shared
@@ -211,10 +226,10 @@ impl Case {
         self
     }
 
-    /// Marks a negative control: it is caught if some mode of it shows a violation, and its points
-    /// and violations are not counted among those of the others.
-    pub fn control(mut self) -> Self {
-        self.control = true;
+    /// Marks a negative control: it is caught if some mode of it shows a violation with `fault` in its words, and
+    /// its points and violations are not counted among those of the others.
+    pub fn control(mut self, fault: &str) -> Self {
+        self.control = Some(fault.to_owned());
         self
     }
 }

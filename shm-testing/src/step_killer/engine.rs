@@ -1,5 +1,6 @@
 //! One row: records the ways, visits the points on all jobs, judges them in order.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -8,7 +9,7 @@ use std::time::Instant;
 use nix::sys::personality::{self, Persona};
 
 use super::case::{Case, Mode, Plan};
-use super::order::{Sampling, instructions, order};
+use super::order::{Sampling, instructions, order, order_within};
 use super::point::{At, Setting, Start, Verdict, clean};
 use super::report::{Row, Violation};
 use super::source::{Place, Places};
@@ -19,6 +20,12 @@ use crate::UniqueName;
 
 /// A start state with the victim's way from there; or why there is none.
 type Recorded = Result<Trace, String>;
+
+/// A row is wrong if more than [`SOME`] of its points were never reached, and more than one in so many.
+const MANY: usize = 20;
+const SOME: usize = 2;
+/// How many points of a row are visited again by the exact way, at most.
+const SUSPECTS: usize = 32;
 
 /// What a mode visits at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -48,7 +55,7 @@ impl Common {
 }
 
 /// A point to visit: which start, where.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 struct Point {
     start: usize,
     at: At,
@@ -90,7 +97,7 @@ pub(crate) fn run_row(
         _ => None,
     };
     let sampling = killer.sampling.at_most(plan.most);
-    let (starts, all_starts) = starts(sampling, first.as_ref());
+    let (starts, all_starts) = starts(sampling, killer.seed, first.as_ref());
     let record =
         |job, start: &Start<'_>| match setting.record(names.of(job), start, &case.operation) {
             Ok(trace) => Ok(Some(Ok(trace))),
@@ -105,11 +112,10 @@ pub(crate) fn run_row(
         }
     };
 
-    let (points, all_points) = points(sampling, scope, &recorded);
-    let enough = if case.control {
-        killer.enough.min(3)
-    } else {
-        killer.enough
+    let (points, all_points) = points(sampling, killer.seed, scope, &recorded);
+    let enough = match case.control {
+        Some(_) => killer.enough.min(3),
+        None => killer.enough,
     };
     let wrong = AtomicUsize::new(0);
     let mut visited = parallel(killer.jobs, &points, |job, &point| {
@@ -132,14 +138,43 @@ pub(crate) fn run_row(
         }))
     })?;
     visited.sort_by_key(|visited| visited.point);
+    let missed = visited
+        .iter()
+        .filter(|visited| visited.verdict == Verdict::Missed)
+        .count();
+    let whole = all_starts && all_points && visited.len() == points.len() && missed == 0;
+
+    let again = |job, point: &Point| {
+        let way = recorded[point.start]
+            .as_ref()
+            .expect("a point lies on a way");
+        let visited = setting.visit_exactly(names.of(job), &starts[point.start], way, point.at);
+        visited.map(Some)
+    };
+    let mut confirmed = HashSet::new();
+    loop {
+        let suspects = suspects(plan, starts.len(), &visited, whole, &confirmed);
+        if suspects.is_empty() {
+            break;
+        }
+        let verdicts = parallel(killer.jobs, &suspects, again)?;
+        replace(&mut visited, &suspects, verdicts);
+        confirmed.extend(suspects);
+    }
 
     let elapsed = begun.elapsed();
-    let whole = all_starts && all_points && visited.len() == points.len();
     let mut violations = judge(plan, &starts, &recorded, &visited, whole);
+    if missed > SOME && missed * MANY > visited.len() {
+        violations.push(Violation {
+            step: "most".to_owned(),
+            what: format!("{missed} of {} points were never reached", visited.len()),
+            after: Place::default(),
+            before: Place::default(),
+        });
+    }
     violations.truncate(enough);
     let steps = recorded.iter().flatten().map(Trace::steps).max();
     let diverged = visited.iter().filter(|v| v.diverged).count();
-    let missed = |v: &&Visited| v.verdict == Verdict::Missed;
     if first.is_none() && diverged == 0 {
         common.way = recorded.into_iter().next().and_then(Result::ok);
     }
@@ -148,12 +183,12 @@ pub(crate) fn run_row(
         operation: case.operation.clone(),
         state: case.start_name(),
         mode: plan.mode.to_string(),
-        control: case.control,
+        control: case.control.clone(),
         steps: steps.unwrap_or(0),
-        points: visited.len(),
+        points: visited.len() - missed,
         whole,
         diverged,
-        missed: visited.iter().filter(missed).count(),
+        missed,
         outcomes: outcomes_in_short(&visited),
         violations,
         elapsed,
@@ -162,11 +197,11 @@ pub(crate) fn run_row(
 
 /// The start states: one, or one for each step at which a first victim was killed; and whether these
 /// are all.
-fn starts(sampling: Sampling, first: Option<&Trace>) -> (Vec<Start<'_>>, bool) {
+fn starts(sampling: Sampling, seed: usize, first: Option<&Trace>) -> (Vec<Start<'_>>, bool) {
     let Some(trace) = first else {
         return (vec![Start::default()], true);
     };
-    let mut steps = order(&trace.pcs);
+    let mut steps = order(&trace.pcs, seed);
     let take = sampling.starts(steps.len());
     let all = take == steps.len();
     steps.truncate(take);
@@ -178,19 +213,30 @@ fn starts(sampling: Sampling, first: Option<&Trace>) -> (Vec<Start<'_>>, bool) {
 }
 
 /// The points to visit in the order to visit them, and whether these are all.
-fn points(sampling: Sampling, scope: Scope, recorded: &[Recorded]) -> (Vec<Point>, bool) {
+fn points(
+    sampling: Sampling,
+    seed: usize,
+    scope: Scope,
+    recorded: &[Recorded],
+) -> (Vec<Point>, bool) {
     let sampling = sampling.share(recorded.len());
     let mut whole = true;
     let mut turns = Vec::new();
     for (start, trace) in recorded.iter().enumerate() {
         let Ok(trace) = trace else { continue };
-        let mut steps = order(&trace.pcs);
+        let all = trace.pcs.len();
         let least = match scope {
             Scope::EachInstruction => instructions(&trace.pcs),
             Scope::Sample => 0,
         };
-        let take = sampling.take(steps.len()).max(least);
-        whole &= take == steps.len();
+        let take = sampling.take(all).max(least);
+        // Of several starts only the first is looked at from both ends; each other goes on where the one before it
+        // stopped, so that together they are at many places.
+        let mut steps = match start {
+            1.. if take < all => order_within(&trace.pcs, seed.wrapping_add(start * take)),
+            _ => order(&trace.pcs, seed),
+        };
+        whole &= take == all;
         steps.truncate(take);
         let awake = steps.into_iter().map(|step| At {
             step,
@@ -258,6 +304,54 @@ pub(crate) fn fix_addresses() -> nix::Result<()> {
     personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE).map(drop)
 }
 
+/// Points at which something is out of order, and those before them, but for those that are `confirmed`: their victims
+/// may have come there by another way than the recorded one.
+fn suspects(
+    plan: &Plan,
+    starts: usize,
+    visited: &[Visited],
+    whole: bool,
+    confirmed: &HashSet<Point>,
+) -> Vec<Point> {
+    let mut suspects = Vec::new();
+    for start in 0..starts {
+        let (points, labels) = labels(visited, start);
+        for (at, _) in plan.outcomes.judge(&labels, whole) {
+            if plan.outcomes.knows(labels[at]) {
+                suspects.extend_from_slice(&points[at.saturating_sub(1)..=at]);
+            }
+        }
+    }
+    suspects.retain(|suspect| !confirmed.contains(suspect));
+    suspects.sort();
+    suspects.dedup();
+    suspects.truncate(SUSPECTS.saturating_sub(confirmed.len()));
+    suspects
+}
+
+/// The outcomes of a start, where their place in the order is certain.
+fn labels(visited: &[Visited], start: usize) -> (Vec<Point>, Vec<&str>) {
+    let of_start = visited.iter().filter(|v| v.point.start == start);
+    of_start
+        .filter_map(|visited| match &visited.verdict {
+            Verdict::Outcome(label) => Some((visited.point, label.as_str())),
+            _ => None,
+        })
+        .unzip()
+}
+
+/// Puts what the exact way showed in the place of what was seen first; where there was none, that stays.
+fn replace(visited: &mut [Visited], points: &[Point], verdicts: Vec<Option<Verdict>>) {
+    for (point, verdict) in points.iter().zip(verdicts) {
+        let place = visited.binary_search_by_key(point, |visited| visited.point);
+        if let (Ok(place), Some(verdict)) = (place, verdict) {
+            let seen = &mut visited[place];
+            seen.diverged |= seen.verdict != verdict;
+            seen.verdict = verdict;
+        }
+    }
+}
+
 /// All that is wrong, in the order of starts and steps.
 fn judge(
     plan: &Plan,
@@ -286,24 +380,21 @@ fn judge(
             }
         };
         let mut wrong: Vec<(At, String)> = Vec::new();
-        let mut labels = Vec::new();
         for visited in visited
             .iter()
             .filter(|visited| visited.point.start == index)
         {
             match &visited.verdict {
-                Verdict::Outcome(label) => labels.push((visited.point.at, label.as_str())),
                 Verdict::Aside(label) if !plan.outcomes.knows(label) => {
                     wrong.push((visited.point.at, format!("outcome {label:?}")));
                 }
                 Verdict::Wrong(what) => wrong.push((visited.point.at, what.clone())),
-                Verdict::Aside(_) => {}
-                Verdict::Missed => {}
+                Verdict::Outcome(_) | Verdict::Aside(_) | Verdict::Missed => {}
             }
         }
-        let seen: Vec<&str> = labels.iter().map(|(_, label)| *label).collect();
-        for (at, what) in plan.outcomes.judge(&seen, whole) {
-            wrong.push((labels[at].0, what));
+        let (points, labels) = labels(visited, index);
+        for (at, what) in plan.outcomes.judge(&labels, whole) {
+            wrong.push((points[at].at, what));
         }
         wrong.sort();
         violations.extend(wrong.into_iter().map(|(at, what)| Violation {

@@ -25,7 +25,7 @@ impl Sampling {
     }
 
     /// How many of `all` starts, in a row that has one for each step of a first victim. They are
-    /// chosen before the steps in them: at both ends of its way each start is looked at.
+    /// chosen before the steps in them.
     pub(super) fn starts(self, all: usize) -> usize {
         match self {
             // Each start costs a recording: four points or so make it worth while.
@@ -61,20 +61,38 @@ pub(super) fn instructions(pcs: &[u64]) -> usize {
 }
 
 /// All steps of a trace: both ends, then those at addresses not seen before, then the rest; within
-/// each group spread evenly, however early one stops.
-pub(super) fn order(pcs: &[u64]) -> Vec<usize> {
+/// each group spread evenly, however early one stops. `turn` says at which of a group it begins.
+pub(super) fn order(pcs: &[u64], turn: usize) -> Vec<usize> {
+    let (ends, [fresh, again]) = groups(pcs);
+    [ends, turned(fresh, turn), turned(again, turn)].concat()
+}
+
+/// As [`order`] without the ends, and round from the last of the rest to the first: for the starts of a row which
+/// together look at all, each from another turn on.
+pub(super) fn order_within(pcs: &[u64], turn: usize) -> Vec<usize> {
+    let (ends, within) = groups(pcs);
+    match within.concat() {
+        none if none.is_empty() => ends,
+        within => turned(within, turn),
+    }
+}
+
+/// Both ends; what lies between: steps at addresses not seen before, and the rest, each spread evenly.
+fn groups(pcs: &[u64]) -> (Vec<usize>, [Vec<usize>; 2]) {
     let last = pcs.len() - 1;
     let mut seen = HashSet::from([pcs[0], pcs[last]]);
-    let (fresh, again): (Vec<_>, Vec<_>) = (0..pcs.len())
-        .filter(|k| *k != 0 && *k != last)
-        .partition(|&k| seen.insert(pcs[k]));
-    let mut order = vec![0];
-    if last > 0 {
-        order.push(last);
+    let (fresh, again): (Vec<_>, Vec<_>) = (1..last).partition(|&k| seen.insert(pcs[k]));
+    let mut ends = vec![0, last];
+    ends.dedup();
+    (ends, [spread(fresh), spread(again)])
+}
+
+fn turned(mut steps: Vec<usize>, turn: usize) -> Vec<usize> {
+    if !steps.is_empty() {
+        let turn = turn % steps.len();
+        steps.rotate_left(turn);
     }
-    order.extend(spread(fresh));
-    order.extend(spread(again));
-    order
+    steps
 }
 
 /// Orders by multiples of the golden ratio: each next one falls into the widest gap.
@@ -97,10 +115,10 @@ mod tests {
     #[test]
     fn order_names_each_step_once_ends_first() {
         let pcs: Vec<u64> = (0..50).map(|k| k % 20).collect();
-        let mut order = order(&pcs);
+        let mut order = order(&pcs, 77);
         assert_eq!(order[..2], [0, 49]);
-        // Addresses 1..=19 come before any that is seen again.
-        assert!(order[2..21].iter().all(|k| (1..20).contains(k)));
+        // Addresses 1..=19, but for the last step's, come before any that is seen again.
+        assert!(order[2..20].iter().all(|k| (1..20).contains(k)));
         order.sort_unstable();
         assert_eq!(order, (0..50).collect::<Vec<_>>());
     }
@@ -113,7 +131,7 @@ mod tests {
             vec![1],
             vec![1, 1],
         ] {
-            let visited = &order(&pcs)[..instructions(&pcs)];
+            let visited = &order(&pcs, 3)[..instructions(&pcs)];
             assert!(pcs.iter().all(|pc| visited.iter().any(|k| pcs[*k] == *pc)));
         }
         assert_eq!(instructions(&[1, 1, 1, 1, 2, 2, 1]), 3);
@@ -121,8 +139,18 @@ mod tests {
 
     #[test]
     fn order_of_an_empty_operation_is_its_only_step() {
-        assert_eq!(order(&[7]), [0]);
-        assert_eq!(order(&[7, 8]), [0, 1]);
+        assert_eq!(order(&[7], 1), [0]);
+        assert_eq!(order(&[7, 8], 1), [0, 1]);
+        assert_eq!(order_within(&[7, 8], 1), [0, 1]);
+    }
+
+    #[test]
+    fn starts_that_take_turns_look_at_all_that_is_within() {
+        let pcs: Vec<u64> = (0..50).map(|k| k % 20).collect();
+        let parts = (0..12).map(|start| order_within(&pcs, 5 + 4 * start)[..4].to_vec());
+        let mut seen: Vec<_> = parts.collect::<Vec<_>>().concat();
+        seen.sort_unstable();
+        assert_eq!(seen, (1..49).collect::<Vec<_>>());
     }
 
     #[test]

@@ -12,25 +12,27 @@ use super::Error;
 use super::case::{Case, Mode, Plan};
 use super::source::Symbols;
 use super::start_state::StartStates;
-use super::trace::{Reached, Trace};
+use super::trace::{Pace, Reached, Trace};
 use super::tracee::Tracee;
 use crate::command::{self, End, Holder, Program, Running, quote};
 use crate::procfs::ThreadState;
 
 /// How often a victim that went another way is tried again.
-const RETRIES: u32 = 2;
+const RETRIES: u32 = 6;
 /// The least time limit of a victim: stepping is slow, and a busy machine slower.
 const VICTIM_LIMIT: Duration = Duration::from_secs(5);
 /// The time limit of a recording: hundreds of thousands of single steps, on a machine where each may take a tenth of a
 /// millisecond.
 const RECORDING_LIMIT: Duration = Duration::from_secs(120);
+/// How often a way is recorded at most.
+const RECORDINGS: u32 = 50;
 /// How long a waiter that does not sleep is given before the victim is killed.
 const WAITER_SPINS: Duration = Duration::from_millis(50);
 /// How often a sleeper is looked at, 200 µs apart, before it counts as one that does not fall asleep.
 const LOOKS: u32 = 1000;
 
 /// Where in an operation: after `step` instructions, or asleep in the call that is the next one.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub(crate) struct At {
     pub(crate) step: usize,
     pub(crate) asleep: bool,
@@ -88,18 +90,29 @@ pub(crate) struct Setting<'a> {
 }
 
 impl Setting<'_> {
-    /// Records the way of `victim OPERATION` from the given start.
+    /// Records the way of `victim OPERATION` from the given start; one that is to give up asleep, until it was seen
+    /// asleep: on a busy machine its time may be over before.
     pub(crate) fn record(
         &self,
         name: &str,
         start: &Start<'_>,
         operation: &str,
     ) -> Result<Trace, Error> {
+        for _ in 0..RECORDINGS {
+            let trace = self.record_once(name, start, operation)?;
+            if !self.case.gives_up || trace.asleep_at.is_some() {
+                return Ok(trace);
+            }
+        }
+        Err(Error::Victim("does not sleep until it gives up".to_owned()))
+    }
+
+    fn record_once(&self, name: &str, start: &Start<'_>, operation: &str) -> Result<Trace, Error> {
         let mut others = self.prepare_surely(name, start)?;
-        let held = others.holder.is_some();
-        let mut waker = || self.let_go(&mut others);
+        let sleeps = others.holder.is_some() || self.case.gives_up;
+        let mut waker = || self.wake(&mut others);
         let command = self.program.command(&["victim", operation, name]);
-        let waker: Option<super::trace::Waker<'_>> = if held { Some(&mut waker) } else { None };
+        let waker: Option<super::trace::Waker<'_>> = if sleeps { Some(&mut waker) } else { None };
         let trace = Trace::record(command, self.symbols, RECORDING_LIMIT, waker);
         clean(name)?;
         trace
@@ -115,7 +128,8 @@ impl Setting<'_> {
     ) -> Result<(Verdict, bool), Error> {
         for attempt in 0..=RETRIES {
             let last = attempt == RETRIES;
-            match self.attempt(name, start, trace, at, last) {
+            let pace = if last { Pace::Stepped } else { Pace::Fast };
+            match self.attempt(name, start, trace, at, pace) {
                 Ok(Some(verdict)) => return Ok((verdict, last)),
                 Ok(None) => {}
                 // The state could be made for the recording.
@@ -130,28 +144,49 @@ impl Setting<'_> {
         Ok((Verdict::Missed, true))
     }
 
-    /// One attempt; `None` when the victim went another way. The last attempt goes by single steps.
+    /// Visits a point by a way of which each step is the recorded one; `None` if no victim keeps to it. A fast one may
+    /// come by another way to the same instruction, also to one that it passes twice.
+    pub(crate) fn visit_exactly(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        trace: &Trace,
+        at: At,
+    ) -> Result<Option<Verdict>, Error> {
+        for _ in 0..=RETRIES {
+            match self.attempt(name, start, trace, at, Pace::Exact) {
+                Ok(None) => {}
+                Err(Error::Helper(what) | Error::Setup(what)) => {
+                    return Ok(Some(Verdict::Wrong(what)));
+                }
+                visited => return visited,
+            }
+        }
+        Ok(None)
+    }
+
+    /// One attempt; `None` when the victim went another way.
     fn attempt(
         &self,
         name: &str,
         start: &Start<'_>,
         trace: &Trace,
         at: At,
-        last: bool,
+        pace: Pace,
     ) -> Result<Option<Verdict>, Error> {
-        let mut others = match self.prepare(name, start) {
+        let mut others = match self.prepare(name, start, pace) {
             Err(Error::Diverged(_)) => return Ok(None),
             prepared => prepared?,
         };
         let command = self
             .program
             .command(&["victim", &self.case.operation, name]);
-        let mut victim = Tracee::launch(command, self.victim_limit())?;
-        let mut waker = || self.let_go(&mut others);
-        let reached = trace.reach(&mut victim, at.step, at.asleep, last, &mut waker)?;
+        let mut victim = Tracee::launch(command, self.victim_limit(pace))?;
+        let mut waker = || self.wake(&mut others);
+        let reached = trace.reach(&mut victim, at.step, at.asleep, pace, &mut waker)?;
         match reached {
             Reached::Step | Reached::Asleep => {}
-            Reached::Aside if last => {}
+            Reached::Aside if pace == Pace::Stepped => {}
             Reached::Aside | Reached::Elsewhere | Reached::Ended(End::GOOD) => return Ok(None),
             Reached::Ended(end) => {
                 let what = format!("the victim ended before: {end}{}", quote(&victim.output()));
@@ -201,30 +236,38 @@ impl Setting<'_> {
         }))
     }
 
-    fn victim_limit(&self) -> Duration {
-        self.case.limit.max(VICTIM_LIMIT)
+    fn victim_limit(&self, pace: Pace) -> Duration {
+        match pace {
+            Pace::Fast => self.case.limit.max(VICTIM_LIMIT),
+            Pace::Stepped | Pace::Exact => RECORDING_LIMIT,
+        }
     }
 
     /// Makes the start state, in more attempts than a point has: without it there is no row.
     fn prepare_surely(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
-        for _ in 0..RETRIES * 8 {
-            match self.prepare(name, start) {
+        for _ in 0..RETRIES * 3 {
+            match self.prepare(name, start, Pace::Fast) {
                 Err(Error::Diverged(_)) => {}
                 prepared => return prepared,
             }
         }
-        self.prepare(name, start)
+        self.prepare(name, start, Pace::Fast)
     }
 
     /// Makes the start state.
-    pub(crate) fn prepare(&self, name: &str, start: &Start<'_>) -> Result<Others, Error> {
+    pub(crate) fn prepare(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        pace: Pace,
+    ) -> Result<Others, Error> {
         clean(name)?;
         let case = self.case;
         self.set_up(name)?;
         if let (Some((trace, step)), Mode::KillTwice(first)) = (start.killed, &self.plan.mode) {
             let command = self.program.command(&["victim", first, name]);
-            let mut victim = Tracee::launch(command, self.victim_limit())?;
-            match trace.reach(&mut victim, step, false, false, &mut || Ok(()))? {
+            let mut victim = Tracee::launch(command, self.victim_limit(pace))?;
+            match trace.reach(&mut victim, step, false, pace, &mut || Ok(()))? {
                 Reached::Step => {}
                 other => return Err(Error::Diverged(format!("{other:?}"))),
             }
@@ -272,6 +315,14 @@ impl Setting<'_> {
         match case.set_up_anew {
             true => Ok(()),
             false => Ok(self.states.keep(name)?),
+        }
+    }
+
+    /// Has a sleeping victim wake, unless its own time is to wake it.
+    fn wake(&self, others: &mut Others) -> Result<(), Error> {
+        match self.case.gives_up {
+            true => Ok(()),
+            false => self.let_go(others),
         }
     }
 

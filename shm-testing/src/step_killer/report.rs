@@ -37,8 +37,8 @@ pub struct Row {
     pub state: String,
     /// What was done to the victims.
     pub mode: String,
-    /// Whether this belongs to a negative control.
-    pub control: bool,
+    /// Whether this belongs to a negative control, and what its violation is to say.
+    pub control: Option<String>,
     /// Instructions of the operation; of the longest one where there were several starts.
     pub steps: usize,
     /// Points visited.
@@ -61,6 +61,16 @@ impl Row {
     /// Points visited in a second.
     pub fn rate(&self) -> f64 {
         self.points as f64 / self.elapsed.as_secs_f64().max(1e-9)
+    }
+
+    /// Of a negative control: whether its own fault was found.
+    fn shows_its_fault(&self) -> bool {
+        let Some(fault) = &self.control else {
+            return false;
+        };
+        self.violations
+            .iter()
+            .any(|violation| violation.what.contains(fault.as_str()))
     }
 
     /// `97`, or `a sample of 20`.
@@ -96,7 +106,7 @@ impl fmt::Display for Row {
             self.elapsed.as_secs_f64(),
             self.rate()
         )?;
-        if self.control {
+        if self.control.is_some() {
             write!(f, " | control")?;
         }
         write!(f, "\n    {}", self.outcomes)?;
@@ -130,21 +140,27 @@ impl Report {
         let mut all: Vec<usize> = self
             .rows
             .iter()
-            .filter(|r| r.control)
-            .map(|r| r.case)
+            .filter(|row| row.control.is_some())
+            .map(|row| row.case)
             .collect();
         all.dedup();
         let caught = |case: &&usize| {
             let mut rows = self.rows.iter().filter(|row| row.case == **case);
-            rows.any(|row| !row.violations.is_empty())
+            rows.any(Row::shows_its_fault)
         };
         (all.iter().filter(caught).count(), all.len())
     }
 
-    /// Whether there is no violation and every control was caught.
+    /// Points that were chosen and never reached, those of the negative controls left out.
+    pub fn missed(&self) -> usize {
+        self.real().map(|row| row.missed).sum()
+    }
+
+    /// Whether something was looked at, there is no violation, and every control was caught.
     pub fn is_good(&self) -> bool {
         let (caught, controls) = self.controls();
-        self.violations() == 0 && caught == controls
+        let seen = self.points() > 0 || self.real().next().is_none() && controls > 0;
+        seen && self.violations() == 0 && caught == controls
     }
 
     /// `points=N violations=V controls_caught=C/M`
@@ -164,7 +180,11 @@ impl Report {
              |---|---|---|---|---|---|---|\n",
         );
         for row in &self.rows {
-            let control = if row.control { " (control)" } else { "" };
+            let control = if row.control.is_some() {
+                " (control)"
+            } else {
+                ""
+            };
             let _ = writeln!(
                 table,
                 "| {}{control} | {} | {} | {} | {} | {} | {} |",
@@ -190,6 +210,6 @@ impl Report {
     }
 
     fn real(&self) -> impl Iterator<Item = &Row> {
-        self.rows.iter().filter(|row| !row.control)
+        self.rows.iter().filter(|row| row.control.is_none())
     }
 }

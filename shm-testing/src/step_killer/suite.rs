@@ -5,14 +5,17 @@ use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::{Duration, Instant};
 
+use nix::time::{ClockId, clock_gettime};
+
 use super::{Case, Error, Report, Sampling, StepKiller};
 
 const USAGE: &str = "\
-usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only TEXT] [--table FILE]
-       [--env NAME=VALUE] [--list]
+usage: [--full | --points N | --every N] [--seed N] [--budget SECONDS] [--jobs N] [--only TEXT]
+       [--table FILE] [--env NAME=VALUE] [--list]
   --full       every step (otherwise a sample of 40 points a row)
   --points N   at most N points a row
   --every N    one step in N
+  --seed N     which steps a sample has; printed at the end, and of the clock unless told
   --budget S   at most S seconds a row
   --jobs N     N points at a time
   --only TEXT  the rows whose `operation, state` has TEXT in it
@@ -25,11 +28,13 @@ usage: [--full | --points N | --every N] [--budget SECONDS] [--jobs N] [--only T
 pub struct Suite {
     program: PathBuf,
     cases: Vec<Case>,
+    controls: Option<usize>,
 }
 
 #[derive(Debug)]
 struct Options {
     sampling: Sampling,
+    seed: usize,
     budget: Option<Duration>,
     jobs: Option<usize>,
     only: String,
@@ -44,7 +49,14 @@ impl Suite {
         Self {
             program: program.into(),
             cases,
+            controls: None,
         }
+    }
+
+    /// Refuses to run unless so many of the cases are negative controls.
+    pub fn with_controls(mut self, controls: usize) -> Self {
+        self.controls = Some(controls);
+        self
     }
 
     /// Runs by the command line's `args` (without the program's name), prints each row and at last
@@ -69,15 +81,24 @@ impl Suite {
     }
 
     fn run(mut self, options: &Options) -> Result<Report, Error> {
+        let controls = self.cases.iter().filter(|c| c.control.is_some()).count();
+        if self.controls.is_some_and(|promised| promised != controls) {
+            return Err(Error::Cases(format!("{controls} negative controls")));
+        }
         self.cases
             .retain(|case| case.to_string().contains(&options.only));
+        if self.cases.is_empty() {
+            return Err(Error::Cases(format!("no case with {:?}", options.only)));
+        }
         if options.list {
             for case in &self.cases {
                 println!("{case}");
             }
             return Ok(Report::default());
         }
-        let mut killer = StepKiller::new(&self.program)?.sampling(options.sampling);
+        let mut killer = StepKiller::new(&self.program)?
+            .sampling(options.sampling)
+            .seed(options.seed);
         if let Some(budget) = options.budget {
             killer = killer.budget(budget);
         }
@@ -89,7 +110,8 @@ impl Suite {
         }
         let begun = Instant::now();
         // A fault of two instructions would slip through a sample: the controls are run whole.
-        let (controls, cases): (Vec<_>, Vec<_>) = self.cases.into_iter().partition(|c| c.control);
+        let (controls, cases): (Vec<_>, Vec<_>) =
+            self.cases.into_iter().partition(|c| c.control.is_some());
         let mut report = killer.run_with(&cases, |row| println!("{row}"))?;
         let whole = killer
             .sampling(Sampling::All)
@@ -99,7 +121,12 @@ impl Suite {
             fs::write(path, report.table())?;
         }
         let seconds = begun.elapsed().as_secs_f64();
-        println!("{} rows in {seconds:.1} s", report.rows.len());
+        println!(
+            "{} rows in {seconds:.1} s, seed {}, {} points missed",
+            report.rows.len(),
+            options.seed,
+            report.missed()
+        );
         println!("{}", report.summary());
         Ok(report)
     }
@@ -109,6 +136,7 @@ impl Options {
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
             sampling: Sampling::Points(40),
+            seed: by_clock(),
             budget: None,
             jobs: None,
             only: String::new(),
@@ -123,6 +151,7 @@ impl Options {
                 "--full" => options.sampling = Sampling::All,
                 "--points" => options.sampling = Sampling::Points(number(&value()?)?),
                 "--every" => options.sampling = Sampling::Every(number(&value()?)?),
+                "--seed" => options.seed = number(&value()?)?,
                 "--budget" => options.budget = Some(Duration::from_secs(number(&value()?)? as u64)),
                 "--jobs" => options.jobs = Some(number(&value()?)?),
                 "--only" => options.only = value()?,
@@ -134,6 +163,11 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+fn by_clock() -> usize {
+    let now = clock_gettime(ClockId::CLOCK_MONOTONIC).expect("CLOCK_MONOTONIC exists");
+    now.tv_nsec() as usize
 }
 
 fn variable(text: &str) -> Result<(String, String), String> {
@@ -161,6 +195,7 @@ mod tests {
         assert_eq!(options.budget, Some(Duration::from_secs(3)));
         assert_eq!((options.jobs, options.only.as_str()), (Some(2), "put"));
         assert_eq!(parse("--full").unwrap().sampling, Sampling::All);
+        assert_eq!(parse("--seed 5").unwrap().seed, 5);
         let env = parse("--env A=1 --env B=x=y").unwrap().env;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(env, [pair("A", "1"), pair("B", "x=y")]);

@@ -39,6 +39,17 @@ struct Way {
     hits: usize,
 }
 
+/// How a victim is brought to a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Pace {
+    /// By breakpoints, as far as they lead.
+    Fast,
+    /// By single steps alone.
+    Stepped,
+    /// By single steps, each of which is to be the recorded one.
+    Exact,
+}
+
 /// How far a victim was brought.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum Reached {
@@ -147,13 +158,13 @@ impl Trace {
 
     /// Brings a fresh victim to step `k`, and into its sleep if `asleep`.
     ///
-    /// With `plainly`, by single steps alone. `waker` is called at the recorded sleep.
+    /// `waker` is called at the recorded sleep.
     pub(crate) fn reach(
         &self,
         tracee: &mut Tracee,
         k: usize,
         asleep: bool,
-        plainly: bool,
+        pace: Pace,
         waker: Waker<'_>,
     ) -> Result<Reached, Error> {
         tracee.set_breakpoints(self.pcs[0], None)?;
@@ -166,7 +177,7 @@ impl Trace {
         let mut at = 0;
         // A sleep on the way is walked to by itself, so that the waker acts at its time.
         if let Some(sleep) = self.asleep_at.filter(|sleep| *sleep < k || asleep) {
-            match self.walk(tracee, 0, sleep, plainly)? {
+            match self.walk(tracee, 0, sleep, pace)? {
                 Reached::Step => {}
                 other => return Ok(other),
             }
@@ -188,7 +199,7 @@ impl Trace {
             }
             at = sleep + 1;
         }
-        self.walk(tracee, at, k, plainly)
+        self.walk(tracee, at, k, pace)
     }
 
     /// From step `from` to step `k`.
@@ -197,12 +208,12 @@ impl Trace {
         tracee: &mut Tracee,
         from: usize,
         k: usize,
-        plainly: bool,
+        pace: Pace,
     ) -> Result<Reached, Error> {
         let mut at = from;
         let way = self.ways[k];
         // Hits are counted from step 0, so a walk that begins later is stepped.
-        if from == 0 && way.anchor > 0 && !plainly {
+        if from == 0 && way.anchor > 0 && pace == Pace::Fast {
             let target = self.pcs[way.anchor];
             let end = Some(self.end_mark).filter(|end| *end != target);
             tracee.set_breakpoints(target, end)?;
@@ -230,8 +241,15 @@ impl Trace {
                 true => leave_vdso(tracee, self.pcs[k + 1])?,
             };
             match stop {
+                Stop::Trap if pace == Pace::Exact && tracee.pc()? != self.pcs[k + 1] => {
+                    return Ok(Reached::Elsewhere);
+                }
                 Stop::Trap => {}
-                Stop::Ended(End::GOOD | End::Hung) => return Ok(Reached::Elsewhere),
+                Stop::Ended(End::GOOD) => return Ok(Reached::Elsewhere),
+                // It missed a breakpoint, or sleeps where nobody expects it to be woken.
+                Stop::Ended(End::Hung) if pace == Pace::Fast || self.asleep_at.is_some() => {
+                    return Ok(Reached::Elsewhere);
+                }
                 Stop::Ended(end) => return Ok(Reached::Ended(end)),
                 Stop::Asleep | Stop::Call => unreachable!("nobody asked for that stop"),
             }

@@ -4,7 +4,15 @@
 //! |---|---|
 //! | 0 | not 0: the workers are to stop |
 //! | 1, 2 | number of seats, records in a seat |
-//! | from 8 | the seats: begun, ended, records begun, records ended (a hint), then the records |
+//! | from 8 | the seats: a header each, then the records |
+//!
+//! | word of a header | meaning |
+//! |---|---|
+//! | 0, 1 | counted operations: begun, ended |
+//! | 2, 3 | of those that a kill interrupted: settled as done, as not done |
+//! | 4, 5 | visits: begun, ended |
+//! | 6, 7 | records: begun, ended (a hint) |
+//! | 8 | not 0: a record found no room |
 //!
 //! A record is two words: what was begun, then the result plus one, or 0 while it is pending. A
 //! worker writes only to its own seat; when it was killed the next one in its seat goes on behind
@@ -24,7 +32,17 @@ use std::sync::atomic::Ordering::SeqCst;
 use memmap2::{MmapOptions, MmapRaw};
 
 const HEADER: usize = 8;
-const SEAT_HEADER: usize = 4;
+const SEAT_HEADER: usize = 16;
+
+const BEGUN: usize = 0;
+const ENDED: usize = 1;
+const DONE: usize = 2;
+const NOT_DONE: usize = 3;
+const VISITS_BEGUN: usize = 4;
+const VISITS_ENDED: usize = 5;
+const RECORDS_BEGUN: usize = 6;
+const RECORDS_ENDED: usize = 7;
+const OVERFULL: usize = 8;
 
 /// A mapped ledger.
 pub struct Ledger {
@@ -105,46 +123,71 @@ impl Ledger {
         Seat { header, records }
     }
 
-    /// Operations begun, counted and recorded ones.
+    /// The first seat that had no room for a record.
+    pub(super) fn overfull(&self) -> Option<usize> {
+        (0..self.seats()).find(|&seat| self.seat(seat).header[OVERFULL].load(SeqCst) != 0)
+    }
+
+    /// How many operations a seat can record.
+    pub(super) fn room(&self) -> usize {
+        self.words()[2].load(SeqCst) as usize
+    }
+
+    fn sum(&self, of_seat: impl Fn(Seat<'_>) -> u64) -> u64 {
+        (0..self.seats()).map(|seat| of_seat(self.seat(seat))).sum()
+    }
+
+    /// Operations begun: counted and recorded ones, and visits.
     pub fn begun(&self) -> u64 {
-        (0..self.seats()).map(|seat| self.seat(seat).begun()).sum()
+        self.sum(|seat| seat.of(BEGUN) + seat.of(VISITS_BEGUN) + seat.of(RECORDS_BEGUN))
     }
 
     /// Grows with every operation that ends; may lag behind by some that were killed just then.
     pub(super) fn progress(&self) -> u64 {
-        let of_seat = |seat: Seat<'_>| seat.header[1].load(SeqCst) + seat.header[3].load(SeqCst);
-        (0..self.seats()).map(|seat| of_seat(self.seat(seat))).sum()
+        self.sum(|seat| seat.of(ENDED) + seat.of(VISITS_ENDED) + seat.of(RECORDS_ENDED))
     }
 
-    /// Operations ended.
+    /// Operations ended, as their workers told.
     pub fn ended(&self) -> u64 {
-        (0..self.seats()).map(|seat| self.seat(seat).ended()).sum()
+        self.sum(|seat| seat.of(ENDED) + seat.of(VISITS_ENDED) + seat.records_ended())
     }
 
-    /// Operations whose worker was killed before it could tell their end; each may have taken effect
-    /// or not.
+    /// Operations whose worker was killed before it could tell their end.
     pub fn pending(&self) -> u64 {
         self.begun() - self.ended()
     }
 
-    /// How often the operations can have taken effect: all that ended, and any of the pending.
+    /// How many of the counted operations took effect: all that ended or were settled as done, and any of
+    /// those that nobody settled.
     pub fn effects(&self) -> RangeInclusive<u64> {
-        self.ended()..=self.begun()
+        self.sum(|seat| seat.effects())..=self.sum(|seat| seat.effects() + seat.open())
+    }
+
+    /// How many of a seat's counted operations took effect.
+    ///
+    /// # Errors
+    /// When one was interrupted and [nobody settled](super::Worker::settle) whether it did.
+    pub fn settled(&self, seat: usize) -> Result<u64, String> {
+        match self.seat(seat).open() {
+            0 => Ok(self.seat(seat).effects()),
+            open => Err(format!("seat {seat}: {open} operations are not settled")),
+        }
     }
 
     /// All recorded operations, those of a seat in the order in which they were begun.
-    pub fn records(&self) -> Vec<Record> {
-        let of_seat = |seat| {
-            let records = self.seat(seat).records[..2 * self.seat(seat).recorded()].chunks(2);
-            records.map(move |words| Record {
-                seat,
-                begun: words[0].load(SeqCst),
-                result: words[1].load(SeqCst).checked_sub(1),
-            })
-        };
-        (0..self.seats())
-            .flat_map(|seat| of_seat(seat).collect::<Vec<_>>())
-            .collect()
+    pub fn records(&self) -> impl Iterator<Item = Record> + '_ {
+        (0..self.seats()).flat_map(|seat| self.records_of(seat))
+    }
+
+    /// The recorded operations of a seat, in the order in which they were begun.
+    pub fn records_of(&self, seat: usize) -> impl Iterator<Item = Record> + '_ {
+        let place = self.seat(seat);
+        let records = place.records[..2 * place.recorded()].chunks(2);
+        records.map(move |words| Record {
+            seat,
+            begun: words[0].load(SeqCst),
+            result: words[1].load(SeqCst).checked_sub(1),
+        })
     }
 
     /// Compares what the recorded operations put somewhere with what is `found` there: that of an
@@ -187,44 +230,76 @@ impl fmt::Debug for Ledger {
 }
 
 impl Seat<'_> {
+    fn of(&self, word: usize) -> u64 {
+        self.header[word].load(SeqCst)
+    }
+
     /// Notes an operation before and after it.
     pub(super) fn count<R>(&self, operation: impl FnOnce() -> R) -> R {
-        let [begun, ended, ..] = self.header else {
-            unreachable!("a seat has a header");
-        };
-        begun.fetch_add(1, SeqCst);
+        self.note([BEGUN, ENDED], operation)
+    }
+
+    /// Notes a visit before and after it.
+    pub(super) fn visit<R>(&self, operation: impl FnOnce() -> R) -> R {
+        self.note([VISITS_BEGUN, VISITS_ENDED], operation)
+    }
+
+    fn note<R>(&self, [begun, ended]: [usize; 2], operation: impl FnOnce() -> R) -> R {
+        self.header[begun].fetch_add(1, SeqCst);
         let result = operation();
-        ended.fetch_add(1, SeqCst);
+        self.header[ended].fetch_add(1, SeqCst);
         result
     }
 
-    /// Records an operation before and after it.
-    pub(super) fn record(&self, what: u64, operation: impl FnOnce() -> u64) {
-        let at = self.recorded();
-        // Killed here, the next worker in this seat writes over it: nothing was begun.
-        self.records[2 * at].swap(what, SeqCst);
-        self.header[2].swap(at as u64 + 1, SeqCst);
-        let result = operation();
-        self.records[2 * at + 1].swap(result + 1, SeqCst);
-        self.header[3].fetch_add(1, SeqCst);
+    /// Counted operations that ended, or that somebody found done.
+    pub(super) fn effects(&self) -> u64 {
+        self.of(ENDED) + self.of(DONE)
     }
 
-    pub(super) fn is_full(&self) -> bool {
-        2 * self.recorded() >= self.records.len()
+    /// Counted operations of which nobody knows whether they took effect.
+    pub(super) fn open(&self) -> u64 {
+        self.of(BEGUN) - self.of(ENDED) - self.of(DONE) - self.of(NOT_DONE)
+    }
+
+    /// Notes of one that is open whether it took effect. One store: killed before it, the next one asks again.
+    pub(super) fn settle(&self, is_done: bool) {
+        let word = if is_done { DONE } else { NOT_DONE };
+        self.header[word].fetch_add(1, SeqCst);
+    }
+
+    /// Records an operation before and after it.
+    ///
+    /// # Panics
+    /// When there is no room; the ledger says so to the storm.
+    pub(super) fn record(&self, what: u64, operation: impl FnOnce() -> u64) {
+        let at = self.recorded();
+        if 2 * at >= self.records.len() {
+            self.header[OVERFULL].store(1, SeqCst);
+            panic!("no room for another record");
+        }
+        // Killed here, the next worker in this seat writes over it: nothing was begun.
+        self.records[2 * at].swap(what, SeqCst);
+        self.header[RECORDS_BEGUN].swap(at as u64 + 1, SeqCst);
+        let result = operation();
+        self.records[2 * at + 1].swap(result + 1, SeqCst);
+        self.header[RECORDS_ENDED].fetch_add(1, SeqCst);
     }
 
     pub(super) fn recorded(&self) -> usize {
-        self.header[2].load(SeqCst) as usize
+        self.of(RECORDS_BEGUN) as usize
     }
 
-    fn begun(&self) -> u64 {
-        self.header[0].load(SeqCst) + self.recorded() as u64
+    /// What the last record says that was begun, if it is pending.
+    pub(super) fn interrupted(&self) -> Option<u64> {
+        let [.., what, result] = &self.records[..2 * self.recorded()] else {
+            return None;
+        };
+        (result.load(SeqCst) == 0).then(|| what.load(SeqCst))
     }
 
-    fn ended(&self) -> u64 {
+    fn records_ended(&self) -> u64 {
         let recorded = self.records[..2 * self.recorded()].chunks(2);
-        let ended = recorded.filter(|words| words[1].load(SeqCst) != 0);
-        self.header[1].load(SeqCst) + ended.count() as u64
+        recorded.filter(|words| words[1].load(SeqCst) != 0).count() as u64
     }
 }
 
@@ -259,14 +334,41 @@ mod tests {
             (ledger.begun(), ledger.ended(), ledger.pending()),
             (6, 4, 2)
         );
-        assert_eq!(ledger.effects(), 4..=6);
+        // The counted ones alone.
+        assert_eq!(ledger.effects(), 2..=3);
         let records = [(7, Some(40)), (8, None), (9, Some(0))];
         let records = records.map(|(begun, result)| Record {
             seat: 1,
             begun,
             result,
         });
-        assert_eq!(ledger.records(), records);
+        assert!(ledger.records().eq(records));
+        assert_eq!(ledger.seat(1).interrupted(), None);
+        interrupted(|| ledger.seat(1).record(10, || panic!("killed")));
+        assert_eq!(again.seat(1).interrupted(), Some(10));
+    }
+
+    #[test]
+    fn settled_operations_are_known() {
+        let (_name, ledger) = ledger();
+        let seat = ledger.seat(1);
+        seat.count(|| ());
+        for (is_done, effects) in [(true, 2), (false, 2), (true, 3)] {
+            interrupted(|| seat.count(|| panic!("killed")));
+            assert!(ledger.settled(1).is_err());
+            seat.settle(is_done);
+            assert_eq!(ledger.settled(1), Ok(effects));
+        }
+        assert_eq!((ledger.effects(), ledger.pending()), (3..=3, 3));
+    }
+
+    #[test]
+    fn visits_have_no_effects() {
+        let (_name, ledger) = ledger();
+        ledger.seat(0).visit(|| ());
+        interrupted(|| ledger.seat(0).visit(|| panic!("killed")));
+        assert_eq!((ledger.effects(), ledger.settled(0)), (0..=0, Ok(0)));
+        assert_eq!((ledger.begun(), ledger.pending()), (2, 1));
     }
 
     #[test]
@@ -298,10 +400,15 @@ mod tests {
     }
 
     #[test]
-    fn full_seat_says_so() {
+    fn full_seat_refuses_as_often_as_it_is_asked() {
         let (_name, ledger) = ledger();
         let seat = ledger.seat(1);
         (0..8).for_each(|n| seat.record(n + 1, || 0));
-        assert!(seat.is_full() && !ledger.seat(0).is_full());
+        assert_eq!(ledger.overfull(), None);
+        for _ in 0..3 {
+            interrupted(|| seat.record(9, || unreachable!("nobody would know of it")));
+            assert_eq!(ledger.overfull(), Some(1));
+        }
+        assert_eq!((ledger.records().count(), ledger.pending()), (8, 0));
     }
 }

@@ -3,7 +3,9 @@
 //! Workers on all processors perform operations without pause; every few milliseconds one is killed
 //! and replaced, now and then two at once; some are stopped for a while, and some killed while
 //! stopped. Each notes every operation in a [`Ledger`] before and after. At the end the ledger says
-//! exactly which operations ended; those that a kill interrupted may have taken effect or not.
+//! exactly which operations ended. Whether one that a kill interrupted took effect finds out whoever
+//! has the seat next, by what is the seat's own in the structure, and [settles](Worker::settle) it: so
+//! the account has no slack in which the loss of another operation could hide.
 //!
 //! The step killer finds narrow windows in one process. The storm finds what it takes several
 //! processes in motion to do.
@@ -13,12 +15,15 @@
 //! use shm_testing::{Peer, peer_main};
 //!
 //! # struct Counter; impl Counter { fn create(_: &str) -> Self { Self } fn open(_: &str) -> Self { Self }
-//! # fn add(&self) {} fn get(&self) -> u64 { 0 } }
+//! # fn add_and_sign(&self, _: usize) {} fn get(&self) -> u64 { 0 } fn signed(&self, _: usize) -> u64 { 0 } }
 //! fn adder(peer: &mut Peer) {
 //!     let counter = Counter::open(&peer.args()[0]);
 //!     let mut worker = Worker::enlist(peer);
+//!     let seat = worker.seat();
+//!     worker.settle(|effects| counter.signed(seat) == effects + 1);
 //!     while worker.goes_on() {
-//!         worker.count(|| counter.add());
+//!         assert_eq!(counter.signed(seat), worker.effects());
+//!         worker.count(|| counter.add_and_sign(seat));
 //!     }
 //! }
 //!
@@ -31,11 +36,14 @@
 //! fn every_addition_is_accounted_for() {
 //!     let counter = Counter::create("tickets");
 //!     let storm = Storm::new("adder", &["tickets"]).kills(1000).run().unwrap();
-//!     assert!(storm.ledger.effects().contains(&counter.get()), "{storm}");
+//!     assert_eq!(storm.ledger.effects(), counter.get()..=counter.get(), "{storm}");
 //! }
 //! ```
 
+mod gap;
 mod ledger;
+mod share;
+mod total;
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
@@ -46,7 +54,10 @@ use std::time::{Duration, Instant};
 use nix::sys::signal::Signal;
 use nix::time::{ClockId, clock_gettime};
 
+pub use gap::lost_in_gaps;
 pub use ledger::{Ledger, Record};
+pub use share::Share;
+pub use total::Total;
 
 use crate::{Child, ExpectError, Peer, UniqueName, threads};
 
@@ -109,6 +120,16 @@ pub enum StormError {
         /// What the worker said.
         error: ExpectError,
     },
+    /// A seat had no room for another record: the storm is too long for its ledger.
+    #[error("seed {seed}: seat {seat} has more to record than {records} operations")]
+    Full {
+        /// The storm's seed.
+        seed: u64,
+        /// The seat.
+        seat: usize,
+        /// How many operations a seat can record.
+        records: usize,
+    },
 }
 
 impl Storm {
@@ -126,7 +147,7 @@ impl Storm {
             kills: 1000,
             pause: Duration::from_millis(3),
             longest_stop: Duration::from_millis(200),
-            records: 1 << 20,
+            records: 1 << 24,
             patience: Duration::from_secs(20),
             seed: now.tv_sec() as u64 * 1_000_000_000 + now.tv_nsec() as u64,
         }
@@ -162,7 +183,8 @@ impl Storm {
         self
     }
 
-    /// How many operations a seat can record; its worker rests when it is full.
+    /// How many operations a seat can record; what is not recorded takes no memory. Nobody rests when it is
+    /// full: the storm ends with [`StormError::Full`].
     pub fn records(mut self, records: usize) -> Self {
         self.records = records;
         self
@@ -194,20 +216,13 @@ impl Storm {
         let mut weather = Weather {
             storm: &self,
             path: name.path().to_string_lossy().into_owned(),
+            ledger: &ledger,
             chance: Chance(self.seed),
             seats: Vec::new(),
             moved: (0, Instant::now()),
         };
         let begun = Instant::now();
-        let mut outcome = Outcome {
-            ledger,
-            kills: 0,
-            in_pairs: 0,
-            while_stopped: 0,
-            stops: 0,
-            elapsed: Duration::ZERO,
-            seed: self.seed,
-        };
+        let mut count = Count::default();
         for seat in 0..self.workers {
             let child = weather.spawn(seat);
             weather.seats.push(Seated {
@@ -215,24 +230,42 @@ impl Storm {
                 stopped_until: None,
             });
         }
-        while outcome.kills < self.kills {
+        while count.kills < self.kills {
             let range = self.pause.as_micros() as u64 * 2;
             thread::sleep(Duration::from_micros(weather.chance.below(range.max(1))));
             weather.wake_the_stopped();
-            weather.strike(&mut outcome)?;
-            weather.watch(&outcome.ledger)?;
+            weather.strike(&mut count)?;
+            weather.watch()?;
         }
-        outcome.ledger.stop();
+        ledger.stop();
         weather.wait_for_all()?;
-        outcome.elapsed = begun.elapsed();
-        Ok(outcome)
+        drop(weather);
+        Ok(Outcome {
+            ledger,
+            kills: count.kills,
+            in_pairs: count.in_pairs,
+            while_stopped: count.while_stopped,
+            stops: count.stops,
+            elapsed: begun.elapsed(),
+            seed: self.seed,
+        })
     }
+}
+
+/// What was done so far.
+#[derive(Debug, Default)]
+struct Count {
+    kills: usize,
+    in_pairs: usize,
+    while_stopped: usize,
+    stops: usize,
 }
 
 /// A storm under way.
 struct Weather<'a> {
     storm: &'a Storm,
     path: String,
+    ledger: &'a Ledger,
     chance: Chance,
     seats: Vec<Seated>,
     /// The number of ended operations when it last changed, and when.
@@ -253,7 +286,7 @@ impl Weather<'_> {
     }
 
     /// Kills one or two, or stops one.
-    fn strike(&mut self, outcome: &mut Outcome) -> Result<(), StormError> {
+    fn strike(&mut self, count: &mut Count) -> Result<(), StormError> {
         let seat = self.chance.below(self.seats.len() as u64) as usize;
         match self.chance.below(16) {
             0 | 1 if self.seats[seat].stopped_until.is_none() => {
@@ -265,35 +298,35 @@ impl Weather<'_> {
                     return Err(self.failure(seat));
                 }
                 self.seats[seat].stopped_until = Some(Instant::now() + stop);
-                outcome.stops += 1;
+                count.stops += 1;
             }
             2 if self.seats.len() > 1 => {
                 let other = (seat + 1) % self.seats.len();
-                self.kill(seat, outcome);
-                self.kill(other, outcome);
-                outcome.in_pairs += 2;
+                self.kill(seat, count);
+                self.kill(other, count);
+                count.in_pairs += 2;
                 self.replace(seat)?;
                 self.replace(other)?;
             }
             3 => {
                 // The corpse lies about for a while.
-                self.kill(seat, outcome);
+                self.kill(seat, count);
                 thread::sleep(Duration::from_micros(self.chance.below(3000)));
                 self.replace(seat)?;
             }
             _ => {
-                self.kill(seat, outcome);
+                self.kill(seat, count);
                 self.replace(seat)?;
             }
         }
         Ok(())
     }
 
-    fn kill(&mut self, seat: usize, outcome: &mut Outcome) {
+    fn kill(&mut self, seat: usize, count: &mut Count) {
         let seated = &mut self.seats[seat];
         seated.child.kill_unreaped();
-        outcome.while_stopped += usize::from(seated.stopped_until.take().is_some());
-        outcome.kills += 1;
+        count.while_stopped += usize::from(seated.stopped_until.take().is_some());
+        count.kills += 1;
     }
 
     /// Reaps a killed one, sees that it had not failed by itself before, and fills its seat.
@@ -311,10 +344,23 @@ impl Weather<'_> {
         let child = &mut self.seats[seat].child;
         loop {
             if let Err(error) = child.try_expect(WORKING, self.storm.patience) {
-                let seed = self.storm.seed;
-                return StormError::Worker { seed, error };
+                return self.error(error);
             }
         }
+    }
+
+    /// What a worker said, unless it wanted to say that its seat is full.
+    fn error(&self, error: ExpectError) -> StormError {
+        let seed = self.storm.seed;
+        self.full().unwrap_or(StormError::Worker { seed, error })
+    }
+
+    fn full(&self) -> Option<StormError> {
+        self.ledger.overfull().map(|seat| StormError::Full {
+            seed: self.storm.seed,
+            seat,
+            records: self.ledger.room(),
+        })
     }
 
     fn wake_the_stopped(&mut self) {
@@ -327,11 +373,13 @@ impl Weather<'_> {
         }
     }
 
-    /// Sees that something moves, or else says who does what.
-    fn watch(&mut self, ledger: &Ledger) -> Result<(), StormError> {
-        let progress = ledger.progress();
-        let full = (0..self.seats.len()).all(|seat| ledger.seat(seat).is_full());
-        if progress != self.moved.0 || full {
+    /// Sees that something moves and that there is room, or else says who does what.
+    fn watch(&mut self) -> Result<(), StormError> {
+        if let Some(full) = self.full() {
+            return Err(full);
+        }
+        let progress = self.ledger.progress();
+        if progress != self.moved.0 {
             self.moved = (progress, Instant::now());
         }
         if self.moved.1.elapsed() > self.storm.patience {
@@ -371,10 +419,7 @@ impl Weather<'_> {
                 match said {
                     Ok(()) => {}
                     Err(error) if error.is_silence() => return Err(self.stalled()),
-                    Err(error) => {
-                        let seed = self.storm.seed;
-                        return Err(StormError::Worker { seed, error });
-                    }
+                    Err(error) => return Err(self.error(error)),
                 }
             }
             self.seats[seat].child.wait();
@@ -408,6 +453,7 @@ pub struct Worker<'a> {
     ledger: Ledger,
     seat: usize,
     items: u64,
+    interrupted: Option<u64>,
 }
 
 impl<'a> Worker<'a> {
@@ -422,20 +468,46 @@ impl<'a> Worker<'a> {
         let ledger = Ledger::open(Path::new(path)).expect("the storm's ledger");
         let seat = seat.parse().expect("a seat's number");
         let items = ledger.seat(seat).recorded() as u64;
+        let interrupted = ledger.seat(seat).interrupted();
         peer.say(WORKING);
         Self {
             peer,
             ledger,
             seat,
             items,
+            interrupted,
         }
+    }
+
+    /// The number of its seat, from 0.
+    pub fn seat(&self) -> usize {
+        self.seat
+    }
+
+    /// How many counted operations of this seat took effect, the forerunners' included.
+    pub fn effects(&self) -> u64 {
+        self.ledger.seat(self.seat).effects()
+    }
+
+    /// If a forerunner was killed in a counted operation, asks whether that took effect, and notes the answer.
+    /// `is_done` gets the number of those that did before it, and looks at what is this seat's own. To be
+    /// called before the first operation; gives the answer.
+    pub fn settle(&mut self, is_done: impl FnOnce(u64) -> bool) -> Option<bool> {
+        let seat = self.ledger.seat(self.seat);
+        (seat.open() > 0).then(|| {
+            let is_done = is_done(seat.effects());
+            seat.settle(is_done);
+            is_done
+        })
+    }
+
+    /// What the forerunner began to record last, if it was killed on the way.
+    pub fn interrupted(&self) -> Option<u64> {
+        self.interrupted
     }
 
     /// Whether to perform another operation; when not, the role should end.
     pub fn goes_on(&mut self) -> bool {
-        while self.ledger.seat(self.seat).is_full() && !self.ledger.is_stopped() {
-            thread::sleep(Duration::from_millis(1));
-        }
         let stopped = self.ledger.is_stopped();
         if stopped {
             self.peer.say(DONE);
@@ -448,7 +520,15 @@ impl<'a> Worker<'a> {
         self.ledger.seat(self.seat).count(operation)
     }
 
+    /// Performs an operation of whose effects the account knows otherwise, or that has none.
+    pub fn visit<R>(&mut self, operation: impl FnOnce() -> R) -> R {
+        self.ledger.seat(self.seat).visit(operation)
+    }
+
     /// Performs an operation that is recorded with `what` it does and what comes of it.
+    ///
+    /// # Panics
+    /// When the seat is full, which ends the storm with [`StormError::Full`].
     pub fn record(&mut self, what: u64, operation: impl FnOnce() -> u64) {
         self.items += 1;
         self.ledger.seat(self.seat).record(what, operation);

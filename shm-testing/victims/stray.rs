@@ -1,0 +1,67 @@
+//! An operation whose way is not always the same: each eighth victim of a tool goes a longer one to the same place.
+
+use std::fs::OpenOptions;
+use std::hint::black_box;
+use std::io::Write;
+use std::os::unix::process::parent_id;
+use std::sync::atomic::Ordering::SeqCst;
+
+use nix::libc;
+use shm_testing::Commands;
+use shm_testing::step_killer::{mark_end, mark_start};
+
+use crate::words;
+
+/// Rounds of the way before the store and behind it.
+const ROUNDS: u32 = 20;
+
+pub(crate) fn commands() -> Commands {
+    Commands::new()
+        .victim("stray", |name| {
+            let words = words::open(name);
+            let detour = if number().is_multiple_of(8) {
+                ROUNDS
+            } else {
+                0
+            };
+            mark_start();
+            go(ROUNDS + detour);
+            words.a.store(1, SeqCst);
+            go(ROUNDS);
+            mark_end();
+        })
+        .check("stray", |name, _| {
+            let stored = words::open(name).a.load(SeqCst) == 1;
+            words::remove(name);
+            if stored { "1" } else { "0" }
+        })
+        // Nobody but the first comes to the end.
+        .victim("lose the way", |name| {
+            let words = words::open(name);
+            let lost = number() > 1;
+            mark_start();
+            if lost {
+                // SAFETY: ends this process, at once.
+                unsafe { libc::_exit(0) };
+            }
+            words.a.store(1, SeqCst);
+            go(ROUNDS);
+            mark_end();
+        })
+}
+
+/// How many came before, plus one; counted by the bytes of a file that the tool's process is to remove.
+fn number() -> u64 {
+    let path = std::env::temp_dir().join(format!("stray-{}", parent_id()));
+    let file = OpenOptions::new().create(true).append(true).open(path);
+    let mut file = file.expect("a file to count in");
+    file.write_all(b".").expect("room for a byte");
+    file.metadata().expect("its size").len()
+}
+
+#[inline(never)]
+fn go(rounds: u32) {
+    for round in 0..rounds {
+        black_box(round);
+    }
+}
