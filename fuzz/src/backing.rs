@@ -1,6 +1,6 @@
 //! Where the bytes of an attack stand: a memfd, a name in /dev/shm, or memory of exactly their length.
 
-use std::alloc::{Layout, alloc_zeroed, dealloc, handle_alloc_error};
+use std::alloc::{Layout, alloc, alloc_zeroed, dealloc, handle_alloc_error};
 use std::fs::{File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::FileExt;
@@ -40,9 +40,24 @@ unsafe impl Sync for Memory {}
 
 impl Memory {
     pub(crate) fn zeroed(len: usize) -> Arc<Self> {
+        Self::allocated(len, alloc_zeroed)
+    }
+
+    fn copied(bytes: &[u8]) -> Arc<Self> {
+        let memory = Self::allocated(bytes.len(), alloc);
+        // SAFETY: `bytes` fit, and nobody else has the memory yet.
+        unsafe {
+            memory
+                .start
+                .copy_from_nonoverlapping(NonNull::from(bytes).cast(), bytes.len());
+        }
+        memory
+    }
+
+    fn allocated(len: usize, allocate: unsafe fn(Layout) -> *mut u8) -> Arc<Self> {
         let layout = Layout::from_size_align(len.max(1), 4096).expect("a small layout");
         // SAFETY: the size is not zero.
-        let start = unsafe { alloc_zeroed(layout) };
+        let start = unsafe { allocate(layout) };
         let Some(start) = NonNull::new(start) else {
             handle_alloc_error(layout)
         };
@@ -58,7 +73,7 @@ impl Memory {
 
 impl Drop for Memory {
     fn drop(&mut self) {
-        // SAFETY: allocated in `zeroed` with this layout, freed once.
+        // SAFETY: allocated in `allocated` with this layout, freed once.
         unsafe { dealloc(self.start.as_ptr(), self.layout) };
     }
 }
@@ -108,9 +123,15 @@ impl Backing {
     }
 
     pub(crate) fn memory(bytes: &[u8]) -> Self {
-        let backing = Self::Memory(Memory::zeroed(bytes.len()));
-        backing.poke(0, bytes);
-        backing
+        Self::Memory(Memory::copied(bytes))
+    }
+
+    /// In memory; for one choice in eight in a file, whose mapping takes the most of a short input.
+    pub(crate) fn of(bytes: &[u8], choice: u8) -> Self {
+        match choice % 8 {
+            7 => Self::file(bytes),
+            _ => Self::memory(bytes),
+        }
     }
 
     /// What the library is told to open.

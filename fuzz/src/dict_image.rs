@@ -14,19 +14,23 @@ use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
 
 use crate::allocation;
 use crate::backing::Backing;
+use crate::input::{Few, Rest, by_a_byte};
+use crate::told;
 
-/// What the segment was made as, and what it is opened as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
-enum Content {
-    Texts,
-    Numbers,
-    Structs,
-    /// A list, with containers in it.
-    Row,
-    /// A dictionary, with containers in it.
-    Nested,
-    /// The same, left by one who died when a change of two keys had been promised, and nothing of it stored.
-    Promised,
+by_a_byte! {
+    /// What the segment was made as, and what it is opened as.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Content {
+        Texts,
+        Numbers,
+        Structs,
+        /// A list, with containers in it.
+        Row,
+        /// A dictionary, with containers in it.
+        Nested,
+        /// The same, left by one who died when a change of two keys had been promised, and nothing of it stored.
+        Promised,
+    }
 }
 
 /// Bytes behind the header, and rounds of changes and uses.
@@ -34,11 +38,20 @@ enum Content {
 pub struct DictAttack {
     content: Content,
     taken_for: Option<Content>,
-    in_file: bool,
+    /// See [`Backing::of`].
+    place: u8,
     cut: Option<u16>,
     /// What stands from the options on instead.
-    payload: Option<Vec<u8>>,
-    rounds: Vec<Vec<Poke>>,
+    payload: Option<Few<u8, 200>>,
+    /// Of which three are used.
+    rounds: Rest<Round>,
+}
+
+/// Changes, and which calls follow.
+#[derive(Debug, Arbitrary)]
+struct Round {
+    pokes: Few<Poke, 12>,
+    group: u8,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -48,40 +61,44 @@ struct Poke {
     value: Value,
 }
 
-/// Where: docs/format.md, "Dictionaries".
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Part {
-    Options,
-    /// Epoch, frontier, hint and bell.
-    Control,
-    /// A shard's lock, table word and counts.
-    Shard,
-    Classes,
-    Owners,
-    /// The first words of blocks: tables, lengths, links.
-    Blocks,
-    Heap,
-    Header,
+by_a_byte! {
+    /// Where: docs/format.md, "Dictionaries".
+    #[derive(Debug, Clone, Copy)]
+    enum Part {
+        Options,
+        /// Epoch, frontier, hint and bell.
+        Control,
+        /// A shard's lock, table word and counts.
+        Shard,
+        Classes,
+        Owners,
+        /// The first words of blocks: tables, lengths, links.
+        Blocks,
+        Heap,
+        Header,
+    }
 }
 
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Value {
-    Small(u8),
-    Long(u64),
-    /// Low and high half: also a span.
-    Pair(u32, u32),
-    /// A table word: its logarithm, and its block.
-    Table(u8, u16),
-    /// The bits of an owner.
-    Owner(u8, u8, bool),
-    /// An item of a list: a short value of so many bytes, or a record.
-    Item(Option<u8>, u16),
-    /// A container's kind and depth.
-    Kind(u8, u8),
-    /// A record's lengths: of the key, and of a value or a container.
-    Lengths(u8, u16, bool),
-    /// A place of an intent.
-    Place(u8, u16),
+by_a_byte! {
+    #[derive(Debug, Clone, Copy)]
+    enum Value {
+        Small(u8),
+        Long(u64),
+        /// Low and high half: also a span.
+        Pair(u32, u32),
+        /// A table word: its logarithm, and its block.
+        Table(u8, u16),
+        /// The bits of an owner.
+        Owner(u8, u8, bool),
+        /// An item of a list: a short value of so many bytes, or a record.
+        Item(Option<u8>, u16),
+        /// A container's kind and depth.
+        Kind(u8, u8),
+        /// A record's lengths: of the key, and of a value or a container.
+        Lengths(u8, u16, bool),
+        /// A place of an intent.
+        Place(u8, u16),
+    }
 }
 
 const SHARDS: usize = 2;
@@ -327,43 +344,47 @@ impl Poke {
 pub fn dict_image(attack: &DictAttack) {
     let image = attack.content.image();
     let cut = usize::from(attack.cut.unwrap_or(0)).min(image.len());
-    let mut bytes = image[..image.len() - cut].to_vec();
+    let backing = Backing::of(&image[..image.len() - cut], attack.place);
     let payload = payload_of(image);
-    if let (Some(instead), Some(old)) = (&attack.payload, bytes.get_mut(payload..)) {
-        let len = instead.len().min(old.len());
-        old[..len].copy_from_slice(&instead[..len]);
+    if let Some(Few(instead)) = &attack.payload {
+        backing.poke(payload, instead);
     }
-    let backing = match attack.in_file {
-        true => Backing::file(&bytes),
-        false => Backing::memory(&bytes),
-    };
+    told::forget();
     let taken_for = attack.taken_for.unwrap_or(attack.content);
     let shards = match attack.content {
         Content::Row => 1,
         _ => SHARDS,
     };
     allocation::bounded(backing.len(), || {
-        let mut rounds = attack.rounds.iter().take(6);
-        let change = |round: &Vec<Poke>| {
-            round
-                .iter()
-                .take(16)
-                .for_each(|poke| poke.apply(&backing, payload, shards));
+        let rounds = &attack.rounds.0[..attack.rounds.0.len().min(3)];
+        let change = |round: &Round| {
+            let pokes = round.pokes.0.iter();
+            pokes.for_each(|poke| poke.apply(&backing, payload, shards));
         };
-        if let Some(round) = rounds.next() {
+        if let Some(round) = rounds.first() {
             change(round);
         }
-        let place = backing.place();
+        // What is used before the next round's changes, and after the last.
+        let calls = |n: usize| match rounds.get(n) {
+            Some(round) if n + 1 < rounds.len() => Calls::of(round.group),
+            _ => Calls::All,
+        };
+        let later = || {
+            (1..rounds.len()).map(|n| {
+                change(&rounds[n]);
+                (Calls::of(rounds[n].group), calls(n))
+            })
+        };
+        let (place, calls) = (backing.place(), calls(0));
         match taken_for {
             Content::Texts => {
                 let Ok(dict) = Texts::open(place) else { return };
                 let (keys, value) = ([vec![1; 3], vec![2; 3], vec![9; 20]], vec![7; 5]);
-                use_texts(&dict);
-                use_dict(&dict, &keys, &value);
-                rounds.for_each(|round| {
-                    change(round);
-                    use_dict(&dict, &keys, &value);
-                    use_texts(&dict);
+                use_texts(&dict, calls);
+                use_dict(&dict, &keys, &value, calls);
+                later().for_each(|(_, calls)| {
+                    use_dict(&dict, &keys, &value, calls);
+                    use_texts(&dict, calls);
                 });
             }
             Content::Numbers => {
@@ -371,24 +392,24 @@ pub fn dict_image(attack: &DictAttack) {
                     return;
                 };
                 let keys = [0, 1, 77];
-                use_dict(&dict, &keys, &8);
-                rounds.for_each(|round| {
-                    change(round);
-                    for n in 100..116 {
-                        told(dict.within(Duration::ZERO).fetch_add(&n, 1));
+                use_dict(&dict, &keys, &8, calls);
+                later().for_each(|(_, calls)| {
+                    if calls.write() {
+                        for n in 100..116 {
+                            told(dict.within(Duration::ZERO).fetch_add(&n, 1));
+                        }
                     }
-                    use_dict(&dict, &keys, &8);
+                    use_dict(&dict, &keys, &8, calls);
                 });
             }
             Content::Row => {
                 let Ok(row) = Row::open(place) else { return };
                 let row = row.within(Duration::ZERO);
                 let inner = (row.child_list(6).ok(), row.child_dict(5).ok());
-                use_row(&row);
-                rounds.for_each(|round| {
-                    change(round);
-                    use_inside(&inner);
-                    use_row(&row);
+                use_row(&row, calls);
+                later().for_each(|(group, calls)| {
+                    use_inside(&inner, group);
+                    use_row(&row, calls);
                 });
             }
             Content::Nested | Content::Promised => {
@@ -397,11 +418,10 @@ pub fn dict_image(attack: &DictAttack) {
                 };
                 let dict = dict.within(Duration::ZERO);
                 let inner = (dict.child_list(&ROW).ok(), dict.child_dict(&DICT).ok());
-                use_nested(&dict);
-                rounds.for_each(|round| {
-                    change(round);
-                    use_inside(&inner);
-                    use_nested(&dict);
+                use_nested(&dict, calls);
+                later().for_each(|(group, calls)| {
+                    use_inside(&inner, group);
+                    use_nested(&dict, calls);
                 });
             }
             Content::Structs => {
@@ -410,113 +430,179 @@ pub fn dict_image(attack: &DictAttack) {
                 };
                 let keys = [1, 9].map(|n| (n, "key".to_owned()));
                 let value = vec!["text".to_owned(); 9];
-                use_dict(&dict, &keys, &value);
-                rounds.for_each(|round| {
-                    change(round);
-                    use_dict(&dict, &keys, &value);
-                });
+                use_dict(&dict, &keys, &value, calls);
+                later().for_each(|(_, calls)| use_dict(&dict, &keys, &value, calls));
             }
         }
     });
 }
 
 fn told<T>(result: Result<T, DictError>) -> Option<T> {
-    result
-        .map_err(|error| assert!(!error.to_string().is_empty()))
-        .ok()
+    result.inspect_err(told::told).ok()
 }
 
-fn use_inside((row, dict): &(Option<Row>, Option<Nested>)) {
-    row.iter().for_each(use_row);
+/// Which calls follow a round of changes.
+#[derive(Debug, Clone, Copy, PartialEq)]
+enum Calls {
+    Read,
+    Write,
+    /// Containers that are inside.
+    Inside,
+    /// What looks at all of it.
+    Whole,
+    /// What takes out.
+    Take,
+    All,
+}
+
+impl Calls {
+    fn of(group: u8) -> Self {
+        [
+            Self::Read,
+            Self::Write,
+            Self::Inside,
+            Self::Whole,
+            Self::Take,
+        ][usize::from(group) % 5]
+    }
+
+    fn read(self) -> bool {
+        matches!(self, Self::Read | Self::All)
+    }
+
+    fn write(self) -> bool {
+        matches!(self, Self::Write | Self::All)
+    }
+
+    fn inside(self) -> bool {
+        matches!(self, Self::Inside | Self::All)
+    }
+
+    fn whole(self) -> bool {
+        matches!(self, Self::Whole | Self::All)
+    }
+
+    fn take(self) -> bool {
+        matches!(self, Self::Take | Self::All)
+    }
+}
+
+/// Handles that were there before the changes.
+fn use_inside((row, dict): &(Option<Row>, Option<Nested>), calls: Calls) {
+    row.iter().for_each(|row| use_row(row, calls));
     dict.iter()
-        .for_each(|dict| use_dict(dict, &[0, 1], &vec![7; 9]));
+        .for_each(|dict| use_dict(dict, &[0, 1], &vec![7; 9], calls));
 }
 
-fn use_nested(dict: &Nested) {
-    if let Some(inner) = told(dict.child_dict::<_, u8, Vec<u8>, Bytes>(&DICT)) {
+fn use_nested(dict: &Nested, calls: Calls) {
+    if calls.inside()
+        && let Some(inner) = told(dict.child_dict::<_, u8, Vec<u8>, Bytes>(&DICT))
+    {
         told(inner.get(&0));
         told(inner.set(&1, &vec![1; 9]));
         told(inner.find_child_list::<_, Vec<u8>, Bytes>(&ROW));
         told(inner.clear());
     }
     if let Some(row) = told(dict.child_list::<_, Vec<u8>, Bytes>(&ROW)) {
-        use_row(&row);
+        use_row(&row, calls);
     }
-    told(dict.transaction(&[&1, &2, &30], |keys| {
-        keys.set(&1, &vec![1; 30])?;
-        keys.remove(&2)?;
-        keys.modify(&30, |_| Some(vec![3; 9])).map(drop)
-    }));
-    if dict.version().is_multiple_of(2) {
+    if calls.write() {
+        told(dict.transaction(&[&1, &2, &30], |keys| {
+            keys.set(&1, &vec![1; 30])?;
+            keys.remove(&2)?;
+            keys.modify(&30, |_| Some(vec![3; 9])).map(drop)
+        }));
+    }
+    if calls.take() && dict.version().is_multiple_of(2) {
         told(dict.remove(&ROW));
     }
-    use_dict(dict, &[0, 1, DICT], &vec![7; 9]);
+    use_dict(dict, &[0, 1, DICT], &vec![7; 9], calls);
 }
 
-fn use_row(row: &Row) {
+fn use_row(row: &Row, calls: Calls) {
     #[cfg(feature = "planted")]
     crate::planted::in_row(row);
     told(row.len());
-    told(row.check());
-    for at in 0..9 {
-        told(row.get(at));
-        told(row.set(at, &vec![at as u8; at * 3]));
+    if calls.read() {
+        (0..8).for_each(|at| drop(told(row.get(at))));
+        told(row.slice(1..3));
+        told(row.position(&vec![7; 8]));
     }
-    row.iter().take(300).for_each(|element| drop(told(element)));
-    told(row.snapshot());
-    told(row.slice(1..3));
-    told(row.position(&vec![7; 8]));
-    told(row.push(&vec![1; 2]));
-    told(row.extend(vec![vec![2; 50]; 3]));
-    told(row.insert(0, &vec![3; 20]));
-    told(row.splice(1..2, vec![vec![4; 4]; 4]));
-    told(row.modify(2, |value| value));
-    told(row.swap(0, 1));
-    told(row.reverse());
-    told(row.sort());
-    told(row.sort_by_key(Vec::len));
-    told(row.retain(|value| !value.is_empty()));
-    for at in 0..12 {
-        told(row.child_dict::<u8, Vec<u8>, Bytes>(at)).map(|dict| told(dict.set(&3, &vec![3; 3])));
-        told(row.child_list::<Vec<u8>, Bytes>(at)).map(|inner| told(inner.push(&vec![3; 30])));
+    if calls.whole() {
+        told(row.check());
+        row.iter().take(300).for_each(|element| drop(told(element)));
+        told(row.snapshot());
     }
-    told(row.push_dict::<u8, Vec<u8>, Bytes>());
-    told(row.push_list::<Vec<u8>, Bytes>());
-    told(row.pop());
-    told(row.pop_front());
-    told(row.pop_at(1));
-    told(row.remove(0));
-    told(row.check());
-    if row.version().is_multiple_of(4) {
-        told(row.drain());
-        told(row.clear());
+    if calls.write() {
+        for at in 0..9 {
+            told(row.set(at, &vec![at as u8; at * 3]));
+        }
+        told(row.push(&vec![1; 2]));
+        told(row.extend(vec![vec![2; 50]; 3]));
+        told(row.insert(0, &vec![3; 20]));
+        told(row.splice(1..2, vec![vec![4; 4]; 4]));
+        told(row.modify(2, |value| value));
+        told(row.swap(0, 1));
+        told(row.reverse());
+        told(row.sort());
+        told(row.sort_by_key(Vec::len));
+        told(row.retain(|value| !value.is_empty()));
     }
-    let _ = format!("{row:?}");
+    if calls.inside() {
+        // Each kind where it is, and where the other one is.
+        for at in 0..12 {
+            told(row.child_dict::<u8, Vec<u8>, Bytes>(at))
+                .map(|dict| told(dict.set(&3, &vec![3; 3])));
+            told(row.child_list::<Vec<u8>, Bytes>(at)).map(|inner| told(inner.push(&vec![3; 30])));
+        }
+        told(row.push_dict::<u8, Vec<u8>, Bytes>());
+        told(row.push_list::<Vec<u8>, Bytes>());
+    }
+    if calls.take() {
+        told(row.pop());
+        told(row.pop_front());
+        told(row.pop_at(1));
+        told(row.remove(0));
+        told(row.check());
+        if row.version().is_multiple_of(4) {
+            told(row.drain());
+            told(row.clear());
+        }
+    }
+    if calls == Calls::All {
+        let _ = format!("{row:?}");
+    }
 }
 
-fn use_texts(dict: &Texts) {
+fn use_texts(dict: &Texts, calls: Calls) {
     let dict = dict.within(Duration::ZERO);
-    let mut buffer = Vec::new();
-    told(dict.get_into(&vec![1; 3], &mut buffer));
-    told(dict.with(&vec![3; 3], |value| {
-        value.iter().map(|byte| usize::from(*byte)).sum::<usize>()
-    }));
-    for len in [0, 40, 2100, 5000] {
-        told(dict.set(&vec![7; 3], &vec![7; len]));
+    if calls.read() {
+        let mut buffer = Vec::new();
+        told(dict.get_into(&vec![1; 3], &mut buffer));
+        told(dict.with(&vec![3; 3], |value| {
+            value.iter().map(|byte| usize::from(*byte)).sum::<usize>()
+        }));
     }
-    told(dict.remove(&vec![7; 3]));
+    if calls.write() {
+        for len in [0, 40, 2100, 5000] {
+            told(dict.set(&vec![7; 3], &vec![7; len]));
+        }
+        told(dict.remove(&vec![7; 3]));
+    }
 }
 
-fn use_dict<K, V, C>(dict: &Dict<K, V, C>, keys: &[K], value: &V)
+fn use_dict<K, V, C>(dict: &Dict<K, V, C>, keys: &[K], value: &V, calls: Calls)
 where
     K: shm_dict::ShmKey,
     V: Clone,
     C: shm_dict::Codec<V>,
 {
     let dict = dict.within(Duration::ZERO);
-    for key in keys {
+    for key in keys.iter().filter(|_| calls.read()) {
         told(dict.get(key));
         told(dict.contains_key(key));
+    }
+    for key in keys.iter().filter(|_| calls.write()) {
         told(dict.insert(key, value));
         told(dict.modify(key, |value| value));
         told(dict.entry(key).or_insert(value.clone()));
@@ -528,10 +614,30 @@ where
     #[cfg(feature = "planted")]
     crate::planted::in_dict(&dict);
     told(dict.len());
-    dict.items().take(300).for_each(|item| drop(told(item)));
-    told(dict.check());
-    let _ = format!("{:?} {dict:?}", dict.inspect());
-    told(dict.repair());
+    if calls.whole() {
+        dict.items().take(300).for_each(|item| drop(told(item)));
+        told(dict.check());
+    }
+    if calls == Calls::All {
+        let _ = format!("{:?} {dict:?}", dict.inspect());
+    }
+    if calls.whole() {
+        told(dict.repair());
+    }
+    if calls.take() {
+        take_out(&dict, keys, value);
+    }
+    if calls.write() {
+        told(dict.set(&keys[0], value));
+    }
+}
+
+fn take_out<K, V, C>(dict: &Dict<K, V, C>, keys: &[K], value: &V)
+where
+    K: shm_dict::ShmKey,
+    V: Clone,
+    C: shm_dict::Codec<V>,
+{
     told(dict.pop(&keys[0]));
     told(dict.popitem());
     let mut keep = false;
@@ -549,5 +655,4 @@ where
         told(dict.drain());
         told(dict.clear());
     }
-    told(dict.set(&keys[0], value));
 }

@@ -4,7 +4,6 @@ use std::fs::File;
 use std::os::unix::fs::FileExt;
 use std::sync::LazyLock;
 
-use arbitrary::Arbitrary;
 use shm_core::{HEADER_SIZE, Place, Segment};
 use shm_lock::{
     Barrier, BoundedSemaphore, Condvar, Event, Mutex, Once, OnceValue, ReentrantMutex,
@@ -13,29 +12,32 @@ use shm_lock::{
 use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
 
 use crate::backing::Backing;
+use crate::input::by_a_byte;
 use crate::probe::{self, ELEMENTS};
 
-/// What lives in a segment.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
-pub(crate) enum Content {
-    Bytes,
-    Mutex,
-    Value,
-    AtomicValue,
-    Array,
-    AtomicArray,
-    ReentrantMutex,
-    RwLock,
-    Semaphore,
-    BoundedSemaphore,
-    RobustSemaphore,
-    Condvar,
-    Event,
-    Barrier,
-    Once,
-    OnceValue,
-    SeqValue,
-    ShareableList,
+by_a_byte! {
+    /// What lives in a segment.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    pub(crate) enum Content {
+        Bytes,
+        Mutex,
+        Value,
+        AtomicValue,
+        Array,
+        AtomicArray,
+        ReentrantMutex,
+        RwLock,
+        Semaphore,
+        BoundedSemaphore,
+        RobustSemaphore,
+        Condvar,
+        Event,
+        Barrier,
+        Once,
+        OnceValue,
+        SeqValue,
+        ShareableList,
+    }
 }
 
 impl Content {
@@ -157,7 +159,7 @@ const ORIGIN: std::ops::Range<usize> = 88..112;
 /// | 0 | 0 | 0: the rest is the segment, but for boot id and namespaces; 1: the rest follows a header that is in order |
 /// | 0 | 1 | 1: attached to read only |
 /// | 0 | 2.. | modulo 18: opened as this content |
-/// | 1 | 0..2 | 0 to 3: in memory; 4 to 6: in a file; 7: under a name, which costs the most |
+/// | 1 | 0..5 | 0 to 27: in memory; 28 to 30: in a file; 31: under a name, which costs the most |
 pub fn segment_image(data: &[u8]) {
     let [mode, place, rest @ ..] = data else {
         return;
@@ -174,9 +176,9 @@ pub fn segment_image(data: &[u8]) {
         bytes.splice(..0, whole[..HEADER_SIZE].iter().copied());
         bytes.resize(bytes.len().max(whole.len()), 0);
     }
-    let backing = match place % 8 {
-        0..4 => Backing::memory(&bytes),
-        4..7 => Backing::file(&bytes),
+    let backing = match place % 32 {
+        0..28 => Backing::memory(&bytes),
+        28..31 => Backing::file(&bytes),
         _ => Backing::named(&bytes),
     };
     probe::attach_and_use(&backing, content, read_only, &[]);

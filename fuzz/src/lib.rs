@@ -24,12 +24,14 @@ mod dict;
 mod dict_image;
 mod dynamic;
 mod image;
+mod input;
 mod list;
 mod pokes;
 mod probe;
 mod queue;
 mod queue_image;
 mod script;
+mod told;
 
 #[cfg(feature = "planted")]
 mod planted;

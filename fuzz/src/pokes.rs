@@ -5,66 +5,72 @@ use shm_core::{HEADER_SIZE, ProcessId};
 
 use crate::backing::Backing;
 use crate::image::Content;
+use crate::input::{Few, Rest, by_a_byte};
 use crate::probe;
 
 /// Changes to a segment before it is attached, then rounds of changes and uses.
 #[derive(Debug, Arbitrary)]
 pub struct Attack {
     content: Content,
-    in_file: bool,
+    /// See [`Backing::of`].
+    place: u8,
     read_only: bool,
     /// Opened as this instead of as what it is.
     taken_for: Option<Content>,
     /// Bytes that are missing at the end.
     cut: Option<u16>,
-    before: Vec<Poke>,
-    rounds: Vec<Round>,
+    before: Few<Poke, 16>,
+    rounds: Rest<Round>,
 }
 
 /// Changes, and a use of the whole API; `choice` says what becomes of a lock with a report.
 #[derive(Debug, Arbitrary)]
 pub(crate) struct Round {
-    pub(crate) pokes: Vec<Poke>,
+    pub(crate) pokes: Few<Poke, 12>,
     pub(crate) choice: u8,
 }
 
-/// One change.
-#[derive(Debug, Clone, Copy, Arbitrary)]
-pub(crate) enum Poke {
-    Byte {
-        at: At,
-        value: u8,
-    },
-    Word {
-        at: At,
-        value: u32,
-    },
-    Long {
-        at: At,
-        value: u64,
-    },
-    /// A small number: lengths, versions and offsets that could be right.
-    Small {
-        at: At,
-        value: u8,
-    },
-    /// This thread, as a lock word names its owner.
-    OwnThread {
-        at: At,
-        flags: u8,
-    },
-    /// This process, as slots and locks name theirs.
-    OwnProcess {
-        at: At,
-    },
+by_a_byte! {
+    /// One change.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum Poke {
+        Byte {
+            at: At,
+            value: u8,
+        },
+        Word {
+            at: At,
+            value: u32,
+        },
+        Long {
+            at: At,
+            value: u64,
+        },
+        /// A small number: lengths, versions and offsets that could be right.
+        Small {
+            at: At,
+            value: u8,
+        },
+        /// This thread, as a lock word names its owner.
+        OwnThread {
+            at: At,
+            flags: u8,
+        },
+        /// This process, as slots and locks name theirs.
+        OwnProcess {
+            at: At,
+        },
+    }
 }
 
-/// Where: in the header and what follows it, or in the payload.
-#[derive(Debug, Clone, Copy, Arbitrary)]
-pub(crate) enum At {
-    Anywhere(u16),
-    Field(u8),
-    Payload(u8),
+by_a_byte! {
+    /// Where: in the header and what follows it, or in the payload.
+    #[derive(Debug, Clone, Copy)]
+    pub(crate) enum At {
+        Anywhere(u16),
+        Field(u8),
+        Payload(u8),
+    }
 }
 
 impl Poke {
@@ -106,16 +112,11 @@ impl At {
 pub fn segment_pokes(attack: &Attack) {
     let image = attack.content.image();
     let cut = usize::from(attack.cut.unwrap_or(0)).min(image.len());
-    let bytes = &image[..image.len() - cut];
-    let backing = if attack.in_file {
-        Backing::file(bytes)
-    } else {
-        Backing::memory(bytes)
-    };
-    for poke in &attack.before {
+    let backing = Backing::of(&image[..image.len() - cut], attack.place);
+    for poke in &attack.before.0 {
         poke.apply(&backing);
     }
     let content = attack.taken_for.unwrap_or(attack.content);
-    let rounds = &attack.rounds[..attack.rounds.len().min(8)];
+    let rounds = &attack.rounds.0[..attack.rounds.0.len().min(4)];
     probe::attach_and_use(&backing, content, attack.read_only, rounds);
 }

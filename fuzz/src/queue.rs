@@ -7,6 +7,8 @@ use arbitrary::Arbitrary;
 use shm_core::{Place, Region};
 use shm_queue::{ByteQueue, JoinableQueue, Options, QueueError, Received, Reservation, TaskGuard};
 
+use crate::input::{Rest, by_a_byte};
+
 const CAPACITY: usize = 3;
 const LEASES: usize = 2;
 /// A longer message is copied out under a lease.
@@ -17,21 +19,23 @@ const LONGEST: usize = 2500;
 #[derive(Debug, Arbitrary)]
 pub struct QueueScript {
     tasks: bool,
-    steps: Vec<(bool, Operation)>,
+    steps: Rest<(bool, Operation)>,
 }
 
-#[derive(Debug, Arbitrary)]
-enum Operation {
-    Put(u16),
-    Get,
-    Lease,
-    Finish(u8),
-    GiveBack(u8),
-    Reserve(u16),
-    Commit(u8),
-    Abort(u8),
-    Recover,
-    Reopen,
+by_a_byte! {
+    #[derive(Debug)]
+    enum Operation {
+        Put(u16),
+        Get,
+        Lease,
+        Finish(u8),
+        GiveBack(u8),
+        Reserve(u16),
+        Commit(u8),
+        Abort(u8),
+        Recover,
+        Reopen,
+    }
 }
 
 #[derive(Clone, Debug, PartialEq)]
@@ -95,6 +99,15 @@ impl Model {
     }
 }
 
+/// Most messages are short.
+fn length(len: u16, longest: usize) -> usize {
+    let most = match len % 4 {
+        0 => longest + 1,
+        _ => 24,
+    };
+    usize::from(len) % most
+}
+
 fn options() -> Options {
     Options::new(CAPACITY as u32)
         .leases(LEASES as u32)
@@ -127,12 +140,12 @@ fn bytes(script: &QueueScript, region: &Region) {
     let mut leases: Vec<Received> = Vec::new();
     let mut reservations: Vec<Reservation> = Vec::new();
     let mut model = Model::default();
-    for (second, operation) in script.steps.iter().take(100) {
+    for (second, operation) in script.steps.0.iter().take(100) {
         let which = usize::from(*second);
         let queue = &handles[which];
         match *operation {
             Operation::Put(len) => {
-                let text = vec![model.puts as u8; usize::from(len) % (LONGEST + 2)];
+                let text = vec![model.puts as u8; length(len, LONGEST + 1)];
                 let expected = model.admits(text.len());
                 assert_eq!(queue.try_put(&text), expected);
                 if expected.is_ok() {
@@ -163,7 +176,7 @@ fn bytes(script: &QueueScript, region: &Region) {
                 model.give_back(message);
             }
             Operation::Reserve(len) => {
-                let text = vec![len as u8; usize::from(len) % (LONGEST + 2)];
+                let text = vec![len as u8; length(len, LONGEST + 1)];
                 match (queue.try_reserve(text.len()), model.admits(text.len())) {
                     (Ok(mut got), Ok(())) => {
                         got.copy_from_slice(&text);
@@ -211,12 +224,12 @@ fn tasks(script: &QueueScript, region: &Region) {
     let mut handles = [first, JoinableQueue::open(place()).expect("it is there")];
     let mut guards: Vec<TaskGuard<Vec<u8>>> = Vec::new();
     let mut model = Model::default();
-    for (second, operation) in script.steps.iter().take(100) {
+    for (second, operation) in script.steps.0.iter().take(100) {
         let which = usize::from(*second);
         let queue = &handles[which];
         match *operation {
             Operation::Put(len) | Operation::Reserve(len) => {
-                let text = vec![model.puts as u8; usize::from(len) % (LONGEST - 1)];
+                let text = vec![model.puts as u8; length(len, LONGEST - 2)];
                 // The length of the text goes before it.
                 let expected = model.admits(text.len() + 1 + usize::from(text.len() > 127));
                 let put = queue.try_put(text.clone()).map_err(|refused| refused.error);

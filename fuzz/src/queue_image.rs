@@ -7,18 +7,22 @@ use std::time::{Duration, Instant};
 
 use arbitrary::Arbitrary;
 use shm_core::{Place, Segment};
-use shm_queue::{ByteQueue, Inspection, JoinableQueue, Options, Queue, QueueError, Raw};
+use shm_queue::{ByteQueue, JoinableQueue, Options, Queue, QueueError, Raw};
 
 use crate::allocation;
 use crate::backing::Backing;
+use crate::input::{Few, Rest, by_a_byte};
+use crate::told;
 
-/// What the segment was made as, and what it is opened as.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Arbitrary)]
-enum Content {
-    Bytes,
-    Text,
-    Numbers,
-    Tasks,
+by_a_byte! {
+    /// What the segment was made as, and what it is opened as.
+    #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+    enum Content {
+        Bytes,
+        Text,
+        Numbers,
+        Tasks,
+    }
 }
 
 /// Bytes behind the header, and rounds of changes and uses.
@@ -26,11 +30,19 @@ enum Content {
 pub struct QueueAttack {
     content: Content,
     taken_for: Option<Content>,
-    in_file: bool,
+    /// See [`Backing::of`].
+    place: u8,
     cut: Option<u16>,
     /// What stands from the options on instead.
-    payload: Option<Vec<u8>>,
-    rounds: Vec<Vec<Poke>>,
+    payload: Option<Few<u8, 200>>,
+    /// Of which three are used.
+    rounds: Rest<Round>,
+}
+
+/// Changes before a use.
+#[derive(Debug, Arbitrary)]
+struct Round {
+    pokes: Few<Poke, 12>,
 }
 
 #[derive(Debug, Clone, Copy, Arbitrary)]
@@ -40,24 +52,28 @@ struct Poke {
     value: Value,
 }
 
-/// Where: docs/format.md, "Queues".
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Part {
-    Options,
-    Caches,
-    /// Behind the locks of both sides.
-    Sides,
-    Halves,
-    Rings,
-    Cells,
-    Header,
+by_a_byte! {
+    /// Where: docs/format.md, "Queues".
+    #[derive(Debug, Clone, Copy)]
+    enum Part {
+        Options,
+        Caches,
+        /// Behind the locks of both sides.
+        Sides,
+        Halves,
+        Rings,
+        Cells,
+        Header,
+    }
 }
 
-#[derive(Debug, Clone, Copy, Arbitrary)]
-enum Value {
-    Small(u8),
-    Long(u64),
-    Pair(u16, u16),
+by_a_byte! {
+    #[derive(Debug, Clone, Copy)]
+    enum Value {
+        Small(u8),
+        Long(u64),
+        Pair(u16, u16),
+    }
 }
 
 /// Cells of the images, and where their parts begin.
@@ -153,25 +169,19 @@ impl Poke {
 pub fn queue_image(attack: &QueueAttack) {
     let image = attack.content.image();
     let cut = usize::from(attack.cut.unwrap_or(0)).min(image.len());
-    let mut bytes = image[..image.len() - cut].to_vec();
+    let backing = Backing::of(&image[..image.len() - cut], attack.place);
     let payload = u64::from_ne_bytes(image[40..48].try_into().expect("eight bytes")) as usize;
-    if let (Some(instead), Some(old)) = (&attack.payload, bytes.get_mut(payload..)) {
-        let len = instead.len().min(old.len());
-        old[..len].copy_from_slice(&instead[..len]);
+    if let Some(Few(instead)) = &attack.payload {
+        backing.poke(payload, instead);
     }
-    let backing = match attack.in_file {
-        true => Backing::file(&bytes),
-        false => Backing::memory(&bytes),
-    };
+    told::forget();
     let taken_for = attack.taken_for.unwrap_or(attack.content);
     allocation::bounded(backing.len(), || {
-        let (place, change) = (backing.place(), |round: &Vec<Poke>| {
-            round
-                .iter()
-                .take(16)
-                .for_each(|poke| poke.apply(&backing, payload));
+        let (place, change) = (backing.place(), |round: &Round| {
+            let pokes = round.pokes.0.iter();
+            pokes.for_each(|poke| poke.apply(&backing, payload));
         });
-        let mut rounds = attack.rounds.iter().take(6);
+        let mut rounds = attack.rounds.0.iter().take(3);
         if let Some(round) = rounds.next() {
             change(round);
         }
@@ -221,13 +231,7 @@ pub fn queue_image(attack: &QueueAttack) {
 }
 
 fn told<T>(result: Result<T, QueueError>) -> Option<T> {
-    result
-        .map_err(|error| assert!(!error.to_string().is_empty()))
-        .ok()
-}
-
-fn seen(inspection: Result<Inspection, QueueError>) {
-    let _ = told(inspection).map(|inspection| format!("{inspection:?}").len());
+    result.inspect_err(told::told).ok()
 }
 
 fn use_bytes(queue: &ByteQueue) {
@@ -249,7 +253,7 @@ fn use_bytes(queue: &ByteQueue) {
     told(queue.recv_ref_timeout(Duration::ZERO));
     told(queue.try_get());
     told(queue.get_deadline(now));
-    seen(queue.inspect());
+    told(queue.inspect());
     told(queue.dead_letters());
     told(queue.len());
     told(queue.recover());
@@ -268,7 +272,7 @@ fn use_queue<T, C: shm_queue::Codec<T>>(queue: &Queue<T, C>, value: T) {
     told(queue.try_get());
     told(queue.get_deadline(now));
     told(queue.get_timeout(Duration::ZERO));
-    seen(queue.inspect());
+    told(queue.inspect());
     told(queue.dead_letters());
     told(queue.is_full());
     told(queue.recover());
@@ -293,7 +297,7 @@ fn use_tasks(queue: &JoinableQueue<Vec<u8>>) {
     }
     told(queue.unfinished());
     told(queue.join_timeout(Duration::ZERO));
-    seen(queue.inspect());
+    told(queue.inspect());
     told(queue.dead_letters());
     told(queue.recover());
     drop(queue.try_get());

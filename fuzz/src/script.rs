@@ -12,6 +12,7 @@ use shm_value::{
 };
 
 use crate::backing::Memory;
+use crate::input::{Rest, by_a_byte};
 
 /// Two values, a number, a float, two arrays and a list, and what is done with them.
 #[derive(Debug, Arbitrary)]
@@ -22,7 +23,7 @@ pub struct Script {
     elements: Vec<u32>,
     items: Vec<Thing>,
     room: u8,
-    steps: Vec<Step>,
+    steps: Rest<Step>,
 }
 
 /// One operation; `second` says through which of the two handles.
@@ -32,145 +33,163 @@ struct Step {
     operation: Operation,
 }
 
-#[derive(Debug, Arbitrary)]
-enum Operation {
-    /// Drops the handle and opens another one.
-    Reopen,
-    Value(OnValue),
-    Number(OnNumber),
-    Float(OnFloat),
-    Array(OnArray),
-    Numbers(OnNumbers),
-    SeqValue(OnSeqValue),
-    List(OnList),
+by_a_byte! {
+    #[derive(Debug)]
+    enum Operation {
+        /// Drops the handle and opens another one.
+        Reopen,
+        Value(OnValue),
+        Number(OnNumber),
+        Float(OnFloat),
+        Array(OnArray),
+        Numbers(OnNumbers),
+        SeqValue(OnSeqValue),
+        List(OnList),
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnValue {
-    Get,
-    Set([u8; 24]),
-    Update {
-        at: u8,
-        by: u8,
-    },
-    Commit {
-        at: u8,
-        to: u8,
-    },
-    Discard {
-        at: u8,
-        to: u8,
-    },
-    Untouched,
-    /// Through both handles at once: the other one reads the last commit and gets no lock.
-    Held {
-        at: u8,
-        to: u8,
-    },
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnValue {
+        Get,
+        Set([u8; 24]),
+        Update {
+            at: u8,
+            by: u8,
+        },
+        Commit {
+            at: u8,
+            to: u8,
+        },
+        Discard {
+            at: u8,
+            to: u8,
+        },
+        Untouched,
+        /// Through both handles at once: the other one reads the last commit and gets no lock.
+        Held {
+            at: u8,
+            to: u8,
+        },
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnNumber {
-    Load,
-    Store(i64),
-    Swap(i64),
-    Exchange {
-        expect_right: bool,
-        current: i64,
-        new: i64,
-    },
-    Add(i64),
-    Subtract(i64),
-    Halve,
-    /// Waits for another number than this, or than the one that is there.
-    Wait(Option<i64>),
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnNumber {
+        Load,
+        Store(i64),
+        Swap(i64),
+        Exchange {
+            expect_right: bool,
+            current: i64,
+            new: i64,
+        },
+        Add(i64),
+        Subtract(i64),
+        Halve,
+        /// Waits for another number than this, or than the one that is there.
+        Wait(Option<i64>),
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnFloat {
-    Store(f64),
-    Add(f64),
-    Subtract(f64),
-    Exchange {
-        expect_right: bool,
-        current: f64,
-        new: f64,
-    },
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnFloat {
+        Store(f64),
+        Add(f64),
+        Subtract(f64),
+        Exchange {
+            expect_right: bool,
+            current: f64,
+            new: f64,
+        },
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnArray {
-    Get(u8),
-    Set(u8, u32),
-    Fill {
-        start: u8,
-        len: u8,
-        with: u32,
-    },
-    Rotate(u8),
-    /// Through both handles at once: the other one gets nothing.
-    Held {
-        at: u8,
-        to: u32,
-    },
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnArray {
+        Get(u8),
+        Set(u8, u32),
+        Fill {
+            start: u8,
+            len: u8,
+            with: u32,
+        },
+        Rotate(u8),
+        /// Through both handles at once: the other one gets nothing.
+        Held {
+            at: u8,
+            to: u32,
+        },
+    }
 }
 
-/// On the array of which each element is changed without a lock.
-#[derive(Debug, Arbitrary)]
-enum OnNumbers {
-    Load(u8),
-    Store(u8, u32),
-    Swap(u8, u32),
-    Add(u8, u32),
-    Subtract(u8, u32),
-    Exchange {
-        at: u8,
-        expect_right: bool,
-        current: u32,
-        new: u32,
-    },
-    Halve(u8),
+by_a_byte! {
+    /// On the array of which each element is changed without a lock.
+    #[derive(Debug)]
+    enum OnNumbers {
+        Load(u8),
+        Store(u8, u32),
+        Swap(u8, u32),
+        Add(u8, u32),
+        Subtract(u8, u32),
+        Exchange {
+            at: u8,
+            expect_right: bool,
+            current: u32,
+            new: u32,
+        },
+        Halve(u8),
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnSeqValue {
-    Set([u8; 24]),
-    Update {
-        at: u8,
-        by: u8,
-    },
-    Discard {
-        at: u8,
-        to: u8,
-    },
-    /// Through both handles at once: the other one reads the last commit and gets no lock.
-    Held {
-        at: u8,
-        to: u8,
-    },
-    /// Waits for another version than this, or than the one that is there.
-    Wait(Option<u64>),
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnSeqValue {
+        Set([u8; 24]),
+        Update {
+            at: u8,
+            by: u8,
+        },
+        Discard {
+            at: u8,
+            to: u8,
+        },
+        /// Through both handles at once: the other one reads the last commit and gets no lock.
+        Held {
+            at: u8,
+            to: u8,
+        },
+        /// Waits for another version than this, or than the one that is there.
+        Wait(Option<u64>),
+    }
 }
 
-#[derive(Debug, Arbitrary)]
-enum OnList {
-    Get(u8),
-    Set(u8, Thing),
-    /// How many there are, and where the first is.
-    Find(Thing),
-    /// Through both handles at once: the other one reads each item that is set and gets no lock.
-    Held(Vec<(u8, Thing)>),
+by_a_byte! {
+    #[derive(Debug)]
+    enum OnList {
+        Get(u8),
+        Set(u8, Thing),
+        /// How many there are, and where the first is.
+        Find(Thing),
+        /// Through both handles at once: the other one reads each item that is set and gets no lock.
+        Held(Vec<(u8, Thing)>),
+    }
 }
 
-/// An [`Item`].
-#[derive(Debug, Clone, Arbitrary)]
-enum Thing {
-    None,
-    Bool(bool),
-    Int(i64),
-    Float(f64),
-    Str(String),
-    Bytes(Vec<u8>),
+by_a_byte! {
+    /// An [`Item`].
+    #[derive(Debug, Clone)]
+    enum Thing {
+        None,
+        Bool(bool),
+        Int(i64),
+        Float(f64),
+        Str(String),
+        Bytes(Vec<u8>),
+    }
 }
 
 impl From<Thing> for Item {
@@ -296,7 +315,7 @@ struct Model {
 /// If an operation gives anything but what the model says.
 pub fn value_ops(script: &Script) {
     let mut pair = Pair::new(script);
-    for step in script.steps.iter().take(200) {
+    for step in script.steps.0.iter().take(200) {
         let which = usize::from(step.second);
         match &step.operation {
             Operation::Reopen => pair.reopen(which),

@@ -26,6 +26,7 @@ use crate::allocation;
 use crate::backing::Backing;
 use crate::image::Content;
 use crate::pokes::Round;
+use crate::told::{self, told};
 
 /// The array of an image.
 pub(crate) const ELEMENTS: [u32; 8] = [1, 2, 3, 4, 5, 6, 7, 8];
@@ -38,6 +39,7 @@ pub(crate) fn attach_and_use(
     read_only: bool,
     rounds: &[Round],
 ) {
+    told::forget();
     let descriptors = lowest_free_descriptor();
     // Where a handle made now finds its lock words, if its content has any.
     let payload = backing.peek(40) as usize;
@@ -48,7 +50,7 @@ pub(crate) fn attach_and_use(
         };
         target.use_all(0);
         for round in rounds {
-            for poke in &round.pokes {
+            for poke in &round.pokes.0 {
                 poke.apply(backing);
             }
             target.use_all(round.choice);
@@ -119,11 +121,6 @@ fn shown(what: &impl Debug) {
         }
     }
     assert!(write!(Nowhere, "{what:?}").is_ok());
-}
-
-/// An error says something.
-fn told(error: &(impl fmt::Display + Debug)) {
-    assert!(!error.to_string().is_empty() && !format!("{error:?}").is_empty());
 }
 
 /// A handle of each kind.
