@@ -11,7 +11,7 @@ export LOOM_MAX_PREEMPTIONS=${LOOM_MAX_PREEMPTIONS:-2}
 # What a property test finds here is no case to remember.
 export PROPTEST_DISABLE_FAILURE_PERSISTENCE=true
 # A test that says nothing for so long has caught nothing: its own watchdog ends it sooner.
-limit=60
+limit=180
 
 # The test binaries by name: `crash_mutex`, or `shm_core` for the unit tests of a crate.
 declare -A binaries
@@ -39,7 +39,7 @@ build "--cfg loom" cargo test --release "${modelled[@]}" --test 'loom_*' --targe
 layer() {
     case $1 in
         shm-kill) echo 'step killer' ;;
-        storm) echo 'kill storm' ;;
+        storm*) echo 'kill storm' ;;
         loom_*) echo 'model' ;;
         prop_*) echo 'property test' ;;
         crash_*) echo 'crash test' ;;
@@ -78,7 +78,7 @@ caught() {
 
 search() {
     local mutant=$1 binary name
-    for layer in 'shm_*' '[abd-km-or]*' 'prop_*' 'crash_*' 'sem*' 'seg*' 'con*' 'loom_*' shm-kill storm; do
+    for layer in 'shm_*' '[abd-km-or]*' 'prop_*' 'crash_*' 'q*' 'se*' 'con*' 'loom_*' shm-kill 'storm*'; do
         for binary in $(printf '%s\n' "${!binaries[@]}" | sort); do
             # shellcheck disable=SC2053
             [[ $binary == $layer ]] || continue
