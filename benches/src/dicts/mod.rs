@@ -27,7 +27,7 @@ pub fn sections() -> Vec<Section> {
 /// Those that are measured only when they are named.
 #[must_use]
 pub fn long_sections() -> Vec<Section> {
-    vec![growth::ten_million()]
+    vec![growth::ten_million(), speed::update_many()]
 }
 
 /// Who is not here: without `rivals`, and in any build.

@@ -17,12 +17,12 @@ use crate::workload::{Act, Done};
 /// Operations between two looks at the stop sign.
 const BATCH: u64 = 16;
 
-/// Whoever comes first fills a mapping with [`KEYS`] values; the others wait for it. Each looks at all of them, so that
+/// Whoever comes first fills a mapping with so many values; the others wait for it. Each looks at all of them, so that
 /// its pages are mapped.
-fn fill<M: Map>(site: &Site, map: &mut M, value: &mut Vec<u8>) {
+fn fill<M: Map>(site: &Site, map: &mut M, value: &mut Vec<u8>, count: u64) {
     let (state, filled) = (site.page.aside(), 2);
     if state.compare_exchange(0, 1, Acquire, Acquire).is_ok() {
-        for number in 0..KEYS {
+        for number in 0..count {
             stamp_if_long(value, number);
             map.set(&key(number), value);
         }
@@ -32,7 +32,7 @@ fn fill<M: Map>(site: &Site, map: &mut M, value: &mut Vec<u8>) {
         thread::sleep(Duration::from_millis(1));
     }
     let mut got = Vec::new();
-    for number in 0..KEYS {
+    for number in 0..count {
         map.get(&key(number), &mut got);
     }
 }
@@ -59,7 +59,7 @@ impl<M: Map, const SIZE: usize, const WRITES: u64> Act for Access<M, SIZE, WRITE
 
     fn open(site: &Site, seat: usize) -> io::Result<Self> {
         let (mut map, mut value) = (M::open(site)?, vec![7; SIZE]);
-        fill(site, &mut map, &mut value);
+        fill(site, &mut map, &mut value, KEYS);
         Ok(Self {
             map,
             random: Random::of(seat),
@@ -195,8 +195,8 @@ impl<M: Map, const SIZE: usize, const SEATS: usize, const COUNT: u64>
     }
 }
 
-/// Adds one to numbers that are there. What is lost makes the bench fail.
-pub(super) struct Update<M, const SEATS: usize> {
+/// Adds one to numbers that are there, of which there are `COUNT`. What is lost makes the bench fail.
+pub(super) struct Update<M, const SEATS: usize, const COUNT: u64> {
     map: M,
     seat: usize,
     random: Random,
@@ -206,14 +206,14 @@ pub(super) struct Update<M, const SEATS: usize> {
     sum: u64,
 }
 
-impl<M: Count, const SEATS: usize> Act for Update<M, SEATS> {
+impl<M: Count, const SEATS: usize, const COUNT: u64> Act for Update<M, SEATS, COUNT> {
     fn create(site: &Site) -> io::Result<Box<dyn Any>> {
         M::create(site)
     }
 
     fn open(site: &Site, seat: usize) -> io::Result<Self> {
         let mut map = M::open(site)?;
-        fill(site, &mut map, &mut vec![0; 8]);
+        fill(site, &mut map, &mut vec![0; 8], COUNT);
         Ok(Self {
             map,
             seat,
@@ -229,7 +229,7 @@ impl<M: Count, const SEATS: usize> Act for Update<M, SEATS> {
         // Relaxed: nothing is read because of it.
         while stop.load(Relaxed) == 0 || done.operations == 0 {
             for _ in 0..BATCH {
-                let key: Key = key(below(self.random.next(), KEYS));
+                let key: Key = key(below(self.random.next(), COUNT));
                 self.map.increment(&key);
             }
             done.operations += BATCH;
@@ -247,13 +247,13 @@ impl<M: Count, const SEATS: usize> Act for Update<M, SEATS> {
     }
 }
 
-impl<M: Count, const SEATS: usize> Update<M, SEATS> {
+impl<M: Count, const SEATS: usize, const COUNT: u64> Update<M, SEATS, COUNT> {
     fn sum(&mut self) -> u64 {
         let value = |at: u64| {
             assert!(self.map.get(&key(at), &mut self.got), "the key is there");
             number(&self.got)
         };
-        (0..KEYS).map(value).fold(0, u64::wrapping_add)
+        (0..COUNT).map(value).fold(0, u64::wrapping_add)
     }
 }
 

@@ -1,7 +1,7 @@
 //! One way of use in each section: get, insert, replace, mixed, update; by one process and by two.
 
 use super::in_process::Std;
-use super::map::KEYS;
+use super::map::{KEYS, entries};
 use super::peers::{Access, Insert, Update};
 use super::shm::{New, Numbers, Shm};
 use super::{absent, python};
@@ -60,7 +60,7 @@ fn of<const SEATS: usize>(names: [[&'static str; 2]; 9]) -> Vec<Section> {
         access::<1024, 100>(SEATS),
         access::<64, 5>(SEATS),
         access::<1024, 5>(SEATS),
-        updates::<SEATS>(),
+        updates::<SEATS, KEYS>(),
     ];
     let sections = names.into_iter().zip(rows);
     let sections = sections.map(|([key, title], rows)| Section {
@@ -147,8 +147,28 @@ fn inserts<const SIZE: usize, const SEATS: usize>() -> Vec<Workload> {
     rows
 }
 
-fn updates<const SEATS: usize>() -> Vec<Workload> {
-    let mut rows = vec![processes::<Update<Numbers, SEATS>>(SHM, SEATS)];
-    rows.extend(rivals!(SEATS, Update::<_, SEATS>));
+fn updates<const SEATS: usize, const COUNT: u64>() -> Vec<Workload> {
+    let mut rows = vec![processes::<Update<Numbers, SEATS, COUNT>>(SHM, SEATS)];
+    rows.extend(rivals!(SEATS, Update::<_, SEATS, COUNT>));
     rows
+}
+
+/// What no cache holds.
+const MANY: u64 = entries(1_000_000);
+
+/// As `update`, of mappings that no cache holds.
+pub(super) fn update_many() -> Section {
+    let mut notes = vec![format!(
+        "{MANY} keys of 16 bytes. Threads are those of one process."
+    )];
+    notes.extend(absent());
+    Section {
+        key: "update_1m",
+        title: "Add one to a number, of a million",
+        reference: STD,
+        rows: updates::<1, MANY>(),
+        targets: targets("update"),
+        notes,
+        after: None,
+    }
 }
