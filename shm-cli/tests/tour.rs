@@ -246,9 +246,9 @@ fn modify_loses_no_update_and_a_killed_writer_leaves_the_entry() {
 fn the_whole_story_goes_into_a_pipe_without_escapes() {
     let _watchdog = watchdog();
     let output = run(&["tour", "--from", "100000"]);
-    assert_eq!(output.status.code(), Some(0), "{}", err(&output));
-    assert_eq!(err(&output), "");
     let text = out(&output);
+    assert_eq!(output.status.code(), Some(0), "{}{text}", err(&output));
+    assert_eq!(err(&output), "");
     assert!(
         text.chars().all(|c| c == '\n' || !c.is_control()),
         "{text:?}"

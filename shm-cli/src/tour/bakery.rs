@@ -5,6 +5,7 @@ use std::thread;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use shm_lock::Barrier;
 use shm_queue::JoinableQueue;
 
 use super::Findings;
@@ -66,9 +67,11 @@ struct Day {
     again_ms: Option<f64>,
 }
 
-/// A child: bakes its buns, puts them on the counter, and waits until all buns are eaten.
-pub(super) fn bake(actor: &Actor, name: &str, baker: u32) -> Result<(), Failure> {
+/// A child: bakes its buns, puts them on the counter, and waits until all buns are eaten. Before that it waits for the
+/// other bakers: when nobody else has baked yet, all is eaten as soon as its own are.
+pub(super) fn bake(actor: &Actor, name: &str, oven: &str, baker: u32) -> Result<(), Failure> {
     let counter = JoinableQueue::<Bun>::open(name)?;
+    let oven = Barrier::open(oven)?;
     actor.wait_for_start()?;
     for number in 1..=EACH {
         counter
@@ -76,6 +79,7 @@ pub(super) fn bake(actor: &Actor, name: &str, baker: u32) -> Result<(), Failure>
             .map_err(|refused| refused.to_string())?;
     }
     actor.say(Said::Baked)?;
+    oven.wait()?;
     counter.join()?;
     let at = now();
     actor.say(Said::Joined { at })
@@ -111,8 +115,8 @@ pub(super) fn run(act: &mut Act, teller: &mut Teller) -> Result<Findings, Troubl
     teller
         .say(format!(
             "Two bakers bake ten buns each and put them on a counter that holds {CAPACITY}. Three \
-             eaters take them from there, eat, and say when a bun is done. A baker that has no \
-             more buns to bake waits until all are eaten."
+             eaters take them from there, eat, and say when a bun is done. When both have no \
+             more buns to bake, the bakers wait until all are eaten."
         ))
         .map_err(told)?;
     let peaceful = day(act, "counter", false, teller)?;
@@ -160,10 +164,12 @@ fn micros(us: f64) -> String {
 /// One day: everybody starts at once, until the bakers have gone home and the counter is closed.
 fn day(act: &mut Act, name: &str, deadly: bool, teller: &mut Teller) -> Result<Day, Trouble> {
     let counter = act.create(name, |place| JoinableQueue::<Bun>::create(place, CAPACITY))?;
+    let oven = format!("{name}-oven");
+    let _oven = act.create(&oven, |place| Barrier::create(place, BAKERS))?;
     let mut people = BTreeMap::new();
     for baker in 1..=BAKERS {
-        let name = act.name(name);
-        let child = act.start(&Role::Bake { name, baker })?;
+        let (name, oven) = (act.name(name), act.name(&oven));
+        let child = act.start(&Role::Bake { name, oven, baker })?;
         people.insert(child, format!("baker {baker}"));
     }
     // On a deadly day the others come when the first has bitten: it must have a bun.

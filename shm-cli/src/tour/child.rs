@@ -52,8 +52,12 @@ pub(super) enum Role {
     Want { name: String },
     /// Registers at the barrier `name`, and waits there if it `comes`.
     Meet { name: String, comes: bool },
-    /// Bakes buns for the counter `name`, and waits until all are eaten.
-    Bake { name: String, baker: u32 },
+    /// Bakes buns for the counter `name`, meets the other bakers at the `oven`, and waits until all are eaten.
+    Bake {
+        name: String,
+        oven: String,
+        baker: u32,
+    },
     /// Eats buns from the counter `name`; if it is `doomed`, it is killed at the first bite.
     Eat { name: String, doomed: bool },
     /// Takes one off the number in the dictionary `name`, `times` times.
@@ -199,7 +203,7 @@ pub(crate) fn run_child(options: &ChildOptions) -> ExitCode {
         Role::Keep { name } => permits::keep(&actor, name),
         Role::Want { name } => permits::want(&actor, name),
         Role::Meet { name, comes } => permits::meet(&actor, name, *comes),
-        Role::Bake { name, baker } => bakery::bake(&actor, name, *baker),
+        Role::Bake { name, oven, baker } => bakery::bake(&actor, name, oven, *baker),
         Role::Eat { name, doomed } => bakery::eat(&actor, name, *doomed),
         Role::Decrement { call, name, times } => dict::decrement(&actor, *call, name, *times),
         Role::Update { name } => dict::update(&actor, name),
