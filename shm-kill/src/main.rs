@@ -22,7 +22,7 @@
 //! | `seq_value.rs` | `SeqValue` |
 //! | `shareable_list.rs` | `ShareableList` |
 //! | `faults.rs`, `blocking.rs` | what makes, grows and waits, for the driver that fails system calls (`tests/faults.rs`) |
-//! | `queue.rs` | `ByteQueue`, `Queue`, `JoinableQueue` |
+//! | `queue/` | `ByteQueue`, `Queue`, `JoinableQueue` |
 //! | `dict.rs` | `Dict`, `DictGuard` |
 //! | `dict_list.rs` | `List` |
 //! | `dict_tree.rs` | containers inside of others, transactions |
