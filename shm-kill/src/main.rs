@@ -23,7 +23,7 @@
 //! | `shareable_list.rs` | `ShareableList` |
 //! | `faults.rs`, `blocking.rs` | what makes, grows and waits, for the driver that fails system calls (`tests/faults.rs`) |
 //! | `queue/` | `ByteQueue`, `Queue`, `JoinableQueue` |
-//! | `dict.rs` | `Dict`, `DictGuard` |
+//! | `dict/` | `Dict`, `DictGuard` |
 //! | `dict_list.rs` | `List` |
 //! | `dict_tree.rs` | containers inside of others, transactions |
 //! | `control.rs` | toys with well-known faults, each of which must be found |
