@@ -20,7 +20,7 @@ binaries[shm-kill]=$target/release/shm-kill
 # build FLAGS COMMAND...: builds, and notes the binaries.
 build() {
     local line built
-    built=$(RUSTFLAGS="$1 --cfg shm_mutants ${RUSTFLAGS:-}" "${@:2}" --no-run 2>&1 | tee --append /dev/stderr)
+    built=$(RUSTFLAGS="$1 --cfg shm_mutants ${RUSTFLAGS:-}" "${@:2}" --no-run 2>&1 | tee >(cat >&2))
     while read -r line; do
         if [[ $line =~ ^Executable.*\((.*/([a-z_]+)-[0-9a-f]+)\)$ ]]; then
             binaries[${BASH_REMATCH[2]}]=${BASH_REMATCH[1]}
