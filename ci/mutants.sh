@@ -121,27 +121,58 @@ done
 
 field() { cut --delimiter='|' --fields="$1" <<<"$2" | sed 's/^ *//; s/ *$//'; }
 
-# Controls: without a mutant each test passes.
-declare -A known
-for line in "${mutants[@]}"; do
-    binary=$(field 3 "$line") name=$(field 4 "$line")
-    [ -z "${known[$binary $name]:-}" ] || continue
-    known[$binary $name]=1
-    passes "$binary" "$name" || fail "control: without a mutant, $binary: $name does not pass:
-$said"
-done
+# in_parallel FUNCTION LINE...: as many at a time as there are processors. Says in order what each says; how many of
+# them failed stands in $failures. What they do takes one processor at most, or sleeps.
+scratch=$(mktemp -d)
+trap 'rm -rf "$scratch"' EXIT
+failures=
+in_parallel() {
+    local function=$1 n=0 line
+    shift
+    for line; do
+        [ "$(jobs -pr | wc -l)" -lt "$(nproc)" ] || wait -n || true
+        { "$function" "$line" && echo 0 >"$scratch/$n.failed" || echo 1 >"$scratch/$n.failed"; } >"$scratch/$n.said" &
+        n=$((n + 1))
+    done
+    wait
+    failures=0
+    for ((n = 0; n < $#; n++)); do
+        cat "$scratch/$n.said"
+        failures=$((failures + $(cat "$scratch/$n.failed")))
+    done
+}
 
-count=0
-printf '\n| mutant | what it breaks | caught by |\n|---|---|---|\n'
-for line in "${mutants[@]}"; do
-    mutant=$(field 1 "$line") breaks=$(field 2 "$line") binary=$(field 3 "$line") name=$(field 4 "$line")
+# Without a mutant a test passes.
+control() {
+    passes "$(field 3 "$1")" "$(field 4 "$1")" && return
+    printf 'control: without a mutant, %s: %s does not pass:\n%s\n' "$(field 3 "$1")" "$(field 4 "$1")" "$said"
+    return 1
+}
+
+trial() {
+    local mutant breaks binary name
+    mutant=$(field 1 "$1") breaks=$(field 2 "$1") binary=$(field 3 "$1") name=$(field 4 "$1")
     if caught "$mutant" "$binary" "$name"; then
-        count=$((count + 1))
         printf '| `%s` | %s | %s `%s`: %s |\n' "$mutant" "$breaks" "$(layer "$binary")" "$binary" "$name"
     else
-        fail "| \`$mutant\` | $breaks | NOTHING: $binary: $name passes, or hangs |"
+        printf '| `%s` | %s | NOTHING: %s: %s passes, or hangs |\n' "$mutant" "$breaks" "$binary" "$name"
+        return 1
     fi
+}
+
+declare -A known
+controls=()
+for line in "${mutants[@]}"; do
+    test=${line#*|*|}
+    [ -n "${known[$test]:-}" ] || controls+=("$line")
+    known[$test]=1
 done
+in_parallel control "${controls[@]}"
+[ "$failures" = 0 ] || status=1
+
+printf '\n| mutant | what it breaks | caught by |\n|---|---|---|\n'
+in_parallel trial "${mutants[@]}"
+count=$((${#mutants[@]} - failures))
 
 printf '\nmutants=%d caught=%d\n' "${#mutants[@]}" "$count"
 [ "$count" = "${#mutants[@]}" ] || status=1
