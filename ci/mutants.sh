@@ -122,7 +122,8 @@ done
 field() { cut --delimiter='|' --fields="$1" <<<"$2" | sed 's/^ *//; s/ *$//'; }
 
 # in_parallel FUNCTION LINE...: as many at a time as there are processors. Says in order what each says; how many of
-# them failed stands in $failures. What they do takes one processor at most, or sleeps.
+# them failed stands in $failures. Some have several processes of their own; the controls run side by side as well, so that
+# a test that fails for want of time alone is noticed there.
 scratch=$(mktemp -d)
 trap 'rm -rf "$scratch"' EXIT
 failures=
