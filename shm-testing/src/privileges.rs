@@ -10,8 +10,8 @@ use nix::sched::{CloneFlags, unshare};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getegid, geteuid};
 
-/// A test whose role said `missing` cannot be made here, where something is not permitted. With `SHM_PRIVILEGES=1`, which
-/// CI sets, it fails; otherwise a line on stderr that libtest does not capture says `SKIPPED`.
+/// A test whose role said `missing` cannot be made here, where something is not permitted. With `SHM_PRIVILEGES=1` it
+/// fails; otherwise a line on stderr that libtest does not capture says `SKIPPED`.
 ///
 /// # Panics
 /// With `SHM_PRIVILEGES=1`.
