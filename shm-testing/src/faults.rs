@@ -64,7 +64,7 @@ impl Call {
     pub const MPROTECT: Self = Self::new("mprotect", &[libc::SYS_mprotect]);
     /// `madvise`.
     pub const MADVISE: Self = Self::new("madvise", &[libc::SYS_madvise]);
-    /// `futex`.
+    /// `futex`, of a word that other processes may share: a private one is libc's or std's own, and left alone.
     pub const FUTEX: Self = Self::new("futex", &[libc::SYS_futex]);
     /// `link`, `linkat`.
     pub const LINK: Self = Self::new("link", &[libc::SYS_link, libc::SYS_linkat]);
@@ -431,7 +431,12 @@ impl Faults {
         };
         let mut stop = victim.run_to_call()?;
         while stop == Stop::Call {
-            stop = match judge(victim.call_number()?) {
+            // libc ends a process whose private futex fails.
+            let fault = match victim.is_private_futex()? {
+                true => None,
+                false => judge(victim.call_number()?),
+            };
+            stop = match fault {
                 Some(error) => {
                     run.hit = true;
                     victim.fail_call(error)?

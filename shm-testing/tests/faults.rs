@@ -108,6 +108,20 @@ fn every_call_of_a_kind_is_failed_in_turn() {
 }
 
 #[test]
+fn a_futex_of_the_process_alone_is_left_alone() {
+    let _watchdog = watchdog();
+    let report = Faults::new(VICTIMS)
+        .unwrap()
+        .calls(&[Call::FUTEX])
+        .errors(&[Errno::EINTR])
+        .run(&Case::new("wake", "nothing"), &["absent"])
+        .unwrap();
+    let hits: Vec<_> = report.faults.iter().map(|fault| fault.n).collect();
+    assert_eq!(hits, [1], "{report}");
+    assert_eq!(report.violations().count(), 0);
+}
+
+#[test]
 fn a_table_gives_each_call_its_own_errors() {
     let _watchdog = watchdog();
     let table: &[(Call, &[Errno])] = &[

@@ -4,6 +4,7 @@ use std::fs::{self, File, OpenOptions};
 use std::io;
 use std::mem;
 use std::num::NonZeroUsize;
+use std::sync::atomic::AtomicU32;
 
 use nix::sys::mman::{MapFlags, ProtFlags, mmap, munmap};
 use shm_testing::Commands;
@@ -39,7 +40,16 @@ pub(crate) fn commands() -> Commands {
             mark_end();
             "made"
         })
-        .check("make-thrice", check);
+        .check("make-thrice", check)
+        .trial("wake", |_| {
+            let word = AtomicU32::new(0);
+            mark_start();
+            words::wake_own_threads(&word);
+            words::wake(&word);
+            mark_end();
+            "woken"
+        })
+        .check("wake", check);
     makers
         .into_iter()
         .fold(commands, |commands, (operation, fault)| {

@@ -25,6 +25,8 @@ const PC: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_stru
 const SP: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rsp);
 /// The number of the system call that it is in, and what the call returned.
 const CALL: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, orig_rax);
+const SECOND_ARGUMENT: usize =
+    offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rsi);
 const RESULT: usize = offset_of!(libc::user, regs) + offset_of!(libc::user_regs_struct, rax);
 const DEBUG_REGISTERS: usize = offset_of!(libc::user, u_debugreg);
 /// The register that switches breakpoints on: bits 0 and 2 stand for the first and the second.
@@ -165,6 +167,13 @@ impl Tracee {
     /// At the entry of a system call: its number.
     pub(crate) fn call_number(&self) -> nix::Result<i64> {
         self.peek_user(CALL).map(|number| number as i64)
+    }
+
+    /// At the entry of a system call: whether it is about a futex of this process alone, as those of libc and std are.
+    pub(crate) fn is_private_futex(&self) -> nix::Result<bool> {
+        let private = libc::FUTEX_PRIVATE_FLAG as u64;
+        Ok(self.call_number()? == libc::SYS_futex
+            && self.peek_user(SECOND_ARGUMENT)? & private != 0)
     }
 
     /// At the entry of a system call: makes it one that does nothing, and goes to its exit.
