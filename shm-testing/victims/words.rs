@@ -96,15 +96,6 @@ pub(crate) fn sleep_on(word: &AtomicU32, value: u32, limit: Option<Duration>) {
 
 /// Wakes all that sleep on `word`.
 pub(crate) fn wake(word: &AtomicU32) {
-    wake_by(word, libc::FUTEX_WAKE);
-}
-
-/// Wakes the threads of this process that sleep on `word` of this process alone, as libc does.
-pub(crate) fn wake_own_threads(word: &AtomicU32) {
-    wake_by(word, libc::FUTEX_WAKE | libc::FUTEX_PRIVATE_FLAG);
-}
-
-fn wake_by(word: &AtomicU32, operation: i32) {
     // SAFETY: waking does not touch the word's memory.
-    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), operation, i32::MAX) };
+    unsafe { libc::syscall(libc::SYS_futex, word.as_ptr(), libc::FUTEX_WAKE, i32::MAX) };
 }
