@@ -17,6 +17,7 @@
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
+use std::sync::OnceLock;
 
 // The page and the counter are this process's own memory, not a protocol between threads of a model:
 // they are `core` atomics in loom builds too.
@@ -117,6 +118,38 @@ fn install() -> bool {
     PAGE.load(Ordering::Relaxed) != no_page()
 }
 
+/// What each process has of its own, empty at first: a lock in it is never the copy of one that a thread held which a
+/// forked child does not have.
+#[derive(Debug)]
+pub struct PerProcess<T> {
+    stamp: u64,
+    value: T,
+    /// The forked child's, and what it forks in turn.
+    next: OnceLock<Box<PerProcess<T>>>,
+}
+
+impl<T: Default> Default for PerProcess<T> {
+    fn default() -> Self {
+        Self {
+            stamp: stamp(),
+            value: T::default(),
+            next: OnceLock::new(),
+        }
+    }
+}
+
+impl<T: Default> PerProcess<T> {
+    /// The calling process's.
+    pub fn get(&self) -> &T {
+        let stamp = stamp();
+        let mut at = self;
+        while at.stamp != stamp {
+            at = at.next.get_or_init(Box::default);
+        }
+        &at.value
+    }
+}
+
 #[cfg(all(test, not(loom)))]
 mod tests {
     use super::*;
@@ -145,6 +178,28 @@ mod tests {
         });
         assert_eq!(status, 0);
         assert_eq!(stamp(), mine, "a fork must not change its parent");
+    }
+
+    #[test]
+    fn a_child_does_not_wait_for_a_lock_of_a_thread_that_it_does_not_have() {
+        let list = PerProcess::<std::sync::Mutex<Vec<u32>>>::default();
+        let held = list.get().lock().expect("no panic");
+        let status = in_child(|| match list.get().try_lock() {
+            Ok(mut empty) if empty.is_empty() => {
+                empty.push(1);
+                drop(empty);
+                let below = in_child(|| list.get().try_lock().map_or(1, |list| list.len() as i32));
+                below
+                    + list
+                        .get()
+                        .try_lock()
+                        .map_or(2, |list| 1 - list.len() as i32)
+            }
+            _ => 3,
+        });
+        assert_eq!(status, 0);
+        drop(held);
+        assert!(list.get().lock().expect("no panic").is_empty());
     }
 
     fn in_child(body: impl FnOnce() -> i32) -> i32 {

@@ -98,16 +98,15 @@ impl ProcessId {
     /// whose first thread ended (alive).
     ///
     /// # Errors
-    /// When the system cannot tell: out of descriptors, or no `/proc`. Take it for alive then.
+    /// When the system cannot tell: out of descriptors, no `/proc`, or a process has the PID and it was never known
+    /// when the one that is meant started. Take it for alive then.
     pub fn is_alive(self) -> io::Result<bool> {
-        match self.start_time() {
-            0 => Err(io::Error::other(
-                "the start time of the process was never known",
-            )),
-            // Who asks lives, and its start time is not that of an earlier process with its id.
-            _ if self == Self::current() => Ok(true),
-            start_time => liveness::is_alive(self.pid(), start_time),
+        // Who asks lives, and its start time is not that of an earlier process with its id.
+        if self == Self::current() {
+            return Ok(true);
         }
+        let start_time = Some(self.start_time()).filter(|start_time| *start_time != 0);
+        liveness::is_alive(self.pid(), start_time)
     }
 
     /// [`is_alive`](Self::is_alive), where a doubt counts as life.

@@ -3,11 +3,18 @@
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
+use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use nix::fcntl::{Flock, FlockArg};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use shm_core::{Error, Place, Segment, recv_fd, send_fd};
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+
+/// Enough for some to meet a thread in the middle of anything that it does.
+const FORKS: usize = 1000;
 
 #[test]
 fn peer() {
@@ -25,6 +32,12 @@ fn peer() {
             "forks a child that takes part",
             forks_a_child_that_takes_part,
         ),
+        (
+            "forks while its threads make segments",
+            forks_while_its_threads_make_segments,
+        ),
+        ("receives at its limit", receives_at_its_limit),
+        ("receives three at a time", receives_three_at_a_time),
     ]);
 }
 
@@ -112,6 +125,68 @@ fn forks_a_child_that_takes_part(peer: &mut Peer) {
     assert_eq!(segment.participants().len(), 1, "the child is gone");
     peer.say("forked");
     peer.hear();
+}
+
+/// Each child makes a segment, whatever a thread of its parent was in the middle of.
+fn forks_while_its_threads_make_segments(peer: &mut Peer) {
+    let over = AtomicBool::new(false);
+    let make = || drop(Segment::create(Place::anonymous(), 64).unwrap());
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            while !over.load(Ordering::Relaxed) {
+                make();
+            }
+        });
+        for _ in 0..FORKS {
+            let child = || {
+                // Nobody else ends it if it hangs.
+                nix::unistd::alarm::set(10);
+                make();
+                0
+            };
+            // A child that was killed by its alarm panics here, and the scope must end.
+            let code = std::panic::catch_unwind(AssertUnwindSafe(|| in_fork(child)));
+            if code.unwrap_or(1) != 0 {
+                over.store(true, Ordering::Relaxed);
+                panic!("a child hung");
+            }
+        }
+        over.store(true, Ordering::Relaxed);
+    });
+    peer.say("forked");
+}
+
+fn receives_at_its_limit(peer: &mut Peer) {
+    let segment = Segment::create(Place::anonymous(), 64).unwrap();
+    let (here, there) = UnixStream::pair().unwrap();
+    send_fd(&here, &segment).unwrap();
+    let (soft, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    let open = descriptors();
+    setrlimit(Resource::RLIMIT_NOFILE, 3, hard).unwrap();
+    let error = recv_fd(&there).unwrap_err();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
+    assert_eq!(descriptors(), open);
+    send_fd(&here, &segment).unwrap();
+    Segment::open(recv_fd(&there).unwrap(), 64).unwrap();
+    peer.say("received");
+}
+
+/// How many descriptors this process has.
+fn descriptors() -> usize {
+    std::fs::read_dir("/proc/self/fd").unwrap().count()
+}
+
+#[test]
+fn a_child_forked_while_another_thread_makes_a_segment_makes_one() {
+    let _watchdog = watchdog();
+    Child::spawn("forks while its threads make segments", &[]).expect("forked");
+}
+
+#[test]
+fn one_descriptor_too_many_is_said_to_be_that() {
+    let _watchdog = watchdog();
+    Child::spawn("receives at its limit", &[]).expect("received");
 }
 
 #[test]
@@ -263,6 +338,36 @@ fn a_message_that_is_no_descriptor_is_told_apart() {
     assert!(matches!(recv_fd(&there), Err(Error::NotASegment { .. })));
     drop(here);
     assert!(matches!(recv_fd(&there), Err(Error::NotASegment { .. })));
+}
+
+/// In a process of its own, where nobody else opens and closes any.
+#[test]
+fn descriptors_that_nobody_asked_for_are_closed() {
+    let _watchdog = watchdog();
+    Child::spawn("receives three at a time", &[]).expect("closed");
+}
+
+fn receives_three_at_a_time(peer: &mut Peer) {
+    let segment = Segment::create(Place::anonymous(), 64).unwrap();
+    let (here, there) = UnixStream::pair().unwrap();
+    let open = descriptors();
+    let greeting = [std::io::IoSlice::new(b"shm-fd\x00\x01")];
+    for _ in 0..10 {
+        let three = [segment.as_fd().unwrap().as_raw_fd(); 3];
+        let rights = [ControlMessage::ScmRights(&three)];
+        sendmsg::<()>(
+            here.as_raw_fd(),
+            &greeting,
+            &rights,
+            MsgFlags::empty(),
+            None,
+        )
+        .unwrap();
+        let error = recv_fd(&there).unwrap_err();
+        assert!(matches!(error, Error::NotASegment { .. }), "{error}");
+    }
+    assert_eq!(descriptors(), open);
+    peer.say("closed");
 }
 
 /// Several sweep and create what nobody has any more; whoever is second is not told that it exists.

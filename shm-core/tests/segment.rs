@@ -519,3 +519,17 @@ fn an_alignment_that_cannot_be_kept_is_refused_and_leaves_nothing() {
     );
     Segment::create(region, 64).unwrap();
 }
+
+/// Their bytes are a program's own under a lock, and not to be looked at beside it.
+#[test]
+fn a_segment_with_a_lock_in_it_is_neither_read_nor_written_plainly() {
+    let spec = || shm_core::Spec::new(shm_core::Kind(*b"TEST"), 1, 64).locked();
+    let init = |segment: &Segment| {
+        segment.write(0, b"made")?;
+        segment.read(0, &mut [0; 4])
+    };
+    let segment = Segment::create_with(Place::anonymous(), spec(), init).unwrap();
+    let refused = |result| matches!(result, Err(Error::Unsupported { .. }));
+    assert!(refused(segment.read(0, &mut [0; 4])));
+    assert!(refused(segment.write(0, b"late")));
+}

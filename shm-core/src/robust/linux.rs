@@ -60,9 +60,9 @@ struct Local {
     head: Cell<*const Head>,
     process: Cell<u64>,
     tid: Cell<u32>,
-    /// How many locks of ours are in the list besides one: exact or one too many while the list is
-    /// not empty, meaningless while it is. The lock that is taken alone and released alone, almost
-    /// every one, never touches it.
+    /// How many locks of ours are in the list besides one, or more (where the C library's went meanwhile),
+    /// while the list is not empty; meaningless while it is. Made exact before anybody is refused for it. The lock
+    /// that is taken alone and released alone, almost every one, never touches it.
     besides: Cell<u32>,
 }
 
@@ -215,7 +215,7 @@ impl Thread {
                 .addr()
                 .wrapping_add_signed(WORD_OFFSET),
         );
-        if self.local().besides.get() >= LIMIT - 1 && is_not_empty(self.head()) {
+        if self.local().besides.get() >= LIMIT - 1 && self.is_full() {
             return Err(TooManyLocks);
         }
         if !mutant("RobustList::NothingPending") {
@@ -224,6 +224,25 @@ impl Thread {
         // Before whatever changes the word (INV-R1).
         compiler_fence(Ordering::SeqCst);
         Ok(())
+    }
+
+    /// Whether the list has as many nodes as it may have, the C library's among them: counts them anew.
+    #[cold]
+    #[inline(never)]
+    fn is_full(&self) -> bool {
+        if mutant("RobustList::CountsForEver") {
+            return true;
+        }
+        let head = self.head();
+        let head_address = ptr::from_ref(head).addr();
+        let (mut at, mut nodes) = (head.list.load(Ordering::Relaxed) & !PI, 0);
+        while at != head_address && nodes < LIMIT {
+            // SAFETY: a node of this thread's list is a lock that it holds, still mapped.
+            at = unsafe { field(at) }.load(Ordering::Relaxed) & !PI;
+            nodes += 1;
+        }
+        self.local().besides.set(nodes.saturating_sub(1));
+        nodes == LIMIT
     }
 
     /// As [`Thread::begin`], for a lock that the thread holds: the limit does not matter.
@@ -316,28 +335,31 @@ impl Thread {
     }
 }
 
-/// Whether the list has nodes: only then does the count mean something.
-#[cold]
-#[inline(never)]
-fn is_not_empty(head: &Head) -> bool {
-    head.list.load(Ordering::Relaxed) != ptr::from_ref(head).addr()
+/// Stores `value` in the link at `address`.
+///
+/// # Safety
+///
+/// As [`field`].
+#[inline]
+unsafe fn link(address: usize, value: usize) {
+    // Relaxed: read by this thread, and by the kernel after its last instruction.
+    // SAFETY: by the contract.
+    unsafe { field(address) }.store(value, Ordering::Relaxed);
 }
 
-/// Stores `value` in the link at `address`.
+/// The link at `address`.
 ///
 /// # Safety
 ///
 /// `address` is a `prev`, `next` or `list` field of the calling thread's own list.
 #[inline]
-unsafe fn link(address: usize, value: usize) {
+unsafe fn field<'a>(address: usize) -> &'a AtomicUsize {
     let field = ptr::with_exposed_provenance::<AtomicUsize>(address);
     // SAFETY:
     // - in bounds, aligned, mapped: a link field of this thread's list, by the contract;
     // - no other writer: a thread's list is written by that thread alone (INV-R3);
     // - any bytes are a value: an integer.
-    let field = unsafe { &*field };
-    // Relaxed: read by this thread, and by the kernel after its last instruction.
-    field.store(value, Ordering::Relaxed);
+    unsafe { &*field }
 }
 
 #[cfg(test)]
@@ -521,5 +543,16 @@ mod tests {
         last.lock();
         held[1..].iter().for_each(Lock::unlock);
         last.unlock();
+    }
+
+    #[test]
+    fn a_pthread_mutex_that_goes_first_is_not_counted_for_ever() {
+        let (own, pthread) = (Lock::default(), Pthread::new());
+        for _ in 0..2 * LIMIT {
+            assert_eq!(pthread.lock(), 0);
+            own.lock();
+            pthread.unlock();
+            own.unlock();
+        }
     }
 }

@@ -14,6 +14,9 @@ use crate::error::Error;
 /// What goes with the descriptor, so that a stray message is not taken for one.
 const GREETING: &[u8; 8] = b"shm-fd\x00\x01";
 
+/// The most descriptors that a message can have (Linux; unix(7)).
+const SCM_MAX_FD: usize = 253;
+
 /// A segment's name and generation: plain data that travels as a value does.
 ///
 /// Opened with `Place::from(&handle)`, it gives that very segment, or [`Error::Mismatch`] if the
@@ -104,7 +107,8 @@ pub fn send_fd(socket: &UnixStream, segment: &Segment) -> Result<(), Error> {
 ///
 /// # Errors
 /// [`Error::NotASegment`] for another message or an end of the stream; [`Error::System`], with
-/// `WouldBlock` for a timeout; [`Error::TooManyDescriptors`].
+/// `WouldBlock` for a timeout; [`Error::TooManyDescriptors`] if this process may not have one more: then what was sent is
+/// gone.
 ///
 /// # Examples
 /// ```
@@ -124,7 +128,9 @@ pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
         why,
     };
     let mut greeting = [0; GREETING.len()];
-    let mut space = nix::cmsg_space!([i32; 1]);
+    // For as many as a message can have: those for which there is no room here would not come, those that did would be
+    // nobody's.
+    let mut space = nix::cmsg_space!([i32; SCM_MAX_FD]);
     let mut buffers = [IoSliceMut::new(&mut greeting)];
     let raw = socket.as_fd().as_raw_fd();
     let message = loop {
@@ -136,9 +142,11 @@ pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
         }
     };
     let mut received = Vec::new();
-    let parts = message
-        .cmsgs()
-        .map_err(|e| Error::from_errno(NAME, "recvmsg", e))?;
+    // Cut short: for what was to come there was no descriptor left.
+    let parts = message.cmsgs().map_err(|_| Error::TooManyDescriptors {
+        segment: NAME.to_owned(),
+        call: "recvmsg",
+    })?;
     for part in parts {
         if let ControlMessageOwned::ScmRights(numbers) = part {
             // SAFETY: the kernel made these descriptors for us just now; nobody else owns them.
@@ -148,10 +156,6 @@ pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
                     .map(|n| unsafe { OwnedFd::from_raw_fd(n) }),
             );
         }
-    }
-    if message.flags.contains(MsgFlags::MSG_CTRUNC) && received.is_empty() {
-        let (segment, call) = (NAME.to_owned(), "recvmsg");
-        return Err(Error::TooManyDescriptors { segment, call });
     }
     if message.bytes == 0 {
         return Err(not_one("the stream ended"));

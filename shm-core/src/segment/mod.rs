@@ -49,6 +49,7 @@ pub use scope::Scope;
 pub use spec::Spec;
 
 use crate::error::Error;
+use crate::fork::PerProcess;
 use crate::layout;
 use crate::mutants::mutant;
 use crate::participant::{ProcessId, Slot, Table};
@@ -121,7 +122,7 @@ struct Participant {
     /// Fork stamp of the process that registered.
     stamp: AtomicU64,
     /// Held while registering: at the creation of the handle, or at the first use in a forked child.
-    registering: Mutex<()>,
+    registering: PerProcess<Mutex<()>>,
 }
 
 // SAFETY:
@@ -209,8 +210,10 @@ impl Segment {
     /// different writes.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`].
+    /// [`Error::OutOfBounds`]; [`Error::Unsupported`] in the segment of a mutex, value, array, queue or dictionary, whose
+    /// bytes are read under its lock.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
+        self.require_no_lock("plain reads of a segment with a lock in it")?;
         let from = self.at(offset, to.len())?;
         // SAFETY:
         // - in bounds: `at` checked it; mapped as long as `self`;
@@ -222,21 +225,14 @@ impl Segment {
     /// Copies bytes into the payload, word by word.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] in the segment of a
-    /// mutex, value or array, whose bytes are written under its lock.
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] in the segment of a mutex, value,
+    /// array, queue or dictionary, whose bytes are written under its lock.
     ///
     /// # Peer death
     /// A writer killed on the way leaves some words new and some old.
     pub fn write(&self, offset: usize, from: &[u8]) -> Result<(), Error> {
         self.require_writable()?;
-        let locked = self.inner.header.flags & header::FLAG_LOCKED != 0;
-        // While it is being made, nobody has the lock.
-        if locked && self.inner.placement().is_ready() {
-            return Err(Error::Unsupported {
-                segment: self.inner.name.clone(),
-                what: "plain writes to a segment with a lock in it",
-            });
-        }
+        self.require_no_lock("plain writes to a segment with a lock in it")?;
         let to = self.at(offset, from.len())?;
         // SAFETY:
         // - in bounds: `at` checked it; mapped as long as `self`, and writable;
@@ -441,6 +437,7 @@ impl Segment {
         let (mine, stamp) = (&self.inner.participant, crate::fork::stamp());
         let _one = mine
             .registering
+            .get()
             .lock()
             .unwrap_or_else(PoisonError::into_inner);
         // Relaxed: under the lock.
@@ -475,6 +472,18 @@ impl Segment {
         match self.inner.read_only {
             true => Err(Error::ReadOnly {
                 segment: self.inner.name.clone(),
+            }),
+            false => Ok(()),
+        }
+    }
+
+    fn require_no_lock(&self, what: &'static str) -> Result<(), Error> {
+        let locked = self.inner.header.flags & header::FLAG_LOCKED != 0;
+        // While it is being made, nobody has the lock.
+        match locked && self.inner.placement().is_ready() {
+            true => Err(Error::Unsupported {
+                segment: self.inner.name.clone(),
+                what,
             }),
             false => Ok(()),
         }

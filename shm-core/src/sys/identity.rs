@@ -2,9 +2,10 @@
 
 use std::io;
 use std::os::unix::fs::MetadataExt;
-use std::sync::Mutex;
+use std::sync::{Mutex, TryLockError};
 
 use crate::fork;
+use crate::mutants::mutant;
 use crate::participant::ProcessId;
 
 /// What a new header says of its creator, and what `open` compares.
@@ -20,26 +21,36 @@ pub(crate) struct Identity {
     pub(crate) boot_time: u64,
 }
 
-/// Reads the identity; what cannot change in a process is read once and again after a fork.
+/// Reads the identity.
 pub(crate) fn here() -> io::Result<Identity> {
-    static CACHE: Mutex<Option<(u64, Identity)>> = Mutex::new(None);
-    let stamp = fork::stamp();
-    let mut cache = CACHE
-        .lock()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let identity = match &*cache {
-        Some((cached, identity)) if *cached == stamp => identity.clone(),
-        _ => {
-            let read = read()?;
-            *cache = Some((stamp, read.clone()));
-            read
-        }
-    };
     Ok(Identity {
         random: random()?,
         boot_time: boot_time(),
-        ..identity
+        ..lasting()?
     })
+}
+
+/// What cannot change in a process: read once, and again after a fork.
+fn lasting() -> io::Result<Identity> {
+    static CACHE: Mutex<Option<(u64, Identity)>> = Mutex::new(None);
+    if mutant("Identity::WaitsForAnother") {
+        drop(CACHE.lock());
+    }
+    // Never wait: in a forked child the lock may be that of a thread that is not there.
+    let mut cache = match CACHE.try_lock() {
+        Ok(cache) => cache,
+        Err(TryLockError::Poisoned(poisoned)) => poisoned.into_inner(),
+        Err(TryLockError::WouldBlock) => return read(),
+    };
+    let stamp = fork::stamp();
+    match &*cache {
+        Some((cached, identity)) if *cached == stamp => Ok(identity.clone()),
+        _ => {
+            let read = read()?;
+            *cache = Some((stamp, read.clone()));
+            Ok(read)
+        }
+    }
 }
 
 fn read() -> io::Result<Identity> {

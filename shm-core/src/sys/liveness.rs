@@ -14,17 +14,21 @@ use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 use crate::mutants::mutant;
 
-/// Whether the process `pid` that started at `start_time` (clock ticks after boot) lives.
+/// Whether the process `pid` that started at `start_time` (clock ticks after boot; `None`: nobody knows) lives.
 ///
 /// # Errors
-/// When the system cannot tell: out of descriptors, no `/proc`. Take it for alive then.
-pub(crate) fn is_alive(pid: u32, start_time: u64) -> io::Result<bool> {
+/// When the system cannot tell: out of descriptors, no `/proc`, no start time. Take it for alive then.
+pub(crate) fn is_alive(pid: u32, start_time: Option<u64>) -> io::Result<bool> {
     let Some(pidfd) = open_pidfd(pid)? else {
         return Ok(false);
     };
     if has_ended(&pidfd)? && !mutant("ProcessId::ZombieLives") {
         return Ok(false);
     }
+    let Some(start_time) = start_time else {
+        let why = "the start time of the process was never known";
+        return Err(io::Error::other(why));
+    };
     match start_time_of(pid) {
         Ok(now) => Ok(now == start_time || mutant("ProcessId::IgnoresTheStartTime")),
         // It ended between the two looks, or /proc hides it.
@@ -121,8 +125,19 @@ mod tests {
     fn this_process_lives_and_one_of_another_start_time_does_not() {
         let pid = std::process::id();
         let start = start_time_of(pid).unwrap();
-        assert!(is_alive(pid, start).unwrap());
-        assert!(!is_alive(pid, start + 1).unwrap(), "the PID was reused");
+        assert!(is_alive(pid, Some(start)).unwrap());
+        assert!(
+            !is_alive(pid, Some(start + 1)).unwrap(),
+            "the PID was reused"
+        );
+    }
+
+    #[test]
+    fn of_a_process_whose_start_nobody_knows_only_the_death_is_sure() {
+        let mut child = std::process::Command::new("true").spawn().unwrap();
+        child.wait().unwrap();
+        assert!(!is_alive(child.id(), None).unwrap(), "nobody has the PID");
+        assert!(is_alive(std::process::id(), None).is_err(), "somebody has");
     }
 
     #[test]
@@ -136,7 +151,7 @@ mod tests {
             let _ = wait.recv();
         });
         let tid = rx.recv().unwrap() as u32;
-        assert!(!is_alive(tid, start_time_of(tid).unwrap()).unwrap());
+        assert!(!is_alive(tid, Some(start_time_of(tid).unwrap())).unwrap());
         drop(end);
         thread.join().unwrap();
     }
