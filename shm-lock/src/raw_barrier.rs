@@ -147,7 +147,8 @@ pub struct BrokenBarrier {
 }
 
 impl BrokenBarrier {
-    /// The party whose death broke it, if that was the reason.
+    /// The party whose death broke it, if that was the reason; `None` if the barrier was reset before the caller came to
+    /// look.
     #[must_use]
     pub fn dead_party(&self) -> Option<ProcessId> {
         self.dead

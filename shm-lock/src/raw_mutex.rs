@@ -659,7 +659,9 @@ impl RawMutex {
             // A wake may have been spent on this thread, and others may sleep (INV-M3).
             sleep.queued = WAITERS;
         }
-        if ended == futex::Wait::TimedOut && word & TID_MASK != 0 && self.is_suspicious(word) {
+        // A signal that comes again and again lets no slice end.
+        let is_over = matches!(ended, futex::Wait::TimedOut | futex::Wait::Interrupted);
+        if is_over && word & TID_MASK != 0 && self.is_suspicious(word) {
             self.rescue(word);
         }
         ended

@@ -91,6 +91,7 @@ pub enum RwFault {
     ClosesAfterRelease,
     ClearsBeforeNoting,
     NestedReadWaits,
+    ReaderWaitsToWrite,
     GivesUpWithSlots,
     DowngradesWithoutASlot,
 }
@@ -315,6 +316,14 @@ impl<'a> RawRwLock<'a> {
     /// # Safety
     /// As [`RawMutex::lock`], for head and slots.
     pub unsafe fn write(self, patience: Patience) -> Result<Acquired, RawLockError> {
+        // Before the gate: who has it may be waiting for this very reader.
+        let reads = slot::mine(self.slots).is_some() && !self.is_write_locked_by_me();
+        if reads && !self.head.broken(RwFault::ReaderWaitsToWrite) {
+            return Err(match patience {
+                Patience::None => RawLockError::WouldBlock,
+                _ => RawLockError::Deadlock,
+            });
+        }
         // SAFETY: the caller's promise.
         unsafe { self.pass_gate(patience) }?;
         if !mutant("RwLock::WriterAnnouncesNothing") {
@@ -437,17 +446,24 @@ impl<'a> RawRwLock<'a> {
 
     /// Declares the data good again. For the writer.
     pub fn mark_consistent(self) {
-        self.change_state(|state| state & !(INCONSISTENT | POISONED));
+        self.settle(|state| state & !(INCONSISTENT | POISONED));
     }
 
     /// Notes that the writer leaves the data in doubt, as after a panic. For the writer.
     pub fn mark_poisoned(self) {
-        self.change_state(|state| state | POISONED);
+        self.settle(|state| state | POISONED);
     }
 
     /// Gives the data up: from the next unlock on, everybody is refused. For the writer.
     pub fn mark_not_recoverable(self) {
-        self.change_state(|state| state | NOT_RECOVERABLE);
+        self.settle(|state| state | NOT_RECOVERABLE);
+    }
+
+    fn settle(self, change: impl FnOnce(u32) -> u32) {
+        // A forked child's copy of a guard changes nothing.
+        if self.is_write_locked_by_me() || mutant("RwLock::ForkedChildSettles") {
+            self.change_state(change);
+        }
     }
 
     fn change_state(self, change: impl FnOnce(u32) -> u32) {

@@ -10,6 +10,7 @@ fn peer() {
     peer_main(&[
         ("holds three times", holds as fn(&mut Peer)),
         ("forks with the lock", forks),
+        ("forks with a report", forks_with_a_report),
         ("waits", waits),
     ]);
 }
@@ -66,6 +67,29 @@ fn forks(peer: &mut Peer) {
     peer.say("done");
 }
 
+/// The child settles its copy of a report; the parent's is to be settled still.
+fn forks_with_a_report(peer: &mut Peer) {
+    let mutex = open(peer);
+    let Err(LockError::OwnerDied(recover)) = mutex.lock() else {
+        panic!("not reported")
+    };
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            drop(recover.accept());
+            std::process::exit(0);
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap();
+        }
+    }
+    assert!(matches!(mutex.lock(), Err(LockError::Deadlock)));
+    let guard = recover.accept();
+    assert_eq!(mutex.lock().unwrap().depth(), 2);
+    drop(guard);
+    peer.say("done");
+}
+
 #[test]
 fn the_depth_dies_with_its_owner() {
     let _watchdog = watchdog();
@@ -110,6 +134,17 @@ fn a_death_is_reported_once_and_settled_once() {
         .lock_or_repair(|value, _| *value.get_mut() = 8)
         .unwrap();
     assert_eq!((guard.get(), mutex.lock().unwrap().get()), (8, 8));
+}
+
+#[test]
+fn a_forked_child_settles_no_report() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("reentrant-fork-report");
+    let _mutex = ReentrantMutex::create(&*name, Cell::new(0_u32)).unwrap();
+    let mut holder = Child::spawn("holds three times", &[&name]);
+    holder.expect("holding");
+    holder.kill();
+    Child::spawn("forks with a report", &[&name]).expect("done");
 }
 
 #[test]

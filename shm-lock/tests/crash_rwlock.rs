@@ -16,6 +16,7 @@ fn peer() {
         ("waits to read", waits_to_read),
         ("downgrades", downgrades),
         ("forks", forks),
+        ("forks with a report", forks_with_a_report),
         ("storms", storms),
     ]);
 }
@@ -112,6 +113,34 @@ fn forks(peer: &mut Peer) {
     assert_eq!(lock.inspect().writer.owner, None);
     let writer = lock.write().unwrap();
     child_drops_its_copies(&lock, [writer].map(|writer| writer.downgrade()));
+    peer.say("done");
+}
+
+/// The child settles its copy of a report, in whichever way it is told; the parent's is to be settled still.
+fn forks_with_a_report(peer: &mut Peer) {
+    let lock = open(peer);
+    let Err(LockError::OwnerDied(recover)) = lock.write() else {
+        panic!("not reported")
+    };
+    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+    match unsafe { nix::unistd::fork() }.unwrap() {
+        nix::unistd::ForkResult::Child => {
+            match peer.args()[1].as_str() {
+                "accepts" => drop(recover.accept()),
+                _ => recover.abandon(),
+            }
+            std::process::exit(0);
+        }
+        nix::unistd::ForkResult::Parent { child } => {
+            nix::sys::wait::waitpid(child, None).unwrap();
+        }
+    }
+    drop(recover);
+    let Err(LockError::OwnerDied(recover)) = lock.write() else {
+        panic!("the child settled it")
+    };
+    drop(recover.accept());
+    assert!(lock.read().is_ok());
     peer.say("done");
 }
 
@@ -285,6 +314,18 @@ fn a_forked_childs_guards_are_inert() {
     let _watchdog = watchdog();
     let (name, _lock) = create("rw-fork");
     Child::spawn("forks", &[&name]).expect("done");
+}
+
+#[test]
+fn a_forked_childs_report_is_inert() {
+    let _watchdog = watchdog();
+    for settles in ["accepts", "abandons"] {
+        let (name, _lock) = create("rw-fork-report");
+        let mut writer = Child::spawn("writes", &[&name]);
+        writer.expect("holding");
+        writer.kill();
+        Child::spawn("forks with a report", &[&name, settles]).expect("done");
+    }
 }
 
 #[test]

@@ -212,6 +212,33 @@ fn twin_whose_nested_read_waits() {
     nested_read(Some(RwFault::NestedReadWaits));
 }
 
+fn write_while_reading(fault: Option<RwFault>) {
+    explore(move || {
+        let shared = Shared::new(2, fault);
+        let writer = spawn(&shared, |shared| {
+            shared.write_once();
+        });
+        let slot = shared.read(Patience::Endless).expect("nobody died");
+        let refused = shared.write(Patience::Endless);
+        assert_eq!(refused.err(), Some(RawLockError::Deadlock));
+        shared.unlock_read(slot);
+        writer.join().expect("no panic");
+        shared.write_once();
+        assert_eq!(shared.read_whole(), 2);
+    });
+}
+
+#[test]
+fn who_reads_and_would_write_does_not_wait_for_a_writer_that_waits_for_it() {
+    write_while_reading(None);
+}
+
+#[test]
+#[should_panic(expected = "deadlock")]
+fn twin_whose_reader_waits_to_write() {
+    write_while_reading(Some(RwFault::ReaderWaitsToWrite));
+}
+
 fn downgrade(fault: Option<RwFault>) {
     explore(move || {
         let shared = Shared::new(2, fault);

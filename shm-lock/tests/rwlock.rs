@@ -218,6 +218,23 @@ fn what_would_wait_for_itself_is_a_deadlock() {
     assert_eq!(Child::spawn("tries", &[&name]).hear(), "read write");
 }
 
+/// A writer that waits for the reader is no reason to wait for that writer.
+#[test]
+fn a_reader_that_would_write_is_told_also_while_a_writer_waits_for_it() {
+    let _watchdog = watchdog();
+    let (name, lock) = create("upgrade");
+    let reader = lock.read().unwrap();
+    let mut writer = Child::spawn("writes once", &[&name]);
+    writer.expect("waiting");
+    let tid = writer.tid();
+    until_thread_asleep_in_futex(writer.pid(), tid);
+    assert!(matches!(lock.write(), Err(LockError::Deadlock)));
+    assert!(matches!(lock.try_write(), Err(LockError::WouldBlock)));
+    drop(reader);
+    writer.expect("written");
+    drop(lock.write().unwrap());
+}
+
 #[test]
 fn one_reader_more_than_slots_waits_for_any_of_them() {
     let _watchdog = watchdog();
