@@ -170,6 +170,9 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
 
     /// Opens an array to read single elements of 1, 2, 4 or 8 bytes; needs only read permission.
     ///
+    /// For processes that do not write: it takes no lock, so to read while another thread of the same process changes
+    /// the elements through a guard would be a data race.
+    ///
     /// # Errors
     /// As [`Segment::open_read_only`].
     pub fn open_read_only(place: impl Into<Place>) -> Result<Self, Error> {
@@ -223,7 +226,8 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
     }
 
     /// One element. Takes the lock, so that it is never in the middle of somebody's change; a
-    /// read-only attachment cannot, and reads what is there.
+    /// read-only attachment cannot, and reads what is there: what `set` wrote is whole; what is being changed through a
+    /// guard is as far as that has come, and an element that is copied there byte by byte may be seen in part.
     ///
     /// # Errors
     /// [`ValueError::OutOfRange`]; [`ValueError::NeedsRepair`] after somebody's death or panic;
@@ -386,7 +390,8 @@ fn load<T: FromBytes>(at: NonNull<T>) -> T {
     let mut value = MaybeUninit::<T>::uninit();
     // SAFETY:
     // - in bounds: the caller has it from `element`; mapped as long as the segment (INV-S1);
-    // - other writers: none under the lock; on a read-only attachment they write whole words.
+    // - other writers: none under the lock; on a read-only attachment, `set` writes whole words, and a guard's user what it
+    //   likes: any bytes are a value, and it is not to be a thread of this process (`Array::open_read_only`).
     unsafe {
         layout::load_bytes(
             at.as_ptr().cast(),

@@ -236,7 +236,8 @@ impl ShareableList {
             .and_then(|bytes| segment.at(ENTRIES, bytes).ok())
             .ok_or_else(|| corrupt("list length", len))?;
         let mut at = ENTRIES + len as usize * size_of::<Entry>();
-        let mut spots = Vec::with_capacity(len as usize);
+        // Grows as they prove to be there: a number says nothing.
+        let mut spots = Vec::new();
         for index in 0..len as usize {
             let entry = segment.view::<Entry>(ENTRIES + index * size_of::<Entry>())?;
             // Relaxed: as `len`.
@@ -335,10 +336,14 @@ impl ShareableList {
         if len > self.spots[index].room && !mutant("ShareableList::LengthUnchecked") {
             return None;
         }
-        let mut bytes = vec![0; len];
+        let mut bytes = Vec::new();
+        // As many as the room may be more than there is memory for.
+        bytes.try_reserve_exact(len).ok()?;
         let from = from.as_ptr().wrapping_add(HEAD);
-        // SAFETY: as above; `len` is at most the room.
+        // SAFETY: as above; `len` is at most the room, and so many bytes were reserved.
         unsafe { layout::load_bytes(from, bytes.as_mut_ptr(), len) };
+        // SAFETY: so many bytes were just written.
+        unsafe { bytes.set_len(len) };
         Some((word as u8, bytes))
     }
 

@@ -188,6 +188,36 @@ fn bytes_that_lie_are_corrupt() {
     assert_eq!(ShareableList::open(&*name).unwrap().to_vec(), list.to_vec());
 }
 
+/// A sparse file is as large as it says, and costs nothing.
+#[test]
+fn numbers_for_which_there_is_no_memory_are_corrupt() {
+    let name = UniqueName::new("list-vast");
+    drop(ShareableList::create(&*name, &["text".into()]).unwrap());
+    let file = std::fs::OpenOptions::new()
+        .write(true)
+        .open(name.path())
+        .unwrap();
+    let size = 1_u64 << 44;
+    file.set_len(size).unwrap();
+    let write = |at, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
+    // The header's sizes, of the whole and of the payload.
+    write(32, size);
+    write(48, size - 4096);
+    // Behind the length one entry, of room and version, then the first slot.
+    let (len, room, slot) = (4096 + 48, 4096 + 64, 4096 + 80);
+    let open_with = |at, lie: u64| {
+        write(at, lie);
+        match ShareableList::open(&*name).unwrap_err() {
+            Error::Corrupt { field, .. } => field,
+            other => panic!("{other}"),
+        }
+    };
+    assert_eq!(open_with(len, 1 << 39), "room of an item");
+    write(len, 1);
+    write(room, 1 << 42);
+    assert_eq!(open_with(slot, 4 | 1 << (8 + 42)), "item of a list");
+}
+
 /// A lock that a thread of this process holds keeps a mapping; one that is said to be held in bytes that were
 /// refused does not.
 #[test]
