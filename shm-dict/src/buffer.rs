@@ -178,11 +178,14 @@ pub(crate) struct Cursor {
     start: usize,
 }
 
-/// Makes room for `more`, and for as many again as there are; beyond `most`, for a quarter of them.
+/// Makes room for `more`, and for as many again as there are, but no more than `most`; beyond that, for a quarter of them.
 pub(crate) fn grow<T>(all: &mut Vec<T>, more: usize, most: usize) {
     let (used, room) = (all.len(), all.capacity());
     if more > room - used {
-        let ample = room.saturating_mul(2).min(most).max(used + used / 4);
+        let ample = match used + more <= most {
+            true => room.saturating_mul(2).min(most),
+            false => used + used / 4,
+        };
         all.reserve_exact(ample.max(used + more) - used);
     }
 }
@@ -292,5 +295,27 @@ impl Row {
         };
         let values = self.iter().skip(range.start).take(range.len());
         values.map(decode).collect()
+    }
+}
+
+#[cfg(all(test, not(loom)))]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_more_than_the_most_takes_no_more_room_and_what_is_grows_by_parts() {
+        let most = 1000;
+        let (mut all, mut moves) = (Vec::new(), 0);
+        for byte in 0..2 * most {
+            let room = all.capacity();
+            grow(&mut all, 1, most);
+            moves += usize::from(all.capacity() != room);
+            all.push(byte as u8);
+            assert!(all.len() > most || all.capacity() <= most, "{}", all.len());
+        }
+        assert!(
+            all.capacity() <= 2 * most + most / 2 && moves < 20,
+            "{moves}"
+        );
     }
 }
