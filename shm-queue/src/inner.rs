@@ -2,14 +2,13 @@
 
 use std::collections::VecDeque;
 use std::ptr;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use shm_core::fork::PerProcess;
 use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
-use shm_core::{
-    Deadline, Error, Kind, Place, Segment, Spec, deadline, fork, futex, layout as bytes,
-};
+use shm_core::{Deadline, Error, Kind, Place, Segment, Spec, deadline, futex, layout as bytes};
 use shm_lock::{Patience, RawLockError};
 
 use crate::error::{CreateError, QueueError};
@@ -42,17 +41,11 @@ pub(crate) struct Inner {
     pub(crate) strategy: AtomicU32,
     /// Senders and receivers of each participant (`halves.rs`).
     pub(crate) halves: Mapped<[AtomicU64]>,
-    pub(crate) detached: Mutex<Detached>,
+    /// Tasks that this attachment has detached from their guards, the oldest first. A forked child has none of its
+    /// parent's.
+    pub(crate) detached: PerProcess<Mutex<VecDeque<Lease>>>,
     /// Last: everything above lies in it.
     pub(crate) segment: Segment,
-}
-
-/// Tasks that this attachment has detached from their guards, the oldest first.
-#[derive(Debug, Default)]
-pub(crate) struct Detached {
-    /// The process's, as of `fork::stamp`: a forked child has none of its parent's.
-    stamp: u64,
-    leases: VecDeque<Lease>,
 }
 
 impl Inner {
@@ -169,7 +162,7 @@ impl Inner {
             shape,
             strategy: AtomicU32::new(WaitStrategy::default().to_bits()),
             halves,
-            detached: Mutex::default(),
+            detached: PerProcess::default(),
             segment,
         });
         // Errors are for the first operation to report.
@@ -369,6 +362,9 @@ impl Inner {
     /// For those who never sleep, since there always is something, or since they only try: looks after
     /// others if nobody has for a slice. Says whether it did.
     pub(crate) fn look_now_and_then(&self) -> bool {
+        if mutant("Queue::LooksWhereNothingHappensAlone") {
+            return false;
+        }
         let is_due = self.is_my_turn(deadline::now_roughly(), futex::SLICE);
         if is_due {
             self.look_aside();
@@ -421,13 +417,17 @@ impl Inner {
         let Ok(to) = self.segment.at(at, from.len()) else {
             return;
         };
-        if self.raw.is_large(claim.len) {
+        if self.may_be_taken_back() {
+            self.raw.before_overwriting();
+        }
+        if self.raw.is_large(claim.len) && !self.may_be_taken_back() {
             // SAFETY:
             // - in bounds: `at` checked it; mapped and writable as long as the segment;
             // - no other writer or reader: the word says that the chunks are ours, or the put lock does.
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to.as_ptr(), from.len()) };
         } else {
-            // SAFETY: as above; the cell is ours by the put lock or its word.
+            // SAFETY: as above; the cell is ours by the put lock or its word. Who still reads what was there, reads
+            // word by word, and believes none of it.
             unsafe { bytes::store_bytes(to.as_ptr(), from.as_ptr(), from.len()) };
         }
     }
@@ -460,13 +460,14 @@ impl Inner {
         out.clear();
         out.reserve(len as usize);
         let to = out.as_mut_ptr();
-        if self.raw.is_large(len) {
+        if self.raw.is_large(len) && !self.may_be_taken_back() {
             // SAFETY:
             // - in bounds: `message` checked it; mapped as long as the segment; `out` has room;
             // - no other writer: the message is leased to us, or ready and we hold the get lock; any bytes are `u8`s.
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, len as usize) };
         } else {
-            // SAFETY: as above; the message is ready and we hold the get lock, or it is leased to us.
+            // SAFETY: as above; the message is ready and we hold the get lock, or it is leased to us. If it is taken back
+            // meanwhile, other writers store word by word too, and `Leased::decode` believes none of it.
             unsafe { bytes::load_bytes(from.as_ptr(), to, len as usize) };
         }
         // SAFETY: so many bytes were just written.
@@ -514,6 +515,12 @@ impl Inner {
         }
     }
 
+    /// Whether somebody else may have a message before its holder is done with it.
+    #[inline]
+    pub(crate) fn may_be_taken_back(&self) -> bool {
+        self.shape.lease_time != 0
+    }
+
     /// The time at which a lease given now runs out; 0: never.
     pub(crate) fn expiry(&self) -> u64 {
         match self.shape.lease_time {
@@ -549,34 +556,26 @@ impl Inner {
     // ---- detached tasks ----------------------------------------------------------------------
 
     pub(crate) fn detach(&self, lease: Lease) {
-        self.with_detached(|leases| leases.push_back(lease));
+        self.detached().push_back(lease);
     }
 
     pub(crate) fn oldest_detached(&self) -> Option<Lease> {
-        self.with_detached(VecDeque::pop_front)
+        self.detached().pop_front()
     }
 
-    fn with_detached<R>(&self, with: impl FnOnce(&mut VecDeque<Lease>) -> R) -> R {
-        let mut detached = self.detached.lock().unwrap_or_else(PoisonError::into_inner);
-        let stamp = fork::stamp();
-        if detached.stamp != stamp {
-            detached.leases.clear();
-            detached.stamp = stamp;
-        }
-        with(&mut detached.leases)
+    fn detached(&self) -> MutexGuard<'_, VecDeque<Lease>> {
+        let detached = self.detached.get();
+        detached.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
 impl Drop for Inner {
     fn drop(&mut self) {
-        let detached = self.detached.get_mut();
-        let detached = std::mem::take(detached.unwrap_or_else(PoisonError::into_inner));
-        if detached.stamp == fork::stamp() {
-            // Nobody is left here who could finish these. Errors have nobody to go to: the others find what stays, once
-            // this process is no participant any more (`has_messages_of_nobody`).
-            for lease in detached.leases {
-                let _ = self.give_back(lease, MOMENT.into());
-            }
+        // Nobody is left here who could finish these. Errors have nobody to go to: the others find what stays, once
+        // this process is no participant any more (`has_messages_of_nobody`).
+        let detached = std::mem::take(&mut *self.detached());
+        for lease in detached {
+            let _ = self.give_back(lease, MOMENT.into());
         }
     }
 }

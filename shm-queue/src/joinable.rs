@@ -134,8 +134,9 @@ impl<T, C> JoinableQueue<T, C> {
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(QueueError::Timeout);
             }
-            if !idle.sleep(announced, inner.until(deadline)) {
-                inner.look_after_others(deadline)?;
+            match idle.sleep(announced, inner.until(deadline)) {
+                true => _ = inner.look_now_and_then(),
+                false => inner.look_after_others(deadline)?,
             }
         }
     }
@@ -220,9 +221,13 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     }
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
-        let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
-        let (value, leased) = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
-        Ok(self.guard(value, leased.keep()))
+        loop {
+            let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
+            let decoded = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
+            if let Some((value, leased)) = decoded {
+                return Ok(self.guard(value, leased.keep()));
+            }
+        }
     }
 
     fn get_many_with(

@@ -356,7 +356,8 @@ fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, Que
         let Some(lease) = inner.get_or_lease(buffer, patience, sure)? else {
             return decode::<T, C>(buffer);
         };
-        let (value, leased) = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
+        let decoded = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
+        let (value, leased) = decoded.ok_or(QueueError::Stale)?;
         inner.finish(leased.keep())?;
         Ok(value)
     })
@@ -374,13 +375,29 @@ fn get_values<T, C: Codec<T>>(
     Ok(values)
 }
 
-/// Those that are there, handed out and decoded. What cannot be decoded is put aside; an error if that is all.
+/// Those that are there, handed out and decoded, at least one unless `most` is 0. What cannot be decoded is put aside; an
+/// error if that is all.
 pub(crate) fn lease_values<T, C: Codec<T>>(
     inner: &Inner,
     most: usize,
     patience: Patience,
 ) -> Result<Vec<(T, Lease)>, QueueError> {
-    let leases = inner.lease_many(most, patience)?;
+    loop {
+        let leases = inner.lease_many(most, patience)?;
+        let values = decode_leases::<T, C>(inner, leases)?;
+        // Otherwise all were taken back before they were decoded.
+        if most == 0 || !values.is_empty() {
+            return Ok(values);
+        }
+    }
+}
+
+/// Those of these messages that can be decoded and were not taken back meanwhile; an error if one cannot be decoded and
+/// there is no other.
+fn decode_leases<T, C: Codec<T>>(
+    inner: &Inner,
+    leases: Vec<Lease>,
+) -> Result<Vec<(T, Lease)>, QueueError> {
     let leases: Vec<_> = leases
         .into_iter()
         .map(|lease| Leased::new(inner, lease))
@@ -389,7 +406,7 @@ pub(crate) fn lease_values<T, C: Codec<T>>(
     with_buffer(|buffer| {
         for leased in leases {
             match leased.decode(buffer, decode::<T, C>) {
-                Ok(decoded) => values.push(decoded),
+                Ok(decoded) => values.extend(decoded),
                 Err(error) => failed = Some(error),
             }
         }

@@ -94,16 +94,14 @@ impl Shared {
             if self.is_news() {
                 return true;
             }
-            if !raw
-                .control
-                .not_empty
-                .sleep(announced, self.inner.until(None))
-            {
+            let not_empty = &raw.control.not_empty;
+            if not_empty.sleep(announced, self.inner.until(None)) {
+                // This thread takes none: another sleeper may want it.
+                not_empty.pass_on(|| raw.has_messages(), None);
+                self.inner.look_now_and_then();
+            } else {
                 // What is wrong with the queue is for the getters to hear.
                 let _ = self.inner.look_after_others(None);
-            } else {
-                // This thread takes none: another sleeper may want it.
-                raw.control.not_empty.pass_on(|| raw.has_messages(), None);
             }
         }
     }
@@ -132,8 +130,12 @@ impl Readiness {
     /// Makes it unreadable until there is a message again. If there is one already, it is readable
     /// at once.
     pub fn rearm(&self) {
+        // In a forked child the lock may be that of a thread that is not there.
+        if self.stamp != fork::stamp() {
+            return;
+        }
         let mut state = self.shared.state();
-        if state.ready && self.stamp == fork::stamp() {
+        if state.ready {
             // The byte is there: it does not block.
             let _ = (&self.pipe).read(&mut [0]);
             state.ready = false;

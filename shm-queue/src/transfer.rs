@@ -50,21 +50,33 @@ impl<'a> Leased<'a> {
         self.inner.copy_out(index, chunk, len, out)
     }
 
-    /// Copies the message out and decodes it. One that cannot be decoded is put aside.
+    /// Copies the message out and decodes it; `None` if its time was over and somebody has taken it back. One that cannot
+    /// be decoded is put aside.
     pub(crate) fn decode<T>(
         self,
         buffer: &mut Vec<u8>,
         decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
-    ) -> Result<(T, Self), QueueError> {
-        match self.copy_out(buffer).and_then(|()| decode(buffer)) {
-            Ok(value) => Ok((value, self)),
+    ) -> Result<Option<(T, Self)>, QueueError> {
+        let copied = self.copy_out(buffer);
+        if !self.is_ours_still()? {
+            self.keep();
+            return Ok(None);
+        }
+        match copied.and_then(|()| decode(buffer)) {
+            Ok(value) => Ok(Some((value, self))),
             Err(error) => {
                 let reason = DeadReason::Decode.to_bits();
-                self.inner.bury(self.lease, reason)?;
+                let was_ours = self.inner.bury(self.lease, reason)?;
                 self.keep();
-                Err(error)
+                // Who has it now is told.
+                if was_ours { Err(error) } else { Ok(None) }
             }
         }
+    }
+
+    fn is_ours_still(&self) -> Result<bool, QueueError> {
+        let (inner, lease) = (self.inner, self.lease);
+        Ok(!inner.may_be_taken_back() || inner.raw.is_leased_still(lease)?)
     }
 }
 
@@ -124,8 +136,7 @@ impl Inner {
     #[inline]
     fn put_once(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<bool, QueueError> {
         if self.raw.is_long(len) {
-            self.put_long(bytes, len, patience)?;
-            return Ok(false);
+            return self.put_long(bytes, len, patience);
         }
         let side = self.put_side(patience)?;
         let grow = |start, end| self.grow(start, end);
@@ -176,10 +187,14 @@ impl Inner {
         Ok(count as usize)
     }
 
-    fn put_long(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<(), QueueError> {
-        let claim = self.claim(&self.put_side(patience)?, len)?;
+    fn put_long(&self, bytes: &[u8], len: u32, patience: Patience) -> Result<bool, QueueError> {
+        let side = self.put_side(patience)?;
+        let others_write = side.is_written_to();
+        let claim = self.claim(&side, len)?;
+        drop(side);
         self.copy_in(claim, bytes);
-        self.commit(claim)
+        self.commit(claim)?;
+        Ok(others_write)
     }
 
     /// Takes room for a message that is written outside the lock.
@@ -544,15 +559,15 @@ impl Inner {
         Ok(returned)
     }
 
-    /// Ends a lease: the message is put aside.
-    pub(crate) fn bury(&self, lease: Lease, reason: u32) -> Result<(), QueueError> {
+    /// Ends a lease: the message is put aside. `false` if it was not ours any more.
+    pub(crate) fn bury(&self, lease: Lease, reason: u32) -> Result<bool, QueueError> {
         let side = self.get_side(Patience::Endless)?;
         let were_all = !side.may_lease();
-        side.bury(lease, reason)?;
+        let was_ours = side.bury(lease, reason)?;
         drop(side);
         self.tell_consumers(were_all, 1);
         self.tell_producers(1);
-        Ok(())
+        Ok(was_ours)
     }
 
     /// After something was taken out or finished.

@@ -2,6 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -1004,6 +1005,53 @@ fn signals_interrupt_no_wait() {
     std::thread::sleep(WHILE);
     queue.get().unwrap().task_done().unwrap();
     peer.expect("done");
+}
+
+/// A signal that comes before each slice is over leaves those who sleep none in which nothing happened.
+#[test]
+fn one_who_is_interrupted_again_and_again_notices_a_death() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("alarms-death");
+    let queue = create(&name, Options::new(4).max_deliveries(2), &[1]);
+    let often = || Alarms::every(Duration::from_millis(10));
+    let mut first = worker(&name, 1);
+    let alarms = often();
+    std::thread::sleep(WHILE);
+    first.kill();
+    let task = queue.get().unwrap();
+    assert_eq!(task.deliveries(), 2);
+    drop((alarms, task.requeue()));
+
+    // A dead letter by now, in the place of another.
+    queue.put(2).unwrap();
+    worker(&name, 1).kill();
+    worker(&name, 1).kill();
+    let _alarms = often();
+    queue.join().unwrap();
+}
+
+/// Wakes for messages that it may not have leave it none either.
+#[test]
+fn one_who_is_woken_again_and_again_notices_a_death() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("trickle");
+    let queue = create(&name, Options::new(10_000).leases(1), &[1]);
+    worker(&name, 1).kill();
+    let over = AtomicBool::new(false);
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            let producer = JoinableQueue::<u32>::open(&*name).unwrap();
+            while !over.load(Ordering::Relaxed) {
+                producer.put(2).unwrap();
+                std::thread::sleep(Duration::from_millis(20));
+            }
+        });
+        let got = queue
+            .get_timeout(LONG)
+            .map(|task| (*task, task.deliveries()));
+        over.store(true, Ordering::Relaxed);
+        assert_eq!(got, Ok((1, 2)));
+    });
 }
 
 fn is_interrupted(peer: &mut Peer) {

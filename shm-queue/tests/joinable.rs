@@ -1,8 +1,10 @@
 //! What a queue of tasks does, among the handles and threads of one process.
 
+use std::cell::Cell;
 use std::thread;
 use std::time::{Duration, Instant};
 
+use shm_core::codec::{Codec, CodecError};
 use shm_core::sync::Ordering;
 use shm_queue::raw::Control;
 use shm_queue::{DeadReason, JoinableQueue, OnDrop, Options, Place, QueueError};
@@ -192,6 +194,93 @@ fn a_task_whose_time_is_over_goes_to_somebody_else() {
     thread::sleep(Duration::from_millis(60));
     assert_eq!(queue.get_timeout(SOON).map(drop), Err(QueueError::Timeout));
     again.task_done().unwrap();
+    queue.join_timeout(SOON).unwrap();
+}
+
+/// A codec that does something else once, in the middle of a decoding.
+struct Interrupted;
+
+std::thread_local! {
+    static MEANWHILE: Cell<Option<Box<dyn FnOnce()>>> = const { Cell::new(None) };
+}
+
+impl Codec<u32> for Interrupted {
+    const NAME: &'static str = "interrupted";
+
+    fn encode(value: &u32, out: &mut Vec<u8>) -> Result<(), CodecError> {
+        out.extend(value.to_le_bytes());
+        Ok(())
+    }
+
+    fn decode(bytes: &[u8]) -> Result<u32, CodecError> {
+        if let Some(meanwhile) = MEANWHILE.take() {
+            meanwhile();
+        }
+        Ok(u32::from_le_bytes(bytes.try_into().expect("four bytes")))
+    }
+}
+
+/// What has another message's bytes by the time that it is copied is not handed out.
+#[test]
+fn a_task_that_is_taken_back_before_it_is_decoded_is_skipped() {
+    let _watchdog = watchdog();
+    let options = Options::new(2).lease_time(SOON).leases(2);
+    let queue = JoinableQueue::<u32, Interrupted>::create(Place::anonymous(), options).unwrap();
+    queue.put_many([1, 2]).unwrap();
+    let other = queue.clone();
+    MEANWHILE.set(Some(Box::new(move || {
+        thread::sleep(2 * SOON);
+        for expected in [1, 2] {
+            let task = other.get().unwrap();
+            assert_eq!(*task, expected);
+            task.task_done().unwrap();
+        }
+        // All four cells, whichever they begin with.
+        for round in [[3, 4], [5, 6]] {
+            other.put_many(round).unwrap();
+            if round == [3, 4] {
+                other
+                    .get_many(2)
+                    .unwrap()
+                    .into_iter()
+                    .for_each(|task| task.task_done().unwrap());
+            }
+        }
+    })));
+    let tasks = queue.get_many(2).unwrap();
+    assert_eq!(tasks.iter().map(|task| **task).collect::<Vec<_>>(), [1]);
+    for task in tasks {
+        assert_eq!(task.task_done(), Err(QueueError::Stale));
+    }
+    let left = queue.get_many(4).unwrap();
+    assert_eq!(left.iter().map(|task| **task).collect::<Vec<_>>(), [5, 6]);
+    left.into_iter().for_each(|task| task.task_done().unwrap());
+    queue.join_timeout(SOON).unwrap();
+}
+
+#[test]
+fn a_panic_while_a_task_of_others_is_decoded_gives_nothing_back() {
+    let _watchdog = watchdog();
+    let options = Options::new(2).lease_time(SOON);
+    let queue = JoinableQueue::<u32, Interrupted>::create(Place::anonymous(), options).unwrap();
+    queue.put(1).unwrap();
+    let other = queue.clone();
+    let finish = move || {
+        thread::sleep(2 * SOON);
+        other.get().unwrap().task_done().unwrap();
+        other.put(2).unwrap();
+        panic!("this one fails as well");
+    };
+    MEANWHILE.set(Some(Box::new(finish)));
+    let failed = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| queue.get()));
+    assert!(failed.is_err());
+    let task = queue.get().unwrap();
+    assert_eq!(
+        (*task, task.deliveries()),
+        (2, 1),
+        "the other was not touched"
+    );
+    task.task_done().unwrap();
     queue.join_timeout(SOON).unwrap();
 }
 

@@ -456,6 +456,66 @@ fn twin_that_frees_relaxed() {
     reuse(Some(Fault::FreesRelaxed));
 }
 
+// ---- leases that run out ---------------------------------------------------------------------------
+
+/// A task is taken back and finished, and its cell is written anew, while its first holder copies it.
+fn overwriting(fault: Option<Fault>) {
+    explore(move || {
+        let shared = Shared::new(1, 1, fault);
+        // The bytes of the first cell, word by word.
+        let text = Arc::new(AtomicU32::new(1));
+        assert!(shared.try_put(1));
+        let side = shared.get_side();
+        let front = side.front().expect("a queue in order").expect("one");
+        let lease = side.lease(front, owner(1), 1).expect("a queue in order");
+        drop(side);
+        assert!(shared.try_put(2));
+        let copied = Arc::clone(&text);
+        let holder = spawn(&shared, move |shared| {
+            let copy = copied.load(Ordering::Relaxed);
+            if shared.queue.is_leased_still(lease) == Ok(true) {
+                assert_eq!(copy, 1, "another message's bytes");
+            }
+        });
+        assert_eq!(shared.get_side().take_back_expired(2), Ok(1));
+        assert_eq!((shared.try_get(), shared.try_get()), (Some(1), Some(2)));
+        let write = |claim: Claim| {
+            if claim.index == lease.index {
+                shared.queue.before_overwriting();
+                text.store(3, Ordering::Relaxed);
+            }
+        };
+        let put = || {
+            let put = shared.put_side().put(SMALL, |_, end| Ok(end), write);
+            assert_eq!(put, Ok(()));
+        };
+        // The second of these has the cell that was given back first.
+        put();
+        assert!(shared.try_get().is_some());
+        put();
+        assert_eq!(text.load(Ordering::Relaxed), 3);
+        holder.join().expect("no panic");
+        shared.check();
+    });
+}
+
+#[test]
+fn a_copy_with_bytes_of_another_message_is_not_believed() {
+    overwriting(None);
+}
+
+#[test]
+#[should_panic(expected = "another message's bytes")]
+fn twin_that_overwrites_without_a_fence() {
+    overwriting(Some(Fault::OverwritesWithoutFence));
+}
+
+#[test]
+#[should_panic(expected = "another message's bytes")]
+fn twin_that_believes_a_copy_of_what_was_taken_back() {
+    overwriting(Some(Fault::BelievesACopyOfWhatWasTakenBack));
+}
+
 // ---- sleep and wake --------------------------------------------------------------------------------
 
 /// A consumer sleeps on an empty queue, a producer on a full one.

@@ -38,7 +38,8 @@ struct Head {
     freed: u64,
 }
 
-/// A message that was handed out. The word tells this delivery from every other.
+/// A message that was handed out. The word tells this delivery from every other; from the 255th on, from those to another
+/// attachment.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Lease {
     /// Its cell.

@@ -35,6 +35,9 @@
 //!   with Acquire before it counts the room.
 //! - PAIR queue-freed: a consumer stores `freed` with Release after it is done with the cell; a producer
 //!   loads it with Acquire before it uses the cell again.
+//! - PAIR queue-overwriting: who writes where a message was fences (Release) before its bytes; who has copied a message that
+//!   may have been taken back meanwhile fences (Acquire) after its bytes and looks at the word. A copy with one byte of
+//!   another message finds a word that is not its lease's.
 //! - PAIR mutex-word (`shm_lock`): everything else, between producers and between consumers.
 
 mod arena;
@@ -47,7 +50,7 @@ mod signal;
 mod word;
 
 use shm_core::mutants::mutant_of;
-use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
+use shm_core::sync::{AtomicU32, AtomicU64, Ordering, fence};
 use shm_lock::{Patience, RawLockError};
 
 pub use arena::CHUNK;
@@ -74,6 +77,8 @@ pub enum Fault {
     KeepsTheWake,
     RecoversWithoutReturning,
     SkipsRebuild,
+    OverwritesWithoutFence,
+    BelievesACopyOfWhatWasTakenBack,
 }
 
 /// Whether `fault` is what the model chose, or the mutant.
@@ -320,6 +325,30 @@ impl RawQueue {
         // SAFETY: the caller's promise.
         let acquired = unsafe { self.control.get.lock.acquire(patience) }?;
         Ok((GetSide::new(self), acquired.is_clean()))
+    }
+
+    // ---- without a lock: the bytes of leases that may be taken back ---------------------------
+
+    /// Before the bytes of a claim are written: somebody may still be copying what was there before.
+    #[inline]
+    pub fn before_overwriting(&self) {
+        if !self.broken(Fault::OverwritesWithoutFence) {
+            // PAIR queue-overwriting: Release.
+            fence(Ordering::Release);
+        }
+    }
+
+    /// After the bytes of a lease were copied: whether the message was its holder's all the time, and so every byte of
+    /// the copy is the message's.
+    ///
+    /// # Errors
+    /// [`Damaged`].
+    pub fn is_leased_still(&self, lease: Lease) -> Result<bool, Damaged> {
+        // PAIR queue-overwriting: Acquire.
+        fence(Ordering::Acquire);
+        // Relaxed: ordered by the fence. A number is not put twice, so the word does not come back.
+        let word = self.cell(lease.index)?.word.load(Ordering::Relaxed);
+        Ok(word == lease.word.to_bits() || self.broken(Fault::BelievesACopyOfWhatWasTakenBack))
     }
 
     // ---- without a lock: hints ---------------------------------------------------------------
