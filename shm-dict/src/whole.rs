@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use shm_core::{Error, Segment};
+use shm_core::{Error, ProcessId, Segment};
 use shm_lock::Patience;
 
 use crate::dict::Dict;
@@ -117,11 +117,14 @@ macro_rules! whole {
             /// caller's. Only when nobody else is attached, and through the only handle here: a reader may still look at memory that was freed.
             ///
             /// # Errors
-            /// [`Busy`](DictError::Busy) when others are attached, and those of [`check`](Self::check). Read-only
-            /// attachments and forked children with an inherited handle are not known, and must not be.
+            /// [`Busy`](DictError::Busy) when others are attached, or in a child whose parent is, and those of
+            /// [`check`](Self::check). Read-only attachments and forked children with an inherited handle are not known, and
+            /// must not be.
             pub fn trim(&mut self) -> Result<u64, DictError> {
                 let alone = Arc::get_mut(&mut self.inner).is_some();
-                if !alone || self.inner.segment.attached().len() > 1 {
+                let attached = self.inner.segment.attached();
+                let other = |(_, _, process): &(usize, u64, ProcessId)| *process != ProcessId::current();
+                if !alone || attached.len() > 1 || attached.iter().any(other) {
                     return Err(DictError::Busy);
                 }
                 self.inner.trim(self.patience())

@@ -29,6 +29,7 @@ fn peer() {
         ("reads", reads),
         ("forks in a modification", forks_in_a_modification),
         ("forks with the lock", forks_with_the_lock),
+        ("forks and the child trims", forks_and_the_child_trims),
         ("fills the disk", fills_the_disk),
         ("adds without pause", adds_without_pause),
     ]);
@@ -317,6 +318,31 @@ fn a_guard_that_a_forked_child_inherits_is_inert() {
     assert_eq!(dict.get(&17), Ok(Some(b"child".to_vec())));
     assert_eq!(dict.len(), Ok(17));
     dict.check().unwrap();
+}
+
+/// The parent may be looking at what the child would give back.
+#[test]
+fn a_forked_child_gives_no_memory_back_while_its_parent_is_attached() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("dict-trim");
+    drop(create(&name));
+    Child::spawn("forks and the child trims", &[&name]).expect("done");
+}
+
+fn forks_and_the_child_trims(peer: &mut Peer) {
+    let mut dict = texts(peer);
+    // SAFETY: as above.
+    match unsafe { fork() }.unwrap() {
+        ForkResult::Child => {
+            assert_eq!(dict.trim(), Err(DictError::Busy));
+            std::process::exit(0);
+        }
+        ForkResult::Parent { child } => {
+            assert_eq!(waitpid(child, None), Ok(WaitStatus::Exited(child, 0)));
+        }
+    }
+    dict.trim().unwrap();
+    peer.say("done");
 }
 
 fn forks_with_the_lock(peer: &mut Peer) {
