@@ -20,6 +20,8 @@ use crate::raw::{CHUNK, Cell, Control, Limits, MAX_SLOTS};
 
 /// Bytes of the largest cell.
 const MAX_STRIDE: u64 = 256;
+/// The longest message that lies in a cell; longer ones lie in the arena.
+pub(crate) const MAX_INLINE: u64 = MAX_STRIDE - size_of::<Cell>() as u64;
 
 /// Offsets and sizes, computed from what the queue was created with.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use crate::error::CreateError;
+use crate::layout::MAX_INLINE;
 
 /// The most messages, leases and dead letters that a queue can have, each.
 pub const MAX_CAPACITY: u32 = 1 << 22;
@@ -171,7 +172,11 @@ impl Shape {
         within("leases", self.leases.into(), 1, most)?;
         within("dead_letters", self.dead_letters.into(), 0, most)?;
         within("max_message", self.max_message, 1, MAX_MESSAGE)?;
-        within("arena_bytes", self.arena_bytes, self.max_message, MAX_ARENA)
+        let least = match self.max_message > MAX_INLINE {
+            true => self.max_message,
+            false => 0,
+        };
+        within("arena_bytes", self.arena_bytes, least, MAX_ARENA)
     }
 
     /// The words that stand in the queue.

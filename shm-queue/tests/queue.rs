@@ -583,6 +583,14 @@ fn impossible_options_are_refused_by_name() {
     assert_eq!(refused(Options::new(1).leases(0)), "leases");
     let small = Options::new(1).max_message(1 << 20).arena_bytes(1000);
     assert_eq!(refused(small), "arena_bytes");
+    assert_eq!(
+        refused(Options::new(1).max_message(225).arena_bytes(0)),
+        "arena_bytes"
+    );
+    let short = Options::new(1).max_message(224).arena_bytes(0);
+    let queue = ByteQueue::create(Place::anonymous(), short).unwrap();
+    queue.put(&[7; 224]).unwrap();
+    assert_eq!(queue.get().unwrap(), [7; 224]);
 }
 
 #[test]
