@@ -248,6 +248,20 @@ impl Inner {
         Ok(census)
     }
 
+    /// After a sleep, whatever has ended it: what wakes a sleeper again and again, a signal or
+    /// news for others, may let no slice end.
+    pub(crate) fn look_after_sleep(
+        &self,
+        was_woken: bool,
+        deadline: Option<Deadline>,
+    ) -> Result<(), QueueError> {
+        let early = was_woken && !self.is_slice_over();
+        match early || was_woken && mutant("Queue::LooksWhereNothingHappensAlone") {
+            true => Ok(()),
+            false => self.look_after_others(deadline),
+        }
+    }
+
     /// After a sleep in which nothing happened: somebody may have died, or kept a task for too long.
     /// Takes until `deadline` at most; what stands in the way now is left for another time.
     #[cold]
@@ -346,6 +360,13 @@ impl Inner {
         })
     }
 
+    /// Whether nobody has looked for the dead for a slice.
+    fn is_slice_over(&self) -> bool {
+        // Relaxed: a hint.
+        let last = self.raw.control.looked.load(Ordering::Relaxed);
+        u128::from(deadline::now_roughly().abs_diff(last)) >= futex::SLICE.as_nanos()
+    }
+
     /// Whether nobody has looked for the dead within `interval`; then it is the caller's turn, and
     /// not another's.
     fn is_my_turn(&self, now: u64, interval: Duration) -> bool {
@@ -362,9 +383,6 @@ impl Inner {
     /// For those who never sleep, since there always is something, or since they only try: looks after
     /// others if nobody has for a slice. Says whether it did.
     pub(crate) fn look_now_and_then(&self) -> bool {
-        if mutant("Queue::LooksWhereNothingHappensAlone") {
-            return false;
-        }
         let is_due = self.is_my_turn(deadline::now_roughly(), futex::SLICE);
         if is_due {
             self.look_aside();

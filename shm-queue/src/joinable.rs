@@ -134,10 +134,8 @@ impl<T, C> JoinableQueue<T, C> {
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(QueueError::Timeout);
             }
-            match idle.sleep(announced, inner.until(deadline)) {
-                true => _ = inner.look_now_and_then(),
-                false => inner.look_after_others(deadline)?,
-            }
+            let was_woken = idle.sleep(announced, inner.until(deadline));
+            inner.look_after_sleep(was_woken, deadline)?;
         }
     }
 

@@ -95,14 +95,13 @@ impl Shared {
                 return true;
             }
             let not_empty = &raw.control.not_empty;
-            if not_empty.sleep(announced, self.inner.until(None)) {
+            let was_woken = not_empty.sleep(announced, self.inner.until(None));
+            if was_woken {
                 // This thread takes none: another sleeper may want it.
                 not_empty.pass_on(|| raw.has_messages(), None);
-                self.inner.look_now_and_then();
-            } else {
-                // What is wrong with the queue is for the getters to hear.
-                let _ = self.inner.look_after_others(None);
             }
+            // What is wrong with the queue is for the getters to hear.
+            let _ = self.inner.look_after_sleep(was_woken, None);
         }
     }
 }

@@ -116,11 +116,8 @@ impl<'a> Waiting<'a> {
         }
         self.slept = true;
         let until = self.inner.until(deadline);
-        match self.signal.sleep(word, until) {
-            // What wakes it again and again, a signal or news for others, may let no slice end.
-            true => _ = self.inner.look_now_and_then(),
-            false => self.inner.look_after_others(deadline)?,
-        }
+        let was_woken = self.signal.sleep(word, until);
+        self.inner.look_after_sleep(was_woken, deadline)?;
         Ok(true)
     }
 
