@@ -17,7 +17,10 @@
 
 use core::ptr;
 use core::sync::atomic::{AtomicPtr, AtomicU64, Ordering};
-use std::sync::OnceLock;
+use std::sync::{Mutex, MutexGuard, PoisonError, TryLockError};
+use std::time::Duration;
+
+use crate::mutants::mutant;
 
 // The page and the counter are this process's own memory, not a protocol between threads of a model:
 // they are `core` atomics in loom builds too.
@@ -118,14 +121,37 @@ fn install() -> bool {
     PAGE.load(Ordering::Relaxed) != no_page()
 }
 
+/// The process in which something was made that is not for its forked children, such as the guard of a lock.
+///
+/// Whose a lock is says its word, but not by which guard: a child that has taken the lock itself must not give it back by
+/// a guard that it inherited.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Origin(u64);
+
+impl Origin {
+    /// The calling process.
+    #[inline]
+    #[must_use]
+    pub fn here() -> Self {
+        Self(stamp())
+    }
+
+    /// Whether the calling process is the one.
+    #[inline]
+    #[must_use]
+    pub fn is_here(self) -> bool {
+        self.0 == stamp() || mutant("Guard::ForkedChildUnlocks")
+    }
+}
+
 /// What each process has of its own, empty at first: a lock in it is never the copy of one that a thread held which a
 /// forked child does not have.
 #[derive(Debug)]
 pub struct PerProcess<T> {
     stamp: u64,
     value: T,
-    /// The forked child's, and what it forks in turn.
-    next: OnceLock<Box<PerProcess<T>>>,
+    /// The forked child's, and what it forks in turn; null while there is none. From a box, freed with this.
+    next: AtomicPtr<PerProcess<T>>,
 }
 
 impl<T: Default> Default for PerProcess<T> {
@@ -133,7 +159,7 @@ impl<T: Default> Default for PerProcess<T> {
         Self {
             stamp: stamp(),
             value: T::default(),
-            next: OnceLock::new(),
+            next: AtomicPtr::new(ptr::null_mut()),
         }
     }
 }
@@ -144,10 +170,61 @@ impl<T: Default> PerProcess<T> {
         let stamp = stamp();
         let mut at = self;
         while at.stamp != stamp {
-            at = at.next.get_or_init(Box::default);
+            at = at.next();
         }
         &at.value
     }
+
+    /// What is behind it, made now if there is nothing.
+    fn next(&self) -> &Self {
+        // PAIR per-process: Acquire sees what is behind the pointer.
+        let mut next = self.next.load(Ordering::Acquire);
+        if next.is_null() {
+            let new = Box::into_raw(Box::<Self>::default());
+            // PAIR per-process: Release shows what is behind the pointer.
+            let stored =
+                self.next
+                    .compare_exchange(next, new, Ordering::Release, Ordering::Acquire);
+            next = match stored {
+                Ok(_) => new,
+                Err(theirs) => {
+                    // SAFETY: made above, and nobody else has seen it.
+                    drop(unsafe { Box::from_raw(new) });
+                    theirs
+                }
+            };
+        }
+        // SAFETY:
+        // - in bounds, aligned, mapped: from a box that `drop` alone frees, when nobody borrows `self`;
+        // - no other writer: lent shared alone; in a forked child it is a copy.
+        unsafe { &*next }
+    }
+}
+
+impl<T> Drop for PerProcess<T> {
+    fn drop(&mut self) {
+        let next = *self.next.get_mut();
+        if !next.is_null() {
+            // SAFETY: from a box, and nobody borrows `self` any more.
+            drop(unsafe { Box::from_raw(next) });
+        }
+    }
+}
+
+/// Locks what a forked child may have inherited locked, of a thread that it does not have: `None` there, after a second.
+/// `stamp` is that of the process in which the lock was made.
+pub(crate) fn lock_inherited<T>(mutex: &Mutex<T>, stamp: u64) -> Option<MutexGuard<'_, T>> {
+    if stamp == self::stamp() {
+        return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
+    }
+    for _ in 0..1000 {
+        match mutex.try_lock() {
+            Ok(guard) => return Some(guard),
+            Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),
+            Err(TryLockError::WouldBlock) => std::thread::sleep(Duration::from_millis(1)),
+        }
+    }
+    None
 }
 
 #[cfg(all(test, not(loom)))]

@@ -101,7 +101,8 @@ impl ProcessId {
     /// When the system cannot tell: out of descriptors, no `/proc`, or a process has the PID and it was never known
     /// when the one that is meant started. Take it for alive then.
     pub fn is_alive(self) -> io::Result<bool> {
-        // Who asks lives, and its start time is not that of an earlier process with its id.
+        // Who asks lives, and its start time is not that of an earlier process with its id; where neither is known, it is
+        // taken for itself.
         if self == Self::current() {
             return Ok(true);
         }

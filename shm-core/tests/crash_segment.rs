@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
-use shm_core::{Error, Place, Segment, recv_fd, send_fd};
+use shm_core::{Error, Place, Region, Segment, recv_fd, send_fd};
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
 
 /// Enough for some to meet a thread in the middle of anything that it does.
@@ -130,7 +130,13 @@ fn forks_a_child_that_takes_part(peer: &mut Peer) {
 /// Each child makes a segment, whatever a thread of its parent was in the middle of.
 fn forks_while_its_threads_make_segments(peer: &mut Peer) {
     let over = AtomicBool::new(false);
-    let make = || drop(Segment::create(Place::anonymous(), 64).unwrap());
+    let region = Region::heap(4096);
+    let make = || {
+        drop(Segment::create(Place::anonymous(), 64).unwrap());
+        // A thread of the parent's may have been at work in it.
+        let in_region = Segment::open_or_create(region.clone(), 64);
+        assert!(matches!(in_region, Ok(_) | Err(Error::Unsupported { .. })));
+    };
     std::thread::scope(|s| {
         s.spawn(|| {
             while !over.load(Ordering::Relaxed) {
@@ -148,7 +154,7 @@ fn forks_while_its_threads_make_segments(peer: &mut Peer) {
             let code = std::panic::catch_unwind(AssertUnwindSafe(|| in_fork(child)));
             if code.unwrap_or(1) != 0 {
                 over.store(true, Ordering::Relaxed);
-                panic!("a child hung");
+                panic!("a child hung, or failed");
             }
         }
         over.store(true, Ordering::Relaxed);
@@ -167,9 +173,26 @@ fn receives_at_its_limit(peer: &mut Peer) {
     setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
     assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
     assert_eq!(descriptors(), open);
+    // One of three fits.
+    send_three(&here, &segment);
+    let next = File::open("/dev/null").unwrap().as_raw_fd();
+    setrlimit(Resource::RLIMIT_NOFILE, next as u64 + 1, hard).unwrap();
+    let error = recv_fd(&there).unwrap_err();
+    setrlimit(Resource::RLIMIT_NOFILE, soft, hard).unwrap();
+    assert!(matches!(error, Error::TooManyDescriptors { .. }), "{error}");
+    assert_eq!(descriptors(), open);
     send_fd(&here, &segment).unwrap();
     Segment::open(recv_fd(&there).unwrap(), 64).unwrap();
     peer.say("received");
+}
+
+/// As `send_fd`, but for the number.
+fn send_three(socket: &UnixStream, segment: &Segment) {
+    let greeting = [std::io::IoSlice::new(b"shm-fd\x00\x01")];
+    let three = [segment.as_fd().unwrap().as_raw_fd(); 3];
+    let rights = [ControlMessage::ScmRights(&three)];
+    let flags = MsgFlags::empty();
+    sendmsg::<()>(socket.as_raw_fd(), &greeting, &rights, flags, None).unwrap();
 }
 
 /// How many descriptors this process has.
@@ -351,18 +374,8 @@ fn receives_three_at_a_time(peer: &mut Peer) {
     let segment = Segment::create(Place::anonymous(), 64).unwrap();
     let (here, there) = UnixStream::pair().unwrap();
     let open = descriptors();
-    let greeting = [std::io::IoSlice::new(b"shm-fd\x00\x01")];
     for _ in 0..10 {
-        let three = [segment.as_fd().unwrap().as_raw_fd(); 3];
-        let rights = [ControlMessage::ScmRights(&three)];
-        sendmsg::<()>(
-            here.as_raw_fd(),
-            &greeting,
-            &rights,
-            MsgFlags::empty(),
-            None,
-        )
-        .unwrap();
+        send_three(&here, &segment);
         let error = recv_fd(&there).unwrap_err();
         assert!(matches!(error, Error::NotASegment { .. }), "{error}");
     }

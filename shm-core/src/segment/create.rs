@@ -352,9 +352,9 @@ pub(super) fn check_region(
 pub(super) fn occupy(name: &str, region: &Region, len: u64) -> Result<Extent, Error> {
     region
         .occupy(len as usize)
-        .ok_or_else(|| Error::Unsupported {
+        .map_err(|what| Error::Unsupported {
             segment: name.to_owned(),
-            what: "a segment that overlaps another one in the same region",
+            what,
         })
 }
 

@@ -1,12 +1,12 @@
 //! Handing a segment to another process: a descriptor over a socket, one inherited, or a name with
 //! its generation.
 
-use std::io::{IoSlice, IoSliceMut};
+use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
-use nix::sys::socket::{ControlMessage, ControlMessageOwned, MsgFlags, recvmsg, sendmsg};
+use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::Segment;
 use crate::error::Error;
@@ -14,8 +14,12 @@ use crate::error::Error;
 /// What goes with the descriptor, so that a stray message is not taken for one.
 const GREETING: &[u8; 8] = b"shm-fd\x00\x01";
 
-/// The most descriptors that a message can have (Linux; unix(7)).
-const SCM_MAX_FD: usize = 253;
+/// What errors call a segment whose name nobody knows yet.
+const RECEIVED: &str = "(received)";
+
+/// Room for a control message of 253 descriptors, the most that one can have (unix(7)), and for others beside it: those for
+/// which there is no room would be lost.
+const CONTROL_WORDS: usize = 256;
 
 /// A segment's name and generation: plain data that travels as a value does.
 ///
@@ -122,48 +126,91 @@ pub fn send_fd(socket: &UnixStream, segment: &Segment) -> Result<(), Error> {
 /// # Ok::<(), Box<dyn std::error::Error>>(())
 /// ```
 pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
-    const NAME: &str = "(received)";
     let not_one = |why| Error::NotASegment {
-        segment: NAME.to_owned(),
+        segment: RECEIVED.to_owned(),
         why,
     };
     let mut greeting = [0; GREETING.len()];
-    // For as many as a message can have: those for which there is no room here would not come, those that did would be
-    // nobody's.
-    let mut space = nix::cmsg_space!([i32; SCM_MAX_FD]);
-    let mut buffers = [IoSliceMut::new(&mut greeting)];
-    let raw = socket.as_fd().as_raw_fd();
-    let message = loop {
-        let flags = MsgFlags::MSG_CMSG_CLOEXEC | MsgFlags::MSG_WAITALL;
-        match recvmsg::<()>(raw, &mut buffers, Some(&mut space), flags) {
-            Ok(message) => break message,
-            Err(Errno::EINTR) => {}
-            Err(e) => return Err(Error::from_errno(NAME, "recvmsg", e)),
-        }
-    };
-    let mut received = Vec::new();
-    // Cut short: for what was to come there was no descriptor left.
-    let parts = message.cmsgs().map_err(|_| Error::TooManyDescriptors {
-        segment: NAME.to_owned(),
-        call: "recvmsg",
-    })?;
-    for part in parts {
-        if let ControlMessageOwned::ScmRights(numbers) = part {
-            // SAFETY: the kernel made these descriptors for us just now; nobody else owns them.
-            received.extend(
-                numbers
-                    .into_iter()
-                    .map(|n| unsafe { OwnedFd::from_raw_fd(n) }),
-            );
-        }
+    let message = receive(socket, &mut greeting)?;
+    if message.is_cut {
+        let (segment, call) = (RECEIVED.to_owned(), "recvmsg");
+        return Err(Error::TooManyDescriptors { segment, call });
     }
     if message.bytes == 0 {
         return Err(not_one("the stream ended"));
     }
-    if &greeting != GREETING || received.len() != 1 {
-        return Err(not_one("the message is no descriptor of a segment"));
+    let mut descriptors = message.descriptors.into_iter();
+    match (descriptors.next(), descriptors.next()) {
+        (Some(descriptor), None) if &greeting == GREETING => Ok(descriptor),
+        _ => Err(not_one("the message is no descriptor of a segment")),
     }
-    received
-        .pop()
-        .ok_or_else(|| not_one("the message has no descriptor"))
+}
+
+/// What came over a socket.
+struct Message {
+    /// How many bytes; 0 at the end of the stream.
+    bytes: usize,
+    descriptors: Vec<OwnedFd>,
+    /// Whether there was no room in this process for some of the descriptors.
+    is_cut: bool,
+}
+
+/// Receives a message, and takes charge of all descriptors in it. nix does not give out those of a message that was cut.
+fn receive(socket: &UnixStream, bytes: &mut [u8]) -> Result<Message, Error> {
+    // SAFETY: all zero is a message header without anything.
+    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
+    let mut part = libc::iovec {
+        iov_base: bytes.as_mut_ptr().cast(),
+        iov_len: bytes.len(),
+    };
+    // Words, so that it is aligned as control messages are.
+    let mut control = [0_u64; CONTROL_WORDS];
+    header.msg_iov = &raw mut part;
+    header.msg_iovlen = 1;
+    header.msg_control = control.as_mut_ptr().cast();
+    header.msg_controllen = size_of_val(&control);
+    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_WAITALL;
+    let received = loop {
+        // SAFETY:
+        // - in bounds: the header leads to `bytes` and `control`, with their lengths;
+        // - no other writer: both are ours alone; any bytes are a value.
+        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
+        match usize::try_from(received) {
+            Ok(received) => break received,
+            Err(_) => match Errno::last() {
+                Errno::EINTR => {}
+                error => return Err(Error::from_errno(RECEIVED, "recvmsg", error)),
+            },
+        }
+    };
+    Ok(Message {
+        bytes: received,
+        descriptors: descriptors(&header),
+        is_cut: header.msg_flags & libc::MSG_CTRUNC != 0,
+    })
+}
+
+/// The descriptors of a message that was just received.
+fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
+    let mut descriptors = Vec::new();
+    // SAFETY: the kernel has filled the control buffer that the header leads to, and said how far.
+    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
+    // SAFETY: in bounds and aligned, or null, as the macros say; nobody else writes it; any bytes are a value.
+    while let Some(part) = unsafe { next.as_ref() } {
+        if (part.cmsg_level, part.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
+            // SAFETY: gives a number.
+            let before = unsafe { libc::CMSG_LEN(0) } as usize;
+            // SAFETY: so many bytes stand before the descriptors.
+            let first = unsafe { libc::CMSG_DATA(part) }.cast::<i32>();
+            let count = part.cmsg_len.saturating_sub(before) / size_of::<i32>();
+            // SAFETY: in bounds, as the length says; aligned, as a header is; nobody else writes them; any bytes are a value.
+            let numbers = unsafe { std::slice::from_raw_parts(first, count) };
+            // SAFETY: the kernel made these descriptors for us just now; nobody else owns them.
+            let own = |&number| unsafe { OwnedFd::from_raw_fd(number) };
+            descriptors.extend(numbers.iter().map(own));
+        }
+        // SAFETY: as for the first.
+        next = unsafe { libc::CMSG_NXTHDR(header, part) };
+    }
+    descriptors
 }

@@ -3,7 +3,9 @@
 use std::any::Any;
 use std::fmt;
 use std::ptr::NonNull;
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard};
+
+use crate::fork;
 
 /// Memory that the caller mapped: a `shared_memory::Shmem`, a memmap2 map, or plain process memory.
 ///
@@ -34,6 +36,8 @@ struct Shared {
     /// Start and end of every segment that this process has attached in them, once a handle.
     /// INV-E1: two of them are the same or do not overlap, so that what one protects no other reaches.
     extents: Mutex<Vec<(usize, usize)>>,
+    /// Of the process that made it.
+    stamp: u64,
     #[expect(dead_code, reason = "keeps the memory")]
     keep: Box<dyn Any + Send + Sync>,
 }
@@ -46,7 +50,10 @@ pub(super) struct Extent {
 
 impl Drop for Extent {
     fn drop(&mut self) {
-        let mut extents = self.region.extents();
+        // Bytes that stay taken are only refused to others.
+        let Some(mut extents) = self.region.extents() else {
+            return;
+        };
         if let Some(at) = extents.iter().position(|extent| *extent == self.bytes) {
             extents.swap_remove(at);
         }
@@ -73,11 +80,15 @@ impl Region {
     /// `start` is valid for reads and writes of `len` bytes for as long as `keep` lives, in
     /// whichever thread; nobody, in any process, touches these bytes but through this family.
     pub unsafe fn new(start: NonNull<u8>, len: usize, keep: impl Any + Send + Sync) -> Self {
-        let (extents, keep) = (Mutex::default(), Box::new(keep));
+        let shared = Shared {
+            extents: Mutex::default(),
+            stamp: fork::stamp(),
+            keep: Box::new(keep),
+        };
         Self {
             start,
             len,
-            shared: Arc::new(Shared { extents, keep }),
+            shared: Arc::new(shared),
         }
     }
 
@@ -167,27 +178,26 @@ impl Region {
         self.len == 0
     }
 
-    /// Takes the first `len` bytes for a segment; `None` if they overlap another one's.
-    pub(super) fn occupy(&self, len: usize) -> Option<Extent> {
+    /// Takes the first `len` bytes for a segment; says why not.
+    pub(super) fn occupy(&self, len: usize) -> Result<Extent, &'static str> {
         let start = self.start.as_ptr().addr();
         let bytes = (start, start.saturating_add(len));
-        let mut extents = self.extents();
+        let mut extents = self.extents().ok_or(
+            "a region in which a thread of the parent's was at work as this child was forked",
+        )?;
         let apart = |other: &(usize, usize)| bytes.1 <= other.0 || other.1 <= bytes.0;
         if !extents.iter().all(|other| *other == bytes || apart(other)) {
-            return None;
+            return Err("a segment that overlaps another one in the same region");
         }
         extents.push(bytes);
-        Some(Extent {
+        Ok(Extent {
             region: self.clone(),
             bytes,
         })
     }
 
-    fn extents(&self) -> std::sync::MutexGuard<'_, Vec<(usize, usize)>> {
-        self.shared
-            .extents
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
+    fn extents(&self) -> Option<MutexGuard<'_, Vec<(usize, usize)>>> {
+        fork::lock_inherited(&self.shared.extents, self.shared.stamp)
     }
 
     pub(crate) fn start(&self) -> NonNull<u8> {

@@ -1,9 +1,10 @@
 //! Names that end with a scope.
 
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use super::{Place, Segment};
 use crate::error::Error;
+use crate::fork::PerProcess;
 
 /// A scope for segments: what is created in its places is unlinked when it ends.
 ///
@@ -30,18 +31,20 @@ pub struct Scope {
 
 /// The segments of a scope, shared with its places.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Members(Arc<Mutex<Vec<Segment>>>);
+pub(crate) struct Members(Arc<PerProcess<Mutex<Vec<Segment>>>>);
 
 impl Members {
     pub(super) fn add(&self, segment: &Segment) {
-        self.0
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .push(segment.clone());
+        self.all().push(segment.clone());
     }
 
     fn take(&self) -> Vec<Segment> {
-        std::mem::take(&mut *self.0.lock().unwrap_or_else(PoisonError::into_inner))
+        std::mem::take(&mut *self.all())
+    }
+
+    fn all(&self) -> MutexGuard<'_, Vec<Segment>> {
+        let all = self.0.get();
+        all.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 
