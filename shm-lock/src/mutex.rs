@@ -18,6 +18,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::mutants::mutant;
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
@@ -244,6 +245,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Mutex<T> {
             Guard {
                 mutex: self,
                 panicking,
+                origin: Origin::here(),
                 not_send: PhantomData,
             },
             acquired,
@@ -282,6 +284,8 @@ pub struct Guard<'a, T> {
     mutex: &'a Mutex<T>,
     /// Whether the thread was panicking already when it locked.
     panicking: bool,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -320,13 +324,15 @@ impl<T> DerefMut for Guard<'_, T> {
 impl<T> Drop for Guard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let raw = self.mutex.raw();
         let unwinding = !self.panicking && std::thread::panicking();
         if unwinding && raw.is_held_by_me() && !mutant("Mutex::PanicDoesNotPoison") {
             raw.mark_poisoned();
         }
-        // SAFETY: this guard is the one that the lock was given to, or its copy in a forked child,
-        // where unlocking is inert.
+        // SAFETY: this guard is the one that the lock was given to.
         unsafe { raw.unlock() };
     }
 }
@@ -343,11 +349,15 @@ impl<T> Guarded for Guard<'_, T> {
     }
 
     fn mark_consistent(&mut self) {
-        self.mutex.raw().mark_consistent();
+        if self.origin.is_here() {
+            self.mutex.raw().mark_consistent();
+        }
     }
 
     fn mark_not_recoverable(&mut self) {
-        self.mutex.raw().mark_not_recoverable();
+        if self.origin.is_here() {
+            self.mutex.raw().mark_not_recoverable();
+        }
     }
 }
 

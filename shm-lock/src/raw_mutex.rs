@@ -645,6 +645,7 @@ impl RawMutex {
         let now = deadline::now();
         if sleep.queued == 0 {
             sleep.begin = now;
+            sleep.looked = now;
         } else if now.saturating_sub(sleep.begin) > STARVATION.as_nanos() as u64 {
             // Overtaken again. Relaxed: a hint.
             self.starve.store(1, Ordering::Relaxed);
@@ -659,10 +660,19 @@ impl RawMutex {
             // A wake may have been spent on this thread, and others may sleep (INV-M3).
             sleep.queued = WAITERS;
         }
-        // A signal that comes again and again lets no slice end.
-        let is_over = matches!(ended, futex::Wait::TimedOut | futex::Wait::Interrupted);
-        if is_over && word & TID_MASK != 0 && self.is_suspicious(word) {
-            self.rescue(word);
+        let is_slice_over = match ended {
+            futex::Wait::TimedOut => true,
+            // A signal that comes again and again lets none end.
+            futex::Wait::Interrupted => {
+                now.saturating_sub(sleep.looked) > futex::SLICE.as_nanos() as u64
+            }
+            _ => false,
+        };
+        if is_slice_over {
+            sleep.looked = now;
+            if word & TID_MASK != 0 && self.is_suspicious(word) {
+                self.rescue(word);
+            }
         }
         ended
     }

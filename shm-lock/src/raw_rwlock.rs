@@ -316,13 +316,11 @@ impl<'a> RawRwLock<'a> {
     /// # Safety
     /// As [`RawMutex::lock`], for head and slots.
     pub unsafe fn write(self, patience: Patience) -> Result<Acquired, RawLockError> {
-        // Before the gate: who has it may be waiting for this very reader.
-        let reads = slot::mine(self.slots).is_some() && !self.is_write_locked_by_me();
+        // Before the gate: who has it may be waiting for this very reader. Who only tries waits for nobody.
+        let waits = !matches!(patience, Patience::None);
+        let reads = waits && slot::mine(self.slots).is_some() && !self.is_write_locked_by_me();
         if reads && !self.head.broken(RwFault::ReaderWaitsToWrite) {
-            return Err(match patience {
-                Patience::None => RawLockError::WouldBlock,
-                _ => RawLockError::Deadlock,
-            });
+            return Err(RawLockError::Deadlock);
         }
         // SAFETY: the caller's promise.
         unsafe { self.pass_gate(patience) }?;

@@ -18,6 +18,7 @@ use std::ops::Deref;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -238,6 +239,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> ReentrantMutex<T> 
         ReentrantGuard {
             mutex: self,
             panicking: std::thread::panicking(),
+            origin: Origin::here(),
             not_send: PhantomData,
         }
     }
@@ -273,6 +275,8 @@ pub struct ReentrantGuard<'a, T> {
     mutex: &'a ReentrantMutex<T>,
     /// Whether the thread was panicking already when it locked.
     panicking: bool,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -301,8 +305,10 @@ impl<T> Deref for ReentrantGuard<'_, T> {
 
 impl<T> Drop for ReentrantGuard<'_, T> {
     fn drop(&mut self) {
-        let unwinding = !self.panicking && std::thread::panicking();
-        self.mutex.raw().release(unwinding);
+        if self.origin.is_here() {
+            let unwinding = !self.panicking && std::thread::panicking();
+            self.mutex.raw().release(unwinding);
+        }
     }
 }
 
@@ -323,11 +329,15 @@ impl<T> Guarded for ReentrantGuard<'_, T> {
     }
 
     fn mark_consistent(&mut self) {
-        self.mutex.raw().mark_consistent();
+        if self.origin.is_here() {
+            self.mutex.raw().mark_consistent();
+        }
     }
 
     fn mark_not_recoverable(&mut self) {
-        self.mutex.raw().mark_not_recoverable();
+        if self.origin.is_here() {
+            self.mutex.raw().mark_not_recoverable();
+        }
     }
 }
 

@@ -16,6 +16,7 @@ use std::mem::size_of;
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::{Error, Kind, Place, ProcessId, Segment, Spec};
 
 use crate::create_error::CreateError;
@@ -220,6 +221,7 @@ impl RobustSemaphore {
             semaphore: self,
             slot,
             dead_holder,
+            origin: Origin::here(),
             not_send: PhantomData,
         })
     }
@@ -314,6 +316,8 @@ pub struct RobustPermit<'a> {
     semaphore: &'a RobustSemaphore,
     slot: usize,
     dead_holder: Option<ProcessId>,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -337,8 +341,10 @@ impl RobustPermit<'_> {
 impl Drop for RobustPermit<'_> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the slot was given to this permit; in a forked child giving back is inert.
-        unsafe { self.semaphore.raw().release(self.slot) };
+        if self.origin.is_here() {
+            // SAFETY: the slot was given to this permit.
+            unsafe { self.semaphore.raw().release(self.slot) };
+        }
     }
 }
 

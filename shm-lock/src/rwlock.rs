@@ -19,6 +19,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::{Error, Kind, Place, Segment, Spec};
 use zerocopy::{FromBytes, IntoBytes, KnownLayout};
 
@@ -385,6 +386,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> RwLock<T> {
         Ok(RwLockReadGuard {
             lock: self,
             slot,
+            origin: Origin::here(),
             not_send: PhantomData,
         })
     }
@@ -397,6 +399,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + Sync + 'static> RwLock<T> {
             RwLockWriteGuard {
                 lock: self,
                 panicking,
+                origin: Origin::here(),
                 not_send: PhantomData,
             },
             acquired,
@@ -445,6 +448,8 @@ pub struct RwLockInspection {
 pub struct RwLockReadGuard<'a, T> {
     lock: &'a RwLock<T>,
     slot: usize,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -466,8 +471,10 @@ impl<T> Deref for RwLockReadGuard<'_, T> {
 impl<T> Drop for RwLockReadGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the slot was given to this guard; in a forked child unlocking is inert.
-        unsafe { self.lock.raw().unlock_read(self.slot) };
+        if self.origin.is_here() {
+            // SAFETY: the slot was given to this guard.
+            unsafe { self.lock.raw().unlock_read(self.slot) };
+        }
     }
 }
 
@@ -486,6 +493,8 @@ pub struct RwLockWriteGuard<'a, T> {
     lock: &'a RwLock<T>,
     /// Whether the thread was panicking already when it locked.
     panicking: bool,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -495,12 +504,17 @@ unsafe impl<T: Sync> Sync for RwLockWriteGuard<'_, T> {}
 impl<'a, T> RwLockWriteGuard<'a, T> {
     /// Goes on reading: lets other readers in, and no writer in between.
     pub fn downgrade(self) -> RwLockReadGuard<'a, T> {
-        let lock = ManuallyDrop::new(self).lock;
-        // SAFETY: this guard, which is not dropped, is the one that the lock was given to.
-        let slot = unsafe { lock.raw().downgrade() };
+        let Self { lock, origin, .. } = *ManuallyDrop::new(self);
+        let slot = match origin.is_here() {
+            // SAFETY: this guard, which is not dropped, is the one that the lock was given to.
+            true => unsafe { lock.raw().downgrade() },
+            // Inert, as this one was.
+            false => 0,
+        };
         RwLockReadGuard {
             lock,
             slot,
+            origin,
             not_send: PhantomData,
         }
     }
@@ -526,12 +540,14 @@ impl<T> DerefMut for RwLockWriteGuard<'_, T> {
 
 impl<T> Drop for RwLockWriteGuard<'_, T> {
     fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let raw = self.lock.raw();
         if !self.panicking && std::thread::panicking() && raw.is_write_locked_by_me() {
             raw.mark_poisoned();
         }
-        // SAFETY: this guard is the one that the lock was given to, or its copy in a forked child,
-        // where unlocking is inert.
+        // SAFETY: this guard is the one that the lock was given to.
         unsafe { raw.unlock_write() };
     }
 }
@@ -548,11 +564,15 @@ impl<T> Guarded for RwLockWriteGuard<'_, T> {
     }
 
     fn mark_consistent(&mut self) {
-        self.lock.raw().mark_consistent();
+        if self.origin.is_here() {
+            self.lock.raw().mark_consistent();
+        }
     }
 
     fn mark_not_recoverable(&mut self) {
-        self.lock.raw().mark_not_recoverable();
+        if self.origin.is_here() {
+            self.lock.raw().mark_not_recoverable();
+        }
     }
 }
 

@@ -125,6 +125,8 @@ fn forks_with_a_report(peer: &mut Peer) {
     // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
     match unsafe { nix::unistd::fork() }.unwrap() {
         nix::unistd::ForkResult::Child => {
+            // Nobody else ends it if it hangs.
+            nix::unistd::alarm::set(10);
             match peer.args()[1].as_str() {
                 "accepts" => drop(recover.accept()),
                 _ => recover.abandon(),

@@ -19,6 +19,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Field, Kind, Place, Segment, Spec, layout};
@@ -346,6 +347,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Array<T> {
             ArrayGuard {
                 array: self,
                 panicking,
+                origin: Origin::here(),
                 not_send: PhantomData,
             },
             acquired,
@@ -422,6 +424,8 @@ pub struct ArrayGuard<'a, T> {
     array: &'a Array<T>,
     /// Whether the thread was panicking already when it locked.
     panicking: bool,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -452,11 +456,14 @@ impl<T> DerefMut for ArrayGuard<'_, T> {
 impl<T> Drop for ArrayGuard<'_, T> {
     #[inline]
     fn drop(&mut self) {
+        if !self.origin.is_here() {
+            return;
+        }
         let lock = self.array.lock_word();
         if !self.panicking && std::thread::panicking() && lock.is_held_by_me() {
             lock.mark_poisoned();
         }
-        // SAFETY: the lock was given to this guard; in a forked child unlocking is inert.
+        // SAFETY: the lock was given to this guard.
         unsafe { lock.unlock() };
     }
 }
@@ -473,11 +480,15 @@ impl<T> Guarded for ArrayGuard<'_, T> {
     }
 
     fn mark_consistent(&mut self) {
-        self.array.lock_word().mark_consistent();
+        if self.origin.is_here() {
+            self.array.lock_word().mark_consistent();
+        }
     }
 
     fn mark_not_recoverable(&mut self) {
-        self.array.lock_word().mark_not_recoverable();
+        if self.origin.is_here() {
+            self.array.lock_word().mark_not_recoverable();
+        }
     }
 }
 

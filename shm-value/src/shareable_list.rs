@@ -25,6 +25,7 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::Origin;
 use shm_core::mutants::mutant;
 use shm_core::sync::{AtomicU64, Ordering};
 use shm_core::{Error, Kind, Place, Segment, Shared, Spec, layout};
@@ -295,8 +296,8 @@ impl ShareableList {
     /// One item, as it was last written. Takes no lock unless writers keep interfering.
     ///
     /// # Errors
-    /// [`ValueError::OutOfRange`]; [`ValueError::Corrupt`] if somebody has written past this type; those of
-    /// [`lock`](Self::lock), where writers left no other way in 64 looks. A read-only attachment has no other
+    /// [`ValueError::OutOfRange`]; [`ValueError::Corrupt`] if somebody has written past this type, or if the item is said
+    /// to have more bytes than there is memory for; those of [`lock`](Self::lock), where writers left no other way in 64 looks. A read-only attachment has no other
     /// way and goes on looking.
     pub fn get(&self, index: usize) -> Result<Item, ValueError> {
         self.spot(index)?;
@@ -462,6 +463,7 @@ impl ShareableList {
         let acquired = unsafe { self.lock_word().acquire(patience) }?;
         let guard = ShareableListGuard {
             list: self,
+            origin: Origin::here(),
             not_send: PhantomData,
         };
         if !acquired.is_clean() {
@@ -520,6 +522,8 @@ impl fmt::Debug for ShareableList {
 #[must_use = "dropping the guard unlocks"]
 pub struct ShareableListGuard<'a> {
     list: &'a ShareableList,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
@@ -537,7 +541,7 @@ impl ShareableListGuard<'_> {
             let need = bytes.len();
             return Err(ValueError::TooLong { index, need, room });
         }
-        let ours = self.list.lock_word().is_held_by_me();
+        let ours = self.origin.is_here() && self.list.lock_word().is_held_by_me();
         if !ours && !mutant("ShareableList::ForkedChildWrites") {
             return Err(ValueError::WouldBlock);
         }
@@ -575,9 +579,10 @@ impl Deref for ShareableListGuard<'_> {
 
 impl Drop for ShareableListGuard<'_> {
     fn drop(&mut self) {
-        // SAFETY: the lock was given to this thread when `self` was made; in a forked child
-        // unlocking is inert.
-        unsafe { self.list.lock_word().unlock() };
+        if self.origin.is_here() {
+            // SAFETY: the lock was given to this thread when `self` was made.
+            unsafe { self.list.lock_word().unlock() };
+        }
     }
 }
 

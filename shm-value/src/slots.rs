@@ -10,6 +10,7 @@ use std::ops::{Deref, DerefMut};
 use std::ptr::NonNull;
 use std::time::Duration;
 
+use shm_core::fork::Origin;
 use shm_core::mutants::mutant;
 use shm_core::sync::{spin_loop, yield_now};
 use shm_core::{Error, Segment, layout};
@@ -201,6 +202,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
         let acquired = unsafe { self.lock().acquire(patience) }?;
         let held = Held {
             slots: self,
+            origin: Origin::here(),
             not_send: PhantomData,
         };
         if !acquired.is_clean() {
@@ -226,7 +228,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
         let mut copy = held.copy();
         let result = change(&mut copy);
         // Not in a child that `change` forked: the lock is its parent's.
-        let ours = self.lock().is_held_by_me() || mutant("SeqValue::ForkedChildCommits");
+        let ours = held.is_ours() || mutant("SeqValue::ForkedChildCommits");
         if ours && !mutant("Value::ForgetsTheCommit") {
             held.commit(copy);
         }
@@ -237,10 +239,18 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Slots<T> {
 /// The writers' lock, held; dropping it unlocks and commits nothing.
 pub(crate) struct Held<'a, T> {
     slots: &'a Slots<T>,
+    /// A forked child's copy is inert.
+    origin: Origin,
     not_send: PhantomData<*const ()>,
 }
 
 impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Held<'_, T> {
+    /// Not so in a child that was forked since.
+    #[inline]
+    fn is_ours(&self) -> bool {
+        self.origin.is_here() && self.slots.lock().is_held_by_me()
+    }
+
     /// The value: nobody else commits while we hold the lock.
     #[inline]
     pub(crate) fn copy(&self) -> T {
@@ -280,9 +290,10 @@ fn store<T>(slots: &Slots<T>, bytes: &[u8]) -> u64 {
 impl<T> Drop for Held<'_, T> {
     #[inline]
     fn drop(&mut self) {
-        // SAFETY: the lock was given to this thread when `self` was made; in a forked child
-        // unlocking is inert.
-        unsafe { self.slots.lock().unlock() };
+        if self.origin.is_here() {
+            // SAFETY: the lock was given to this thread when `self` was made.
+            unsafe { self.slots.lock().unlock() };
+        }
     }
 }
 
@@ -340,7 +351,7 @@ impl<T: FromBytes + IntoBytes + KnownLayout + Send + 'static> Drop for ValueGuar
             return;
         };
         // Not in a child forked meanwhile: the lock is its parent's.
-        if self.touched && !unwinding && held.slots.lock().is_held_by_me() {
+        if self.touched && !unwinding && held.is_ours() {
             held.commit(copy);
         }
     }

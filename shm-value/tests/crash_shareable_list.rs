@@ -4,6 +4,7 @@
 use std::os::unix::fs::FileExt;
 use std::time::Duration;
 
+use nix::sys::resource::{Resource, setrlimit};
 use shm_core::{Error, Place};
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
 use shm_value::{Item, ShareableList, ValueError};
@@ -14,6 +15,7 @@ fn peer() {
         ("changes two", changes_two as fn(&mut Peer)),
         ("writes without pause", writes_without_pause),
         ("forks with the guard", forks_with_the_guard),
+        ("opens what is vast", opens_what_is_vast),
     ]);
 }
 
@@ -191,12 +193,18 @@ fn bytes_that_lie_are_corrupt() {
 /// A sparse file is as large as it says, and costs nothing.
 #[test]
 fn numbers_for_which_there_is_no_memory_are_corrupt() {
+    let _watchdog = watchdog();
     let name = UniqueName::new("list-vast");
     drop(ShareableList::create(&*name, &["text".into()]).unwrap());
-    let file = std::fs::OpenOptions::new()
-        .write(true)
-        .open(name.path())
-        .unwrap();
+    Child::spawn("opens what is vast", &[&name]).expect("refused");
+}
+
+/// With a limit to its memory, where the system has none.
+fn opens_what_is_vast(peer: &mut Peer) {
+    setrlimit(Resource::RLIMIT_DATA, 1 << 30, 1 << 30).unwrap();
+    let name = &peer.args()[0];
+    let path = std::path::Path::new("/dev/shm").join(name);
+    let file = std::fs::OpenOptions::new().write(true).open(path).unwrap();
     let size = 1_u64 << 44;
     file.set_len(size).unwrap();
     let write = |at, word: u64| file.write_all_at(&word.to_ne_bytes(), at).unwrap();
@@ -207,7 +215,7 @@ fn numbers_for_which_there_is_no_memory_are_corrupt() {
     let (len, room, slot) = (4096 + 48, 4096 + 64, 4096 + 80);
     let open_with = |at, lie: u64| {
         write(at, lie);
-        match ShareableList::open(&*name).unwrap_err() {
+        match ShareableList::open(name).unwrap_err() {
             Error::Corrupt { field, .. } => field,
             other => panic!("{other}"),
         }
@@ -216,6 +224,7 @@ fn numbers_for_which_there_is_no_memory_are_corrupt() {
     write(len, 1);
     write(room, 1 << 42);
     assert_eq!(open_with(slot, 4 | 1 << (8 + 42)), "item of a list");
+    peer.say("refused");
 }
 
 /// A lock that a thread of this process holds keeps a mapping; one that is said to be held in bytes that were

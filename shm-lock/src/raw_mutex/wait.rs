@@ -40,6 +40,8 @@ pub(super) struct Sleep {
     pub(super) queued: u32,
     /// When it first slept.
     pub(super) begin: u64,
+    /// When it last looked whether the owner exists, or began.
+    pub(super) looked: u64,
     /// The owner whom it last slept for.
     pub(super) owner: u32,
 }
@@ -49,6 +51,7 @@ impl Sleep {
         Self {
             queued: 0,
             begin: 0,
+            looked: 0,
             owner: 0,
         }
     }
