@@ -225,6 +225,7 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
             if let Some((value, leased)) = decoded {
                 return Ok(self.guard(value, leased.keep()));
             }
+            Leased::another(patience)?;
         }
     }
 

@@ -99,7 +99,8 @@ impl Options {
     }
 
     /// A task that is not done so long after it was handed out (CLOCK_MONOTONIC) is delivered again, even if
-    /// its consumer lives (unless told: never). For a `JoinableQueue`.
+    /// its consumer lives (unless told: never). For a `JoinableQueue`. Longer than it takes to copy a message: whoever
+    /// is still copying when it is over does not get the task.
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = Some(time);
         self

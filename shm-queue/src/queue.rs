@@ -385,10 +385,11 @@ pub(crate) fn lease_values<T, C: Codec<T>>(
     loop {
         let leases = inner.lease_many(most, patience)?;
         let values = decode_leases::<T, C>(inner, leases)?;
-        // Otherwise all were taken back before they were decoded.
         if most == 0 || !values.is_empty() {
             return Ok(values);
         }
+        // All were taken back before they were decoded.
+        Leased::another(patience)?;
     }
 }
 

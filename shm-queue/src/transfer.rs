@@ -74,6 +74,15 @@ impl<'a> Leased<'a> {
         }
     }
 
+    /// Whether there is time for another message, after one that was taken back meanwhile.
+    pub(crate) fn another(patience: Patience) -> Result<(), QueueError> {
+        match patience {
+            Patience::None => Err(QueueError::Empty),
+            Patience::Until(deadline) if deadline.is_past() => Err(QueueError::Timeout),
+            _ => Ok(()),
+        }
+    }
+
     fn is_ours_still(&self) -> Result<bool, QueueError> {
         let (inner, lease) = (self.inner, self.lease);
         Ok(!inner.may_be_taken_back() || inner.raw.is_leased_still(lease)?)
@@ -207,12 +216,14 @@ impl Inner {
         let mut waiting = Waiting::new(self, &self.raw.control.not_full, patience);
         loop {
             let side = self.put_side(patience)?;
+            let others_write = side.is_written_to();
             let claim = self.claim(&side, len);
             drop(side);
             match claim {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
                 result => {
                     waiting.done(|| self.raw.has_room());
+                    self.look_if(others_write);
                     return result;
                 }
             }
