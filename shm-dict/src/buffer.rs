@@ -246,7 +246,8 @@ impl Row {
         self.most = most;
         self.bytes.clear();
         self.ends.clear();
-        self.ends.reserve(count.min(most / size_of::<usize>()));
+        self.ends
+            .reserve_exact(count.min(most / size_of::<usize>()));
     }
 
     /// The values, or nothing for a container.

@@ -334,6 +334,8 @@ fn forks_and_the_child_trims(peer: &mut Peer) {
     // SAFETY: as above.
     match unsafe { fork() }.unwrap() {
         ForkResult::Child => {
+            // Nobody else ends it if it hangs.
+            nix::unistd::alarm::set(10);
             assert_eq!(dict.trim(), Err(DictError::Busy));
             std::process::exit(0);
         }
