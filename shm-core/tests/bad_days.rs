@@ -31,7 +31,15 @@ fn tell(peer: &mut Peer, made: bool) {
 }
 
 fn full(peer: &mut Peer) {
-    tell(peer, in_private_tmpfs("/dev/shm", "size=64k", when_full));
+    let without_inodes = || {
+        // The root of the file system has one.
+        let _one = Segment::create("one", 64).unwrap();
+        let error = Segment::create("two", 64).unwrap_err();
+        assert!(matches!(error, Error::StorageFull { .. }), "{error}");
+    };
+    let made = in_private_tmpfs("/dev/shm", "size=64k", when_full)
+        && in_private_tmpfs("/dev/shm", "nr_inodes=2", without_inodes);
+    tell(peer, made);
 }
 
 fn when_full() {

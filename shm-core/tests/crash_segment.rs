@@ -1,15 +1,19 @@
 //! What a killed process leaves of a segment: one test for each row of docs/peer-death.md.
 
+use std::cell::Cell;
 use std::fs::File;
 use std::os::fd::AsRawFd;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::panic::AssertUnwindSafe;
 use std::path::Path;
+use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use memmap2::MmapOptions;
 use nix::fcntl::{Flock, FlockArg};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
+use nix::sys::wait::WaitStatus;
 use shm_core::{Error, Place, Region, Segment, recv_fd, send_fd};
 use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
 
@@ -37,6 +41,8 @@ fn peer() {
             forks_while_its_threads_make_segments,
         ),
         ("receives at its limit", receives_at_its_limit),
+        ("forks as it creates", forks_as_it_creates),
+        ("changes its directory", changes_its_directory),
         ("receives three at a time", receives_three_at_a_time),
     ]);
 }
@@ -193,6 +199,95 @@ fn send_three(socket: &UnixStream, segment: &Segment) {
     let rights = [ControlMessage::ScmRights(&three)];
     let flags = MsgFlags::empty();
     sendmsg::<()>(socket.as_raw_fd(), &greeting, &rights, flags, None).unwrap();
+}
+
+/// Of a parent that is still making a segment its child publishes nothing, and gives nothing back.
+fn forks_as_it_creates(peer: &mut Peer) {
+    let name = peer.args()[0].clone();
+    // Memory that the child shares.
+    let file = Segment::create(Place::anonymous(), 8192).unwrap();
+    let mut map = MmapOptions::new();
+    map.offset(4096).len(8192);
+    let mut at = 0;
+    for fails in [false, true] {
+        let named = || Place::named(&name).unlink_on_drop(true);
+        let unseen = || matches!(Segment::open(named(), 64), Err(Error::NotFound { .. }));
+        forks_in_init(named(), unseen, fails);
+
+        // SAFETY: nobody else uses these bytes; the file does not shrink.
+        let mapped = unsafe { map.map_mut(file.as_fd().unwrap().as_raw_fd()) }.unwrap();
+        let start = NonNull::new(mapped.as_ptr().cast_mut()).unwrap();
+        // SAFETY: mapped as long as what the region keeps.
+        let region = unsafe { Region::new(start, 8192, mapped) };
+        let region = region.part(at, 4096).unwrap();
+        let claimed = || {
+            let second = Segment::create(region.clone(), 64);
+            matches!(
+                second,
+                Err(Error::NotReady {
+                    creator: Some(_),
+                    ..
+                })
+            )
+        };
+        forks_in_init(region.clone().into(), claimed, fails);
+        at += 4096;
+    }
+    peer.say("made");
+}
+
+fn forks_in_init(place: Place, is_being_made: impl Fn() -> bool, child_fails: bool) {
+    let in_child = Cell::new(false);
+    let made = Segment::create_with(place, 64, |segment| {
+        // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
+        match unsafe { nix::unistd::fork() }.unwrap() {
+            nix::unistd::ForkResult::Child => {
+                // Nobody else ends it if it hangs.
+                nix::unistd::alarm::set(10);
+                in_child.set(true);
+                let segment = segment.name().to_owned();
+                match child_fails {
+                    true => Err(Error::ZeroSize { segment }),
+                    false => Ok(()),
+                }
+            }
+            nix::unistd::ForkResult::Parent { child } => {
+                let ended = nix::sys::wait::waitpid(child, None).unwrap();
+                assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+                assert!(is_being_made(), "the child ended it");
+                Ok(())
+            }
+        }
+    });
+    if in_child.get() {
+        std::process::exit(i32::from(made.is_ok()));
+    }
+    drop(made.unwrap());
+}
+
+#[test]
+fn a_child_that_is_forked_in_a_creation_leaves_it_to_its_parent() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("fork-create");
+    Child::spawn("forks as it creates", &[&name]).expect("made");
+}
+
+/// The name goes wherever the process is by then.
+#[test]
+fn a_file_of_a_relative_path_goes_with_its_owner_from_another_directory() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("relative");
+    Child::spawn("changes its directory", &[&name]).expect("gone");
+    assert!(!name.path().exists());
+}
+
+fn changes_its_directory(peer: &mut Peer) {
+    std::env::set_current_dir("/dev/shm").unwrap();
+    let place = Place::file(&peer.args()[0]).unlink_on_drop(true);
+    let segment = Segment::create(place, 64).unwrap();
+    std::env::set_current_dir("/").unwrap();
+    drop(segment);
+    peer.say("gone");
 }
 
 /// How many descriptors this process has.

@@ -299,10 +299,17 @@ fn a_handle_opens_that_very_segment_or_says_that_it_is_another() {
         first.generation()
     );
     first.unlink().unwrap();
-    assert!(matches!(
+    for gone in [
         Segment::open(&handle, 64),
-        Err(Error::NotFound { .. })
-    ));
+        Segment::open_or_create(&handle, 64),
+    ] {
+        assert!(matches!(gone, Err(Error::NotFound { .. })));
+    }
+    let made = Segment::create(&handle, 64);
+    assert!(
+        matches!(made, Err(Error::Unsupported { .. })),
+        "it is not that one"
+    );
     let _second = Segment::create(&*name, 64).unwrap();
     let error = Segment::open(&handle, 64).unwrap_err();
     assert!(

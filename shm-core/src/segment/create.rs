@@ -13,6 +13,7 @@ use super::region::Extent;
 use super::spec::MAX_ALIGN;
 use super::{Backing, Inner, Participant, Place, Region, Segment, Spec, removal};
 use crate::error::Error;
+use crate::fork;
 use crate::layout;
 use crate::mutants::mutant;
 use crate::participant::ProcessId;
@@ -78,6 +79,10 @@ impl Segment {
         if let Origin::Anonymous = place.origin {
             return create(&place, &spec, &init);
         }
+        // One that is meant cannot be made anew.
+        if place.generation.is_some() {
+            return super::open::open(&place, &spec, false);
+        }
         let mut last = None;
         for _ in 0..ATTEMPTS {
             match super::open::open(&place, &spec, false) {
@@ -108,6 +113,13 @@ fn create(
     init: impl FnOnce(&Segment) -> Result<(), Error>,
 ) -> Result<Segment, Error> {
     let name = place.display_name();
+    if place.generation.is_some() {
+        let what = "creating in a handle's place: it can only be opened";
+        return Err(Error::Unsupported {
+            segment: name,
+            what,
+        });
+    }
     let path = place.path()?;
     let spec = &spec.clone().tagged(place.type_tag.as_deref());
     if spec.size == 0 {
@@ -258,12 +270,28 @@ fn in_file(
         inner.owns_name = (path.is_some() && place.unlink_on_drop).then(crate::fork::stamp);
     }
     segment.store_header();
-    init(&segment)?;
+    initialise(&segment, init)?;
     if sizes.participants > 0 {
         segment.participant()?;
     }
     segment.inner.placement().publish();
     Ok(segment)
+}
+
+/// Makes the contents, and refuses a child that was forked meanwhile: the segment is its parent's to publish.
+fn initialise(
+    segment: &Segment,
+    init: impl FnOnce(&Segment) -> Result<(), Error>,
+) -> Result<(), Error> {
+    let origin = fork::Origin::here();
+    init(segment)?;
+    match origin.is_here() {
+        true => Ok(()),
+        false => Err(Error::Unsupported {
+            segment: segment.name().to_owned(),
+            what: "going on with a creation in a child that was forked in the middle of it",
+        }),
+    }
 }
 
 fn in_region(
@@ -295,13 +323,13 @@ fn in_region(
                 creator: ProcessId::from_bits(bits).map(ProcessId::pid),
             },
         })?;
-    let claim = Claim(&segment);
+    let claim = Claim(&segment, fork::Origin::here());
     if mutant("Region::PublishesFirst") {
         placement.publish();
     }
     segment.clear_region();
     segment.store_header();
-    init(&segment)?;
+    initialise(&segment, init)?;
     if sizes.participants > 0 {
         segment.participant()?;
     }
@@ -310,12 +338,12 @@ fn in_region(
     Ok(segment)
 }
 
-/// Gives the claim of a region back when the initialisation fails or panics.
-struct Claim<'a>(&'a Segment);
+/// Gives the claim of a region back when the initialisation fails or panics; not in a forked child.
+struct Claim<'a>(&'a Segment, fork::Origin);
 
 impl Drop for Claim<'_> {
     fn drop(&mut self) {
-        if mutant("Region::KeepsTheClaimOfAFailure") {
+        if !self.1.is_here() || mutant("Region::KeepsTheClaimOfAFailure") {
             return;
         }
         self.0.inner.placement().give_up();

@@ -162,7 +162,11 @@ impl Place {
     pub(crate) fn path(&self) -> Result<Option<PathBuf>, Error> {
         match &self.origin {
             Origin::Named(name) => path_of(name).map(Some),
-            Origin::File(path) => Ok(Some(path.clone())),
+            // As it is now: where this process is when the name is to go is not known.
+            Origin::File(path) => {
+                let absolute = std::path::absolute(path);
+                Ok(Some(absolute.unwrap_or_else(|_| path.clone())))
+            }
             _ => Ok(None),
         }
     }

@@ -43,6 +43,12 @@ pub(crate) fn unnamed_in(segment: &str, directory: &Path, mode: u32) -> Result<O
             segment: segment.to_owned(),
             what: "the file system has no O_TMPFILE",
         },
+        // No inode is left: what it takes is not counted in bytes.
+        Errno::ENOSPC | Errno::EDQUOT => Error::StorageFull {
+            segment: segment.to_owned(),
+            need: 0,
+            free: 0,
+        },
         errno => Error::from_errno(segment, "open(O_TMPFILE)", errno),
     })?;
     // The umask took bits away; the mode is the caller's word.
