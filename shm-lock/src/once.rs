@@ -233,6 +233,31 @@ impl<T: FromBytes + IntoBytes + Immutable + KnownLayout + Send + Sync + 'static>
         self.try_init(Patience::Endless, init)
     }
 
+    /// As [`get_or_try_init`](Self::get_or_try_init); waits for another's `init` for at most `timeout`
+    /// (CLOCK_MONOTONIC); zero: not at all.
+    ///
+    /// # Errors
+    /// Outside, [`LockFailure::Timeout`] and those of [`get_or_init`](Self::get_or_init); inside, that of `init`.
+    pub fn get_or_try_init_timeout<E>(
+        &self,
+        timeout: Duration,
+        init: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Result<&T, E>, LockFailure> {
+        self.try_init(timeout.into(), init)
+    }
+
+    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout), until `deadline` at most.
+    ///
+    /// # Errors
+    /// As [`get_or_try_init_timeout`](Self::get_or_try_init_timeout).
+    pub fn get_or_try_init_deadline<E>(
+        &self,
+        deadline: Instant,
+        init: impl FnOnce() -> Result<T, E>,
+    ) -> Result<Result<&T, E>, LockFailure> {
+        self.try_init(deadline.into(), init)
+    }
+
     fn init(&self, patience: Patience, init: impl FnOnce() -> T) -> Result<&T, LockFailure> {
         let made = self.try_init(patience, || Ok::<_, Infallible>(init()))?;
         Ok(made.unwrap_or_else(|never| match never {}))

@@ -116,7 +116,7 @@ const STARVATION: Duration = Duration::from_micros(300);
 /// nobody may be asleep: they may have timed out or been killed.
 const HAND_OVER: Duration = Duration::from_millis(1);
 /// Who has held the lock for longer while others sleep is checked for existence after each slice.
-const SUSPICION: Duration = Duration::from_secs(1);
+pub(crate) const SUSPICION: Duration = Duration::from_secs(1);
 
 /// Why a raw lock was not taken.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Error)]
@@ -698,6 +698,15 @@ impl RawMutex {
         since != 0
             && self.word.load(Ordering::Relaxed) == word
             && deadline::now().saturating_sub(since) > SUSPICION.as_nanos() as u64
+    }
+
+    /// As a sleeper does, for a lock on which nobody sleeps. By one at a time, and not within a second of another.
+    pub(crate) fn rescue_if_gone(&self) {
+        // Relaxed: a look; `rescue` decides.
+        let word = self.word.load(Ordering::Relaxed);
+        if word & TID_MASK != 0 && futex::thread_is_gone(word & TID_MASK) {
+            self.rescue(word);
+        }
     }
 
     /// Orphans a lock whose owner is gone although the kernel did not say so.

@@ -45,10 +45,10 @@ use core::time::Duration;
 
 use shm_core::mutants::mutant_of;
 use shm_core::sync::{AtomicU32, Ordering, fence};
-use shm_core::{Deadline, ProcessId, futex};
+use shm_core::{Deadline, ProcessId, deadline, futex};
 
 use crate::patience::Patience;
-use crate::raw_mutex::{Acquired, RawInspect, RawLockError, RawMutex};
+use crate::raw_mutex::{Acquired, RawInspect, RawLockError, RawMutex, SUSPICION};
 use crate::slot::{self, Slot};
 
 /// How long the first in the queue sleeps between looks for permits of the dead.
@@ -219,6 +219,7 @@ impl<'a> RawRobustSemaphore<'a> {
             // PAIR permit-freed: between `waiting` and the look at the slots.
             fence(Ordering::SeqCst);
         }
+        let mut looked = deadline::now();
         loop {
             // PAIR permit-freed: what was freed before this value was stored is seen below.
             let freed = head.freed.load(Ordering::Acquire);
@@ -230,6 +231,15 @@ impl<'a> RawRobustSemaphore<'a> {
             }
             if deadline.is_some_and(Deadline::is_past) {
                 return Err(RawLockError::Timeout);
+            }
+            let now = deadline::now();
+            if now.saturating_sub(looked) > SUSPICION.as_nanos() as u64 {
+                // Whom the kernel has forgotten, nobody sleeps for but this thread.
+                looked = now;
+                self.slots
+                    .iter()
+                    .for_each(|slot| slot.raw().rescue_if_gone());
+                continue;
             }
             head.sleep(freed, deadline);
             if head.broken(RobustSemaphoreFault::SleepsWithoutAnotherLook) {

@@ -17,6 +17,7 @@ fn peer() {
         ("waits", waits),
         ("forks", forks),
         ("passes for ever", passes_for_ever),
+        ("executes itself in a thread", executes_in_a_thread),
     ]);
 }
 
@@ -37,6 +38,32 @@ fn waits(peer: &mut Peer) {
     let permit = semaphore.acquire().unwrap();
     peer.say(&format!("{:?}", permit.dead_holder().map(|id| id.pid())));
     peer.hear();
+}
+
+/// From another thread than the first: the kernel does not release what that one has.
+fn executes_in_a_thread(peer: &mut Peer) {
+    use std::os::unix::process::CommandExt;
+    let semaphore = open(peer);
+    peer.say("about to exec");
+    std::thread::scope(|s| {
+        s.spawn(|| {
+            std::mem::forget(semaphore.acquire().unwrap());
+            panic!("{}", std::process::Command::new("sleep").arg("60").exec());
+        });
+    });
+}
+
+#[test]
+fn a_permit_that_the_kernel_forgets_comes_back() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("rsem-exec");
+    let semaphore = RobustSemaphore::create(&*name, 1).unwrap();
+    let mut child = Child::spawn("executes itself in a thread", &[&name]);
+    child.expect("about to exec");
+    assert!(wait_until(|| semaphore.available() == 0, SOON));
+    let permit = semaphore.acquire_timeout(SOON).unwrap();
+    assert_eq!(permit.dead_holder().map(|id| id.pid()), Some(child.pid()));
+    child.kill();
 }
 
 fn passes_for_ever(peer: &mut Peer) {

@@ -117,6 +117,31 @@ fn who_waits_for_another_waits_as_long_as_it_said() {
 }
 
 #[test]
+fn an_initialiser_that_may_fail_is_waited_for_as_long_as_was_said() {
+    let _watchdog = watchdog();
+    let once = OnceValue::<u32>::create(Place::anonymous()).unwrap();
+    let timeout = Duration::from_millis(50);
+    let failed = once.get_or_try_init_timeout(timeout, || Err("no"));
+    assert_eq!(failed, Ok(Err("no")), "left to the next");
+    let init = || {
+        std::thread::scope(|s| {
+            s.spawn(|| {
+                let none = || -> Result<u32, ()> { unreachable!("another is at it") };
+                let timed_out = once.get_or_try_init_timeout(timeout, none);
+                assert!(timed_out.unwrap_err().is_timeout());
+                let timed_out = once.get_or_try_init_deadline(Instant::now(), none);
+                assert!(timed_out.unwrap_err().is_timeout());
+            });
+        });
+        Ok::<_, ()>(7)
+    };
+    assert_eq!(
+        once.get_or_try_init_deadline(Instant::now(), init),
+        Ok(Ok(&7))
+    );
+}
+
+#[test]
 fn a_read_only_attachment_reads_and_does_not_make() {
     let name = UniqueName::new("once-read-only");
     let value = OnceValue::<u64>::create(&*name).unwrap();
