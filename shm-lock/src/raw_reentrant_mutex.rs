@@ -147,11 +147,8 @@ impl RawReentrantMutex {
         unsafe { self.raw.unlock() };
     }
 
-    /// The data is whole: the report is settled. Inert in a thread that does not have it.
+    /// The data is whole: the report is settled. For the owner.
     pub fn mark_consistent(&self) {
-        if !self.is_held_by_me() {
-            return;
-        }
         self.raw.mark_consistent();
         self.raw.set_depth(self.raw.depth() & DEEPEST);
     }

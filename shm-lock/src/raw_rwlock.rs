@@ -444,24 +444,17 @@ impl<'a> RawRwLock<'a> {
 
     /// Declares the data good again. For the writer.
     pub fn mark_consistent(self) {
-        self.settle(|state| state & !(INCONSISTENT | POISONED));
+        self.change_state(|state| state & !(INCONSISTENT | POISONED));
     }
 
     /// Notes that the writer leaves the data in doubt, as after a panic. For the writer.
     pub fn mark_poisoned(self) {
-        self.settle(|state| state | POISONED);
+        self.change_state(|state| state | POISONED);
     }
 
     /// Gives the data up: from the next unlock on, everybody is refused. For the writer.
     pub fn mark_not_recoverable(self) {
-        self.settle(|state| state | NOT_RECOVERABLE);
-    }
-
-    fn settle(self, change: impl FnOnce(u32) -> u32) {
-        // A forked child's copy of a guard changes nothing.
-        if self.is_write_locked_by_me() || mutant("RwLock::ForkedChildSettles") {
-            self.change_state(change);
-        }
+        self.change_state(|state| state | NOT_RECOVERABLE);
     }
 
     fn change_state(self, change: impl FnOnce(u32) -> u32) {
