@@ -28,11 +28,17 @@ use crate::mutants::mutant;
 /// Stands in for the page until there is one.
 static NO_PAGE: AtomicU64 = AtomicU64::new(0);
 
-/// The wipe-on-fork page, or [`NO_PAGE`]; never dangling.
+/// Stands in for the page for good, in a process that did not get it when it first asked, and in its children.
+static REFUSED: AtomicU64 = AtomicU64::new(0);
+
+/// The wipe-on-fork page, [`NO_PAGE`] or [`REFUSED`]; never dangling. Changes once.
 static PAGE: AtomicPtr<AtomicU64> = AtomicPtr::new(no_page());
 
 /// The last stamp that this process, or any process it was forked from, has handed out.
 static LAST: AtomicU64 = AtomicU64::new(0);
+
+/// Bytes of the page.
+const PAGE_SIZE: usize = 4096;
 
 /// Set in the stamps of a process that could not get the page: the rest is its process id.
 const WITHOUT_PAGE: u64 = 1 << 63;
@@ -76,7 +82,10 @@ fn page() -> &'static AtomicU64 {
 #[cold]
 #[inline(never)]
 fn stamp_slow() -> u64 {
-    if PAGE.load(Ordering::Acquire) == no_page() && !install() {
+    if PAGE.load(Ordering::Acquire) == no_page() {
+        install();
+    }
+    if ptr::eq(PAGE.load(Ordering::Acquire), &raw const REFUSED) {
         return WITHOUT_PAGE | u64::from(std::process::id());
     }
     // Relaxed: numbers on their own. A thread that loses the race wastes a number.
@@ -87,14 +96,24 @@ fn stamp_slow() -> u64 {
     }
 }
 
-/// Maps the page; `false` if the system refuses.
-fn install() -> bool {
-    let length = 4096;
+/// Maps the page, or notes that the system refuses; another thread may be first.
+fn install() {
+    let page = map_page().unwrap_or((&raw const REFUSED).cast_mut());
+    // PAIR fork-page: Release hands the advised page to the Acquire in `page`.
+    let stored = PAGE.compare_exchange(no_page(), page, Ordering::Release, Ordering::Relaxed);
+    if stored.is_err() && !ptr::eq(page, &raw const REFUSED) {
+        // SAFETY: the mapping just made; its address was not published.
+        unsafe { libc::munmap(page.cast(), PAGE_SIZE) };
+    }
+}
+
+/// A new page, advised; `None` if the system refuses.
+fn map_page() -> Option<*mut AtomicU64> {
     // SAFETY: a new private mapping at an address of the kernel's choice replaces nothing.
     let address = unsafe {
         libc::mmap(
             ptr::null_mut(),
-            length,
+            PAGE_SIZE,
             libc::PROT_READ | libc::PROT_WRITE,
             libc::MAP_PRIVATE | libc::MAP_ANONYMOUS,
             -1,
@@ -102,23 +121,15 @@ fn install() -> bool {
         )
     };
     if address == libc::MAP_FAILED {
-        return false;
+        return None;
     }
     // SAFETY: `address` is the mapping just made, and nobody else knows it yet.
-    let wiped = unsafe { libc::madvise(address, length, libc::MADV_WIPEONFORK) } == 0;
-    let page = address.cast::<AtomicU64>();
-    // PAIR fork-page: Release hands the advised page to the Acquire in `page`.
-    if wiped
-        && PAGE
-            .compare_exchange(no_page(), page, Ordering::Release, Ordering::Relaxed)
-            .is_ok()
-    {
-        return true;
+    let wiped = unsafe { libc::madvise(address, PAGE_SIZE, libc::MADV_WIPEONFORK) } == 0;
+    if !wiped {
+        // SAFETY: as above.
+        unsafe { libc::munmap(address, PAGE_SIZE) };
     }
-    // SAFETY: the mapping just made; its address was not published.
-    unsafe { libc::munmap(address, length) };
-    // Another thread was first, or the kernel refused the advice.
-    PAGE.load(Ordering::Relaxed) != no_page()
+    wiped.then_some(address.cast())
 }
 
 /// The process in which something was made that is not for its forked children, such as the guard of a lock.
@@ -164,7 +175,7 @@ impl<T: Default> Default for PerProcess<T> {
     }
 }
 
-impl<T: Default> PerProcess<T> {
+impl<T: Default + Send> PerProcess<T> {
     /// The calling process's.
     pub fn get(&self) -> &T {
         let stamp = stamp();
@@ -211,13 +222,14 @@ impl<T> Drop for PerProcess<T> {
     }
 }
 
-/// Locks what a forked child may have inherited locked, of a thread that it does not have: `None` there, after a second.
+/// Locks what a forked child may have inherited locked, of a thread that it does not have: `None` there, after a tenth of a
+/// second.
 /// `stamp` is that of the process in which the lock was made.
 pub(crate) fn lock_inherited<T>(mutex: &Mutex<T>, stamp: u64) -> Option<MutexGuard<'_, T>> {
     if stamp == self::stamp() {
         return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
     }
-    for _ in 0..1000 {
+    for _ in 0..100 {
         match mutex.try_lock() {
             Ok(guard) => return Some(guard),
             Err(TryLockError::Poisoned(poisoned)) => return Some(poisoned.into_inner()),

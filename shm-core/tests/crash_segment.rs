@@ -143,6 +143,8 @@ fn forks_while_its_threads_make_segments(peer: &mut Peer) {
         let in_region = Segment::open_or_create(region.clone(), 64);
         assert!(matches!(in_region, Ok(_) | Err(Error::Unsupported { .. })));
     };
+    // From here on the region has a segment.
+    make();
     std::thread::scope(|s| {
         s.spawn(|| {
             while !over.load(Ordering::Relaxed) {

@@ -77,7 +77,6 @@ impl<'a> Leased<'a> {
     /// Whether there is time for another message, after one that was taken back meanwhile.
     pub(crate) fn another(patience: Patience) -> Result<(), QueueError> {
         match patience {
-            Patience::None => Err(QueueError::Empty),
             Patience::Until(deadline) if deadline.is_past() => Err(QueueError::Timeout),
             _ => Ok(()),
         }

@@ -266,7 +266,7 @@ fn in_file(
     // Before `init`, which may keep a handle. Until the file has the name, an unlink by identity
     // finds another file there, or none, and leaves it.
     if let Some(inner) = std::sync::Arc::get_mut(&mut segment.inner) {
-        inner.path = path.map(std::path::Path::to_owned);
+        inner.path = path.map(super::place::wherever);
         inner.owns_name = (path.is_some() && place.unlink_on_drop).then(crate::fork::stamp);
     }
     segment.store_header();

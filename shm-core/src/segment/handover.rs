@@ -4,6 +4,7 @@
 use std::io::IoSlice;
 use std::os::fd::{AsFd, AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::net::UnixStream;
+use std::path::Path;
 
 use nix::errno::Errno;
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
@@ -48,7 +49,7 @@ impl Segment {
     pub fn handle(&self) -> Result<SegmentHandle, Error> {
         let named = self
             .path()
-            .is_some_and(|path| path.starts_with(super::DIRECTORY));
+            .is_some_and(|path| path == Path::new(super::DIRECTORY).join(self.name()));
         match named && super::name::check(self.name()).is_ok() {
             true => Ok(SegmentHandle {
                 name: self.name().to_owned(),
@@ -168,7 +169,7 @@ fn receive(socket: &UnixStream, bytes: &mut [u8]) -> Result<Message, Error> {
     header.msg_iov = &raw mut part;
     header.msg_iovlen = 1;
     header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&control);
+    header.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_WAITALL;
     let received = loop {
         // SAFETY:
@@ -195,14 +196,19 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
     let mut descriptors = Vec::new();
     // SAFETY: the kernel has filled the control buffer that the header leads to, and said how far.
     let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    // SAFETY: in bounds and aligned, or null, as the macros say; nobody else writes it; any bytes are a value.
-    while let Some(part) = unsafe { next.as_ref() } {
+    while !next.is_null() {
+        // SAFETY: in bounds and aligned, as the macros say; nobody else writes it; any bytes are a value.
+        let part = unsafe { next.read() };
         if (part.cmsg_level, part.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
             // SAFETY: gives a number.
             let before = unsafe { libc::CMSG_LEN(0) } as usize;
             // SAFETY: so many bytes stand before the descriptors.
-            let first = unsafe { libc::CMSG_DATA(part) }.cast::<i32>();
-            let count = part.cmsg_len.saturating_sub(before) / size_of::<i32>();
+            let first = unsafe { libc::CMSG_DATA(next) }.cast::<i32>();
+            #[allow(
+                clippy::unnecessary_cast,
+                reason = "of another type in other C libraries"
+            )]
+            let count = (part.cmsg_len as usize).saturating_sub(before) / size_of::<i32>();
             // SAFETY: in bounds, as the length says; aligned, as a header is; nobody else writes them; any bytes are a value.
             let numbers = unsafe { std::slice::from_raw_parts(first, count) };
             // SAFETY: the kernel made these descriptors for us just now; nobody else owns them.
@@ -210,7 +216,7 @@ fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
             descriptors.extend(numbers.iter().map(own));
         }
         // SAFETY: as for the first.
-        next = unsafe { libc::CMSG_NXTHDR(header, part) };
+        next = unsafe { libc::CMSG_NXTHDR(header, next) };
     }
     descriptors
 }

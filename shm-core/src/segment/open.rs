@@ -67,7 +67,7 @@ pub(super) fn open(place: &Place, spec: &Spec, read_only: bool) -> Result<Segmen
         ));
     }
     if let Some(inner) = Arc::get_mut(&mut segment.inner) {
-        inner.path = path;
+        inner.path = path.as_deref().map(super::place::wherever);
     }
     attach(segment)
 }

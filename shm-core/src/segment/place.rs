@@ -162,14 +162,15 @@ impl Place {
     pub(crate) fn path(&self) -> Result<Option<PathBuf>, Error> {
         match &self.origin {
             Origin::Named(name) => path_of(name).map(Some),
-            // As it is now: where this process is when the name is to go is not known.
-            Origin::File(path) => {
-                let absolute = std::path::absolute(path);
-                Ok(Some(absolute.unwrap_or_else(|_| path.clone())))
-            }
+            Origin::File(path) => Ok(Some(path.clone())),
             _ => Ok(None),
         }
     }
+}
+
+/// A path that leads there also from another directory, into which this process may change before the name goes.
+pub(super) fn wherever(path: &Path) -> PathBuf {
+    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
 }
 
 /// The file of a named segment, after a check of the name.
