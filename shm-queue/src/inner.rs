@@ -485,7 +485,7 @@ impl Inner {
             unsafe { ptr::copy_nonoverlapping(from.as_ptr(), to, len as usize) };
         } else {
             // SAFETY: as above; the message is ready and we hold the get lock, or it is leased to us. If it is taken back
-            // meanwhile, other writers store word by word too, and `Leased::decode` believes none of it.
+            // meanwhile, other writers store word by word too, and `Leased::copied` believes none of it.
             unsafe { bytes::load_bytes(from.as_ptr(), to, len as usize) };
         }
         // SAFETY: so many bytes were just written.

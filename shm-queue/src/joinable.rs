@@ -219,14 +219,11 @@ impl<T, C: Codec<T>> JoinableQueue<T, C> {
     }
 
     fn get_with(&self, patience: Patience) -> Result<TaskGuard<T>, QueueError> {
-        loop {
-            let leased = Leased::new(&self.inner, self.inner.lease_one(patience)?);
-            let decoded = with_buffer(|buffer| leased.decode(buffer, decode::<T, C>))?;
-            if let Some((value, leased)) = decoded {
-                return Ok(self.guard(value, leased.keep()));
-            }
-            Leased::another(patience)?;
-        }
+        let (value, leased) = with_buffer(|buffer| {
+            let leased = Leased::next(&self.inner, patience, buffer)?;
+            leased.decode(buffer, decode::<T, C>)
+        })?;
+        Ok(self.guard(value, leased.keep()))
     }
 
     fn get_many_with(

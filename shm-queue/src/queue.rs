@@ -356,8 +356,9 @@ fn get_value<T, C: Codec<T>>(inner: &Inner, patience: Patience) -> Result<T, Que
         let Some(lease) = inner.get_or_lease(buffer, patience, sure)? else {
             return decode::<T, C>(buffer);
         };
-        let decoded = Leased::new(inner, lease).decode(buffer, decode::<T, C>)?;
-        let (value, leased) = decoded.ok_or(QueueError::Stale)?;
+        let leased = Leased::new(inner, lease).copied(buffer)?;
+        let leased = leased.ok_or(QueueError::Stale)?;
+        let (value, leased) = leased.decode(buffer, decode::<T, C>)?;
         inner.finish(leased.keep())?;
         Ok(value)
     })
@@ -406,8 +407,12 @@ fn decode_leases<T, C: Codec<T>>(
     let (mut values, mut failed) = (Vec::new(), None);
     with_buffer(|buffer| {
         for leased in leases {
-            match leased.decode(buffer, decode::<T, C>) {
-                Ok(decoded) => values.extend(decoded),
+            match leased.copied(buffer) {
+                Ok(Some(leased)) => match leased.decode(buffer, decode::<T, C>) {
+                    Ok(decoded) => values.push(decoded),
+                    Err(error) => failed = Some(error),
+                },
+                Ok(None) => {}
                 Err(error) => failed = Some(error),
             }
         }

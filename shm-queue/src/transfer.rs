@@ -50,31 +50,22 @@ impl<'a> Leased<'a> {
         self.inner.copy_out(index, chunk, len, out)
     }
 
-    /// Copies the message out and decodes it; `None` if its time was over and somebody has taken it back. One that cannot
-    /// be decoded is put aside.
-    pub(crate) fn decode<T>(
-        self,
-        buffer: &mut Vec<u8>,
-        decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
-    ) -> Result<Option<(T, Self)>, QueueError> {
-        let copied = self.copy_out(buffer);
-        if !self.is_ours_still()? {
-            self.keep();
-            return Ok(None);
-        }
-        match copied.and_then(|()| decode(buffer)) {
-            Ok(value) => Ok(Some((value, self))),
-            Err(error) => {
-                let reason = DeadReason::Decode.to_bits();
-                let was_ours = self.inner.bury(self.lease, reason)?;
-                self.keep();
-                // Who has it now is told.
-                if was_ours { Err(error) } else { Ok(None) }
+    /// Leases the first message and copies it out; the next one, if that was taken back meanwhile, since its time was over.
+    pub(crate) fn next(
+        inner: &'a Inner,
+        patience: Patience,
+        out: &mut Vec<u8>,
+    ) -> Result<Self, QueueError> {
+        loop {
+            let leased = Self::new(inner, inner.lease_one(patience)?);
+            if let Some(leased) = leased.copied(out)? {
+                return Ok(leased);
             }
+            Self::another(patience)?;
         }
     }
 
-    /// Whether there is time for another message, after one that was taken back meanwhile.
+    /// Whether there is time for another message, after one that was taken back.
     pub(crate) fn another(patience: Patience) -> Result<(), QueueError> {
         match patience {
             Patience::Until(deadline) if deadline.is_past() => Err(QueueError::Timeout),
@@ -82,9 +73,40 @@ impl<'a> Leased<'a> {
         }
     }
 
-    fn is_ours_still(&self) -> Result<bool, QueueError> {
-        let (inner, lease) = (self.inner, self.lease);
-        Ok(!inner.may_be_taken_back() || inner.raw.is_leased_still(lease)?)
+    /// Copies the message out; `None` if it was taken back meanwhile. One that cannot be copied is put aside.
+    pub(crate) fn copied(self, out: &mut Vec<u8>) -> Result<Option<Self>, QueueError> {
+        let copied = self.copy_out(out);
+        if self.inner.may_be_taken_back() && !self.inner.raw.is_leased_still(self.lease)? {
+            self.keep();
+            return Ok(None);
+        }
+        match copied {
+            Ok(()) => Ok(Some(self)),
+            Err(error) => Err(self.put_aside(error)),
+        }
+    }
+
+    /// Decodes the message, which was copied. One that cannot be decoded is put aside.
+    pub(crate) fn decode<T>(
+        self,
+        bytes: &[u8],
+        decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
+    ) -> Result<(T, Self), QueueError> {
+        match decode(bytes) {
+            Ok(value) => Ok((value, self)),
+            Err(error) => Err(self.put_aside(error)),
+        }
+    }
+
+    /// Puts the message aside, unless somebody else has it by now; gives the reason, or why it could not be done.
+    fn put_aside(self, error: QueueError) -> QueueError {
+        match self.inner.bury(self.lease, DeadReason::Decode.to_bits()) {
+            Ok(()) => {
+                self.keep();
+                error
+            }
+            Err(error) => error,
+        }
     }
 }
 
@@ -569,15 +591,15 @@ impl Inner {
         Ok(returned)
     }
 
-    /// Ends a lease: the message is put aside. `false` if it was not ours any more.
-    pub(crate) fn bury(&self, lease: Lease, reason: u32) -> Result<bool, QueueError> {
+    /// Ends a lease: the message is put aside.
+    pub(crate) fn bury(&self, lease: Lease, reason: u32) -> Result<(), QueueError> {
         let side = self.get_side(Patience::Endless)?;
         let were_all = !side.may_lease();
-        let was_ours = side.bury(lease, reason)?;
+        side.bury(lease, reason)?;
         drop(side);
         self.tell_consumers(were_all, 1);
         self.tell_producers(1);
-        Ok(was_ours)
+        Ok(())
     }
 
     /// After something was taken out or finished.

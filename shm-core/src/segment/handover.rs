@@ -11,16 +11,13 @@ use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 
 use super::Segment;
 use crate::error::Error;
+use crate::sys::socket;
 
 /// What goes with the descriptor, so that a stray message is not taken for one.
 const GREETING: &[u8; 8] = b"shm-fd\x00\x01";
 
 /// What errors call a segment whose name nobody knows yet.
 const RECEIVED: &str = "(received)";
-
-/// Room for a control message of 253 descriptors, the most that one can have (unix(7)), and for others beside it: those for
-/// which there is no room would be lost.
-const CONTROL_WORDS: usize = 256;
 
 /// A segment's name and generation: plain data that travels as a value does.
 ///
@@ -132,7 +129,7 @@ pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
         why,
     };
     let mut greeting = [0; GREETING.len()];
-    let message = receive(socket, &mut greeting)?;
+    let message = socket::receive(RECEIVED, socket, &mut greeting)?;
     if message.is_cut {
         let (segment, call) = (RECEIVED.to_owned(), "recvmsg");
         return Err(Error::TooManyDescriptors { segment, call });
@@ -145,78 +142,4 @@ pub fn recv_fd(socket: &UnixStream) -> Result<OwnedFd, Error> {
         (Some(descriptor), None) if &greeting == GREETING => Ok(descriptor),
         _ => Err(not_one("the message is no descriptor of a segment")),
     }
-}
-
-/// What came over a socket.
-struct Message {
-    /// How many bytes; 0 at the end of the stream.
-    bytes: usize,
-    descriptors: Vec<OwnedFd>,
-    /// Whether there was no room in this process for some of the descriptors.
-    is_cut: bool,
-}
-
-/// Receives a message, and takes charge of all descriptors in it. nix does not give out those of a message that was cut.
-fn receive(socket: &UnixStream, bytes: &mut [u8]) -> Result<Message, Error> {
-    // SAFETY: all zero is a message header without anything.
-    let mut header: libc::msghdr = unsafe { std::mem::zeroed() };
-    let mut part = libc::iovec {
-        iov_base: bytes.as_mut_ptr().cast(),
-        iov_len: bytes.len(),
-    };
-    // Words, so that it is aligned as control messages are.
-    let mut control = [0_u64; CONTROL_WORDS];
-    header.msg_iov = &raw mut part;
-    header.msg_iovlen = 1;
-    header.msg_control = control.as_mut_ptr().cast();
-    header.msg_controllen = size_of_val(&control) as _;
-    let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_WAITALL;
-    let received = loop {
-        // SAFETY:
-        // - in bounds: the header leads to `bytes` and `control`, with their lengths;
-        // - no other writer: both are ours alone; any bytes are a value.
-        let received = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut header, flags) };
-        match usize::try_from(received) {
-            Ok(received) => break received,
-            Err(_) => match Errno::last() {
-                Errno::EINTR => {}
-                error => return Err(Error::from_errno(RECEIVED, "recvmsg", error)),
-            },
-        }
-    };
-    Ok(Message {
-        bytes: received,
-        descriptors: descriptors(&header),
-        is_cut: header.msg_flags & libc::MSG_CTRUNC != 0,
-    })
-}
-
-/// The descriptors of a message that was just received.
-fn descriptors(header: &libc::msghdr) -> Vec<OwnedFd> {
-    let mut descriptors = Vec::new();
-    // SAFETY: the kernel has filled the control buffer that the header leads to, and said how far.
-    let mut next = unsafe { libc::CMSG_FIRSTHDR(header) };
-    while !next.is_null() {
-        // SAFETY: in bounds and aligned, as the macros say; nobody else writes it; any bytes are a value.
-        let part = unsafe { next.read() };
-        if (part.cmsg_level, part.cmsg_type) == (libc::SOL_SOCKET, libc::SCM_RIGHTS) {
-            // SAFETY: gives a number.
-            let before = unsafe { libc::CMSG_LEN(0) } as usize;
-            // SAFETY: so many bytes stand before the descriptors.
-            let first = unsafe { libc::CMSG_DATA(next) }.cast::<i32>();
-            #[allow(
-                clippy::unnecessary_cast,
-                reason = "of another type in other C libraries"
-            )]
-            let count = (part.cmsg_len as usize).saturating_sub(before) / size_of::<i32>();
-            // SAFETY: in bounds, as the length says; aligned, as a header is; nobody else writes them; any bytes are a value.
-            let numbers = unsafe { std::slice::from_raw_parts(first, count) };
-            // SAFETY: the kernel made these descriptors for us just now; nobody else owns them.
-            let own = |&number| unsafe { OwnedFd::from_raw_fd(number) };
-            descriptors.extend(numbers.iter().map(own));
-        }
-        // SAFETY: as for the first.
-        next = unsafe { libc::CMSG_NXTHDR(header, next) };
-    }
-    descriptors
 }

@@ -5,3 +5,5 @@ pub(crate) mod file;
 #[cfg(not(loom))]
 pub(crate) mod identity;
 pub(crate) mod liveness;
+#[cfg(not(loom))]
+pub(crate) mod socket;
