@@ -2,7 +2,7 @@
 
 use std::os::fd::AsFd;
 use std::os::unix::process::ExitStatusExt;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 use std::sync::mpsc;
 use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
@@ -1037,20 +1037,21 @@ fn one_who_is_woken_again_and_again_notices_a_death() {
     let name = UniqueName::new("trickle");
     let queue = create(&name, Options::new(10_000).leases(1), &[1]);
     worker(&name, 1).kill();
-    let over = AtomicBool::new(false);
+    // So many wakes are a look's worth fifty times over.
+    const WAKES: u32 = 300;
+    let (over, wakes) = (AtomicBool::new(false), AtomicU32::new(0));
     std::thread::scope(|s| {
         s.spawn(|| {
-            let producer = JoinableQueue::<u32>::open(&*name).unwrap();
-            while !over.load(Ordering::Relaxed) {
-                producer.put(2).unwrap();
+            while !over.load(Ordering::Relaxed) && wakes.fetch_add(1, Ordering::Relaxed) < WAKES {
+                queue.put(2).unwrap();
                 std::thread::sleep(Duration::from_millis(20));
             }
         });
-        let got = queue
-            .get_timeout(LONG)
-            .map(|task| (*task, task.deliveries()));
+        let task = queue.get().unwrap();
         over.store(true, Ordering::Relaxed);
-        assert_eq!(got, Ok((1, 2)));
+        assert_eq!((*task, task.deliveries()), (1, 2));
+        let wakes = wakes.load(Ordering::Relaxed);
+        assert!(wakes <= WAKES, "it looked when nobody woke it any more");
     });
 }
 
