@@ -223,9 +223,8 @@ impl<T> Drop for PerProcess<T> {
 }
 
 /// Locks what a forked child may have inherited locked, of a thread that it does not have: `None` there, after a tenth of a
-/// second.
-/// `stamp` is that of the process in which the lock was made.
-pub(crate) fn lock_inherited<T>(mutex: &Mutex<T>, stamp: u64) -> Option<MutexGuard<'_, T>> {
+/// second. `stamp` is that of the process in which the lock was made.
+pub fn lock_inherited<T>(mutex: &Mutex<T>, stamp: u64) -> Option<MutexGuard<'_, T>> {
     if stamp == self::stamp() {
         return Some(mutex.lock().unwrap_or_else(PoisonError::into_inner));
     }

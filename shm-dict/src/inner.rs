@@ -5,7 +5,7 @@ use std::fmt;
 use std::mem::offset_of;
 use std::ops::Range;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError, TryLockError};
+use std::sync::{Arc, Mutex, MutexGuard};
 
 use shm_core::sync::{AtomicU32, AtomicU64, Ordering};
 use shm_core::{Error, Kind, Place, Segment, Spec, fork, futex};
@@ -506,18 +506,7 @@ impl Inner {
     /// The place of the caller's function. In a forked child, a thread that the child does not have may hold it for ever:
     /// `None` then.
     fn on_recovery(&self) -> Option<MutexGuard<'_, Option<OnRecovery>>> {
-        if self.stamp == fork::stamp() {
-            let place = self.on_recovery.lock();
-            return Some(place.unwrap_or_else(PoisonError::into_inner));
-        }
-        for _ in 0..PATIENCE {
-            match self.on_recovery.try_lock() {
-                Ok(place) => return Some(place),
-                Err(TryLockError::Poisoned(error)) => return Some(error.into_inner()),
-                Err(TryLockError::WouldBlock) => std::thread::yield_now(),
-            }
-        }
-        None
+        fork::lock_inherited(&self.on_recovery, self.stamp)
     }
 
     /// Tells the caller's function what was found; the shard's lock is held, and everything in order.

@@ -1,11 +1,7 @@
 //! A child that is forked with a guard, and takes the lock itself once its parent has given it back.
 
-use std::panic::{AssertUnwindSafe, catch_unwind};
-
-use nix::sys::wait::{WaitStatus, waitpid};
-use nix::unistd::{ForkResult, fork};
 use shm_core::{Place, ProcessId};
-use shm_testing::{Child, Peer, peer_main, watchdog};
+use shm_testing::{Child, Peer, fork_with, peer_main, watchdog};
 use shm_value::{Array, Item, ShareableList, Value, ValueError};
 
 #[test]
@@ -15,24 +11,6 @@ fn peer() {
         ("array", array),
         ("list", list),
     ]);
-}
-
-/// Forks; the parent gives back what it has, and the child does what it is told with its copy.
-fn fork_with<G>(guard: G, child: impl FnOnce(G)) {
-    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            // Nobody else ends it if it hangs.
-            nix::unistd::alarm::set(10);
-            let done = catch_unwind(AssertUnwindSafe(|| child(guard)));
-            std::process::exit(i32::from(done.is_err()));
-        }
-        ForkResult::Parent { child } => {
-            drop(guard);
-            let ended = waitpid(child, None).unwrap();
-            assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
-        }
-    }
 }
 
 fn value(peer: &mut Peer) {
