@@ -155,12 +155,12 @@ impl Origin {
     }
 }
 
-/// What each process has of its own, empty at first: a lock in it is never the copy of one that a thread held which a
+/// What each process has of its own, empty at first, behind a lock: never the copy of one that a thread held which a
 /// forked child does not have.
 #[derive(Debug)]
-pub struct PerProcess<T> {
+pub struct PerProcess<T: Default> {
     stamp: u64,
-    value: T,
+    value: Mutex<T>,
     /// The forked child's, and what it forks in turn; null while there is none. From a box, freed with this.
     next: AtomicPtr<PerProcess<T>>,
 }
@@ -169,15 +169,20 @@ impl<T: Default> Default for PerProcess<T> {
     fn default() -> Self {
         Self {
             stamp: stamp(),
-            value: T::default(),
+            value: Mutex::default(),
             next: AtomicPtr::new(ptr::null_mut()),
         }
     }
 }
 
 impl<T: Default + Send> PerProcess<T> {
-    /// The calling process's.
-    pub fn get(&self) -> &T {
+    /// The calling process's, locked.
+    pub fn lock(&self) -> MutexGuard<'_, T> {
+        let value = self.get();
+        value.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn get(&self) -> &Mutex<T> {
         let stamp = stamp();
         let mut at = self;
         while at.stamp != stamp {
@@ -212,8 +217,14 @@ impl<T: Default + Send> PerProcess<T> {
     }
 }
 
-impl<T> Drop for PerProcess<T> {
+impl<T: Default> Drop for PerProcess<T> {
     fn drop(&mut self) {
+        if matches!(self.value.try_lock(), Err(TryLockError::WouldBlock)) {
+            // Of a thread that this process does not have, and that was changing it: it may be half of the old one and
+            // half of the new.
+            let value = self.value.get_mut().unwrap_or_else(PoisonError::into_inner);
+            std::mem::forget(std::mem::take(value));
+        }
         let next = *self.next.get_mut();
         if !next.is_null() {
             // SAFETY: from a box, and nobody borrows `self` any more.
@@ -270,8 +281,8 @@ mod tests {
 
     #[test]
     fn a_child_does_not_wait_for_a_lock_of_a_thread_that_it_does_not_have() {
-        let list = PerProcess::<std::sync::Mutex<Vec<u32>>>::default();
-        let held = list.get().lock().expect("no panic");
+        let list = PerProcess::<Vec<u32>>::default();
+        let held = list.lock();
         let status = in_child(|| match list.get().try_lock() {
             Ok(mut empty) if empty.is_empty() => {
                 empty.push(1);
@@ -287,7 +298,32 @@ mod tests {
         });
         assert_eq!(status, 0);
         drop(held);
-        assert!(list.get().lock().expect("no panic").is_empty());
+        assert!(list.lock().is_empty());
+    }
+
+    #[test]
+    fn a_child_leaves_alone_what_a_thread_that_it_does_not_have_was_changing() {
+        static DROPPED: AtomicU64 = AtomicU64::new(0);
+        struct Value;
+        impl Drop for Value {
+            fn drop(&mut self) {
+                DROPPED.fetch_add(1, Ordering::Relaxed);
+            }
+        }
+        let kept = PerProcess::<Vec<Value>>::default();
+        kept.lock().push(Value);
+        let mut kept = Some(kept);
+        let mut dropped_in_child = |is_locked| {
+            if let (true, Some(kept)) = (is_locked, &kept) {
+                std::mem::forget(kept.lock());
+            }
+            in_child(|| {
+                drop(kept.take());
+                DROPPED.load(Ordering::Relaxed) as i32
+            })
+        };
+        assert_eq!(dropped_in_child(false), 1);
+        assert_eq!(dropped_in_child(true), 0);
     }
 
     fn in_child(body: impl FnOnce() -> i32) -> i32 {

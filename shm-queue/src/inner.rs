@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 use std::ptr;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 
 use shm_core::fork::PerProcess;
@@ -43,7 +43,7 @@ pub(crate) struct Inner {
     pub(crate) halves: Mapped<[AtomicU64]>,
     /// Tasks that this attachment has detached from their guards, the oldest first. A forked child has none of its
     /// parent's.
-    pub(crate) detached: PerProcess<Mutex<VecDeque<Lease>>>,
+    pub(crate) detached: PerProcess<VecDeque<Lease>>,
     /// Last: everything above lies in it.
     pub(crate) segment: Segment,
 }
@@ -574,16 +574,11 @@ impl Inner {
     // ---- detached tasks ----------------------------------------------------------------------
 
     pub(crate) fn detach(&self, lease: Lease) {
-        self.detached().push_back(lease);
+        self.detached.lock().push_back(lease);
     }
 
     pub(crate) fn oldest_detached(&self) -> Option<Lease> {
-        self.detached().pop_front()
-    }
-
-    fn detached(&self) -> MutexGuard<'_, VecDeque<Lease>> {
-        let detached = self.detached.get();
-        detached.lock().unwrap_or_else(PoisonError::into_inner)
+        self.detached.lock().pop_front()
     }
 }
 
@@ -591,7 +586,7 @@ impl Drop for Inner {
     fn drop(&mut self) {
         // Nobody is left here who could finish these. Errors have nobody to go to: the others find what stays, once
         // this process is no participant any more (`has_messages_of_nobody`).
-        let detached = std::mem::take(&mut *self.detached());
+        let detached = std::mem::take(&mut *self.detached.lock());
         for lease in detached {
             let _ = self.give_back(lease, MOMENT.into());
         }

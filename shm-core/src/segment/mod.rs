@@ -122,7 +122,7 @@ struct Participant {
     /// Fork stamp of the process that registered.
     stamp: AtomicU64,
     /// Held while registering: at the creation of the handle, or at the first use in a forked child.
-    registering: PerProcess<Mutex<()>>,
+    registering: PerProcess<()>,
 }
 
 // SAFETY:
@@ -210,8 +210,8 @@ impl Segment {
     /// different writes.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`]; [`Error::Unsupported`] in the segment of a mutex, value, array, queue or dictionary, whose
-    /// bytes are read under its lock.
+    /// [`Error::OutOfBounds`]; [`Error::Unsupported`] in the segment of a lock, a value, an array, a queue or a dictionary,
+    /// whose bytes are those of its type alone; those of atomic values and arrays may be read.
     pub fn read(&self, offset: usize, to: &mut [u8]) -> Result<(), Error> {
         self.require_no_lock("plain reads of a segment with a lock in it")?;
         let from = self.at(offset, to.len())?;
@@ -225,8 +225,7 @@ impl Segment {
     /// Copies bytes into the payload, word by word.
     ///
     /// # Errors
-    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] in the segment of a mutex, value,
-    /// array, queue or dictionary, whose bytes are written under its lock.
+    /// [`Error::OutOfBounds`], [`Error::ReadOnly`]; [`Error::Unsupported`] as from [`read`](Self::read).
     ///
     /// # Peer death
     /// A writer killed on the way leaves some words new and some old.
@@ -435,11 +434,7 @@ impl Segment {
 
     fn register(&self) -> Result<(), Error> {
         let (mine, stamp) = (&self.inner.participant, crate::fork::stamp());
-        let _one = mine
-            .registering
-            .get()
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner);
+        let _one = mine.registering.lock();
         // Relaxed: under the lock.
         if mine.stamp.load(Ordering::Relaxed) == stamp {
             return Ok(());

@@ -1,6 +1,6 @@
 //! Names that end with a scope.
 
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 
 use super::{Place, Segment};
 use crate::error::Error;
@@ -31,20 +31,15 @@ pub struct Scope {
 
 /// The segments of a scope, shared with its places.
 #[derive(Debug, Clone, Default)]
-pub(crate) struct Members(Arc<PerProcess<Mutex<Vec<Segment>>>>);
+pub(crate) struct Members(Arc<PerProcess<Vec<Segment>>>);
 
 impl Members {
     pub(super) fn add(&self, segment: &Segment) {
-        self.all().push(segment.clone());
+        self.0.lock().push(segment.clone());
     }
 
     fn take(&self) -> Vec<Segment> {
-        std::mem::take(&mut *self.all())
-    }
-
-    fn all(&self) -> MutexGuard<'_, Vec<Segment>> {
-        let all = self.0.get();
-        all.lock().unwrap_or_else(PoisonError::into_inner)
+        std::mem::take(&mut *self.0.lock())
     }
 }
 
