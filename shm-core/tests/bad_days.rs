@@ -1,6 +1,9 @@
 //! A full disk, no descriptors, no permission, no directory, another namespace: each an error that
 //! names it. Each in a peer of its own, which first makes itself the bad day.
 
+use std::os::unix::fs::PermissionsExt;
+use std::path::{Path, PathBuf};
+
 use nix::sched::CloneFlags;
 use nix::sys::resource::{Resource, setrlimit};
 use shm_core::{Error, Field, Place, Segment, Spec};
@@ -15,6 +18,7 @@ fn peer() {
         ("full", full as fn(&mut Peer)),
         ("no descriptors", no_descriptors),
         ("another user", another_user),
+        ("below what is not searched", below_what_is_not_searched),
         ("no directory", no_directory),
         ("another PID namespace", another_pid_namespace),
     ]);
@@ -100,8 +104,7 @@ fn another_user(peer: &mut Peer) {
     if !nix::unistd::geteuid().is_root() {
         return peer.say(ROOT);
     }
-    let nobody = 65_534;
-    nix::unistd::setuid(nix::unistd::Uid::from_raw(nobody)).unwrap();
+    become_nobody();
     let error = Segment::open(private, 64).unwrap_err();
     assert!(matches!(error, Error::PermissionDenied { .. }), "{error}");
     let error = Segment::open(public, 64).unwrap_err();
@@ -119,6 +122,30 @@ fn another_user(peer: &mut Peer) {
     Segment::open(Place::named(public).trust_owner(0), 64).unwrap();
     let error = shm_core::unlink(public).unwrap_err();
     assert!(matches!(error, Error::ForeignOwner { .. }), "{error}");
+    peer.say("done");
+}
+
+fn become_nobody() {
+    nix::unistd::setuid(nix::unistd::Uid::from_raw(65_534)).unwrap();
+}
+
+/// In a directory of its own, whose path it may not go.
+fn below_what_is_not_searched(peer: &mut Peer) {
+    if !nix::unistd::geteuid().is_root() {
+        return peer.say(ROOT);
+    }
+    let above = PathBuf::from(&peer.args()[0]);
+    let below = above.join("below");
+    std::fs::create_dir_all(&below).unwrap();
+    std::env::set_current_dir(&below).unwrap();
+    for (directory, mode) in [(&below, 0o777), (&above, 0o700)] {
+        std::fs::set_permissions(directory, PermissionsExt::from_mode(mode)).unwrap();
+    }
+    become_nobody();
+    let segment = Segment::create(Place::file("here").unlink_on_drop(true), 64).unwrap();
+    Segment::open(Place::file("here"), 64).unwrap();
+    drop(segment);
+    assert!(!Path::new("here").exists());
     peer.say("done");
 }
 
@@ -194,6 +221,15 @@ fn other_users_are_kept_out_unless_trusted() {
     let _private = Segment::create(&*private, 64).unwrap();
     let _public = Segment::create(Place::named(&*public).mode(0o666), 64).unwrap();
     run("another user", &[&private, &public]);
+}
+
+#[test]
+fn a_relative_path_is_used_as_it_is_where_the_absolute_one_is_barred() {
+    let above = std::env::temp_dir().join(&*UniqueName::new("barred"));
+    let run = || run("below what is not searched", &[&above.to_string_lossy()]);
+    let result = std::panic::catch_unwind(run);
+    let _ = std::fs::remove_dir_all(&above);
+    result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));
 }
 
 #[test]

@@ -168,9 +168,16 @@ impl Place {
     }
 }
 
-/// A path that leads there also from another directory, into which this process may change before the name goes.
+/// A path that leads there also from another directory, into which this process may change before the name goes; the
+/// one that was given if there is none, such as below a directory that may not be searched.
 pub(super) fn wherever(path: &Path) -> PathBuf {
-    std::path::absolute(path).unwrap_or_else(|_| path.to_owned())
+    let absolute = std::path::absolute(path).ok().filter(|absolute| {
+        path.is_absolute()
+            || absolute
+                .parent()
+                .is_none_or(|above| above.metadata().is_ok())
+    });
+    absolute.unwrap_or_else(|| path.to_owned())
 }
 
 /// The file of a named segment, after a check of the name.
