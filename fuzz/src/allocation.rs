@@ -10,6 +10,9 @@ const ORDINARY: usize = 16 << 10;
 /// Size of the largest allocation since it was last set to 0.
 static LARGEST: AtomicUsize = AtomicUsize::new(0);
 
+/// Size of the segment that is worked on.
+static SIZE: AtomicUsize = AtomicUsize::new(0);
+
 #[global_allocator]
 static ALLOCATOR: Watched = Watched;
 
@@ -46,12 +49,31 @@ unsafe impl GlobalAlloc for Watched {
 /// # Panics
 /// If it allocates more than that at once.
 pub(crate) fn bounded<R>(size: usize, code: impl FnOnce() -> R) -> R {
+    SIZE.store(size, Ordering::Relaxed);
     LARGEST.store(0, Ordering::Relaxed);
     let result = code();
+    check(size.max(ORDINARY));
+    result
+}
+
+fn check(most: usize) {
     let largest = LARGEST.load(Ordering::Relaxed);
+    let size = SIZE.load(Ordering::Relaxed);
     assert!(
-        largest <= size.max(ORDINARY),
+        largest <= most,
         "an allocation of {largest} bytes for a segment of {size}"
     );
+}
+
+/// Within [`bounded`], code that decodes all elements or entries. In the segment each has 8 bytes at least; as many as fit, decoded,
+/// may take more than the segment, and a vector grows ahead.
+///
+/// # Panics
+/// If it allocates more at once than 64 bytes for each of so many.
+pub(crate) fn bounded_by_elements<R>(code: impl FnOnce() -> R) -> R {
+    let before = LARGEST.swap(0, Ordering::Relaxed);
+    let result = code();
+    check(SIZE.load(Ordering::Relaxed) / 8 * 64);
+    LARGEST.store(before, Ordering::Relaxed);
     result
 }

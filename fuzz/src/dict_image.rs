@@ -12,7 +12,7 @@ use shm_core::{Place, Segment};
 use shm_dict::raw::Shard;
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
 
-use crate::allocation;
+use crate::allocation::{self, bounded_by_elements};
 use crate::backing::Backing;
 use crate::input::{Few, Rest, by_a_byte};
 use crate::told;
@@ -531,7 +531,7 @@ fn use_row(row: &Row, calls: Calls) {
     if calls.whole() {
         told(row.check());
         row.iter().take(300).for_each(|element| drop(told(element)));
-        told(row.snapshot());
+        told(bounded_by_elements(|| row.snapshot()));
     }
     if calls.write() {
         for at in 0..9 {
@@ -544,9 +544,11 @@ fn use_row(row: &Row, calls: Calls) {
         told(row.modify(2, |value| value));
         told(row.swap(0, 1));
         told(row.reverse());
-        told(row.sort());
-        told(row.sort_by_key(Vec::len));
-        told(row.retain(|value| !value.is_empty()));
+        told(bounded_by_elements(|| row.sort()));
+        told(bounded_by_elements(|| row.sort_by_key(Vec::len)));
+        told(bounded_by_elements(|| {
+            row.retain(|value| !value.is_empty())
+        }));
     }
     if calls.inside() {
         // Each kind where it is, and where the other one is.
@@ -565,7 +567,7 @@ fn use_row(row: &Row, calls: Calls) {
         told(row.remove(0));
         told(row.check());
         if row.version().is_multiple_of(4) {
-            told(row.drain());
+            told(bounded_by_elements(|| row.drain()));
             told(row.clear());
         }
     }
@@ -648,11 +650,11 @@ where
     told(dict.wait_for_change_deadline(dict.version(), Instant::now()));
     if let Some(mut all) = told(dict.lock_timeout(Duration::ZERO)) {
         told(all.set(&keys[0], value));
-        told(all.items().map(|items| items.len()));
+        told(bounded_by_elements(|| all.items()));
         told(all.pop(&keys[0]));
     }
     if dict.version().is_multiple_of(4) {
-        told(dict.drain());
+        told(bounded_by_elements(|| dict.drain()));
         told(dict.clear());
     }
 }
