@@ -133,7 +133,8 @@ impl ByteQueue {
     }
 
     /// Puts messages in order, short ones that follow each other under one lock; blocks while the queue is
-    /// full. Others see those that were put under one lock all at once.
+    /// full. Others see those that were put under one lock all at once. `as_ref` is called under it: it must not fork, and
+    /// delays others for as long as it takes.
     ///
     /// # Errors
     /// Those of [`put`](Self::put), with the number of messages that were put.

@@ -99,8 +99,9 @@ impl Options {
     }
 
     /// A task that is not done so long after it was handed out (CLOCK_MONOTONIC) is delivered again, even if
-    /// its consumer lives (unless told: never). For a `JoinableQueue`. Longer than it takes to copy a message: whoever
-    /// is still copying when it is over does not get the task.
+    /// its consumer lives (unless told, or 0: never). For a `JoinableQueue`. Longer than it takes to copy and decode what
+    /// one get gets (with `get_many` as many as it asks for, whose times all begin at once): whoever is still copying a
+    /// task when its time is over does not get it, and what is decoded later than that may be another's by then.
     pub fn lease_time(mut self, time: Duration) -> Self {
         self.lease_time = Some(time);
         self

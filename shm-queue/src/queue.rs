@@ -417,6 +417,7 @@ fn decode_leases<T, C: Codec<T>>(
             }
         }
     });
+    values.retain(|(_, leased)| leased.is_ours());
     if let Some(error) = failed.filter(|_| values.is_empty()) {
         return Err(error);
     }

@@ -25,7 +25,8 @@ use crate::inner::Inner;
 /// When it is readable: get until the queue is empty, then [`rearm`](Self::rearm). Several consumers may be
 /// ready for one message, so a `try_get` may find nothing.
 ///
-/// A forked child has a copy without a thread behind it, which never becomes ready.
+/// A forked child has a copy without a thread behind it: it is readable while the parent's is, and only the parent can
+/// rearm it.
 ///
 /// # Examples
 /// With tokio: `examples/async_consumer.rs`.
@@ -158,6 +159,8 @@ impl AsRawFd for Readiness {
 impl Drop for Readiness {
     fn drop(&mut self) {
         if self.stamp != fork::stamp() {
+            // Of a thread that is not there; to detach it might be to detach another one, which has its number by now.
+            std::mem::forget(self.thread.take());
             return;
         }
         self.shared.state().stopped = true;

@@ -8,6 +8,7 @@
 use std::ptr::NonNull;
 
 use shm_core::ProcessId;
+use shm_core::fork::Origin;
 use shm_core::sync::Ordering;
 use shm_lock::Patience;
 
@@ -17,15 +18,26 @@ use crate::inspect::{DeadReason, holder};
 use crate::raw::{Claim, Control, Front, Lease, PutSide, Refused, Returned, State};
 use crate::wait::Waiting;
 
-/// A lease that nobody has taken charge of yet: what fails or panics until then gives it back.
+/// A lease that nobody has taken charge of yet: what fails or panics until then gives it back. A forked child's copy is
+/// inert.
 pub(crate) struct Leased<'a> {
     inner: &'a Inner,
     lease: Lease,
+    origin: Origin,
 }
 
 impl<'a> Leased<'a> {
     pub(crate) fn new(inner: &'a Inner, lease: Lease) -> Self {
-        Self { inner, lease }
+        Self {
+            inner,
+            lease,
+            origin: Origin::here(),
+        }
+    }
+
+    /// Whether it is the calling process's. A codec is the user's code, and may fork.
+    pub(crate) fn is_ours(&self) -> bool {
+        self.origin.is_here()
     }
 
     /// The lease, for the caller to end.
@@ -93,6 +105,7 @@ impl<'a> Leased<'a> {
         decode: impl FnOnce(&[u8]) -> Result<T, QueueError>,
     ) -> Result<(T, Self), QueueError> {
         match decode(bytes) {
+            _ if !self.is_ours() => Err(QueueError::Stale),
             Ok(value) => Ok((value, self)),
             Err(error) => Err(self.put_aside(error)),
         }
@@ -100,6 +113,9 @@ impl<'a> Leased<'a> {
 
     /// Puts the message aside, unless somebody else has it by now; gives the reason, or why it could not be done.
     fn put_aside(self, error: QueueError) -> QueueError {
+        if !self.is_ours() {
+            return QueueError::Stale;
+        }
         match self.inner.bury(self.lease, DeadReason::Decode.to_bits()) {
             Ok(()) => {
                 self.keep();
@@ -112,7 +128,9 @@ impl<'a> Leased<'a> {
 
 impl Drop for Leased<'_> {
     fn drop(&mut self) {
-        let _ = self.inner.give_back(self.lease, Patience::Endless);
+        if self.is_ours() {
+            let _ = self.inner.give_back(self.lease, Patience::Endless);
+        }
     }
 }
 
@@ -301,7 +319,9 @@ impl Inner {
         };
         // Room in the queue; of a lease, not yet in the arena.
         self.tell_producers(1);
-        self.look_if(others_have_some);
+        if !self.may_be_taken_back() {
+            self.look_if(others_have_some);
+        }
         Ok(lease)
     }
 
@@ -487,14 +507,18 @@ impl Inner {
     ) -> Result<Vec<Lease>, QueueError> {
         let mut leases = Vec::new();
         if most > 0 {
+            self.look_before_leasing();
             self.wait_for(patience, || self.lease_some(&mut leases, most, patience))?;
         }
         self.tell_producers(leases.len() as u32);
-        // Relaxed: a hint. Where others have some, and there always is something to get, nobody else would see that
-        // they died.
-        let leased = self.raw.control.get.leased.load(Ordering::Relaxed);
-        self.look_if(leased as usize > leases.len());
         Ok(leases)
+    }
+
+    /// As [`look_if`](Self::look_if), before something is handed out whose time runs from then on.
+    fn look_before_leasing(&self) {
+        // Relaxed: a hint.
+        let leased = self.raw.control.get.leased.load(Ordering::Relaxed);
+        self.look_if(leased > 0);
     }
 
     fn lease_some(
@@ -518,6 +542,9 @@ impl Inner {
     /// Hands out the first message.
     #[inline]
     pub(crate) fn lease_one(&self, patience: Patience) -> Result<Lease, QueueError> {
+        if self.may_be_taken_back() {
+            self.look_before_leasing();
+        }
         let leased = self.get_or_lease(&mut Vec::new(), patience, |_| false)?;
         Ok(leased.expect("nothing was sure"))
     }

@@ -36,7 +36,6 @@ fn peer() {
         ("puts", puts),
         ("joins", joins),
         ("forks and the child puts", forks_and_the_child_puts),
-        ("forks with everything", forks_with_everything),
         ("forks into a dead slot", forks_into_a_dead_slot),
         ("is interrupted", is_interrupted),
         ("fills the disk", fills_the_disk),
@@ -726,66 +725,6 @@ fn forks_and_the_child_dies_in_a_batch(peer: &mut Peer) {
         assert_eq!(queue.get_timeout(LONG), Ok(vec![1]));
         assert_eq!(queue.get_timeout(LONG), Ok(vec![2]));
     }
-    peer.say("done");
-}
-
-#[test]
-fn what_a_forked_child_inherits_is_inert() {
-    let _watchdog = watchdog();
-    let names = ["bytes", "values", "tasks"].map(UniqueName::new);
-    let args: Vec<_> = names.iter().map(|name| &**name).collect();
-    Child::spawn("forks with everything", &args).expect("done");
-}
-
-fn forks_with_everything(peer: &mut Peer) {
-    let args = peer.args().to_vec();
-    let bytes = ByteQueue::create(args[0].as_str(), 4).unwrap();
-    let values = Queue::<u32>::create(args[1].as_str(), 4).unwrap();
-    let tasks = JoinableQueue::<u32>::create(args[2].as_str(), 4).unwrap();
-    bytes.put(b"received").unwrap();
-    tasks.put_many([1, 2]).unwrap();
-    let received = bytes.recv_ref().unwrap();
-    let reservation = bytes.reserve(1000).unwrap();
-    let other_reservation = bytes.reserve(10).unwrap();
-    let sender = values.sender().unwrap();
-    let _ = tasks.get().unwrap().detach();
-    let task = tasks.get().unwrap();
-    // SAFETY: the peer's only other thread is libtest's, which holds no lock that we need.
-    match unsafe { fork() }.unwrap() {
-        ForkResult::Child => {
-            drop(received);
-            drop(reservation);
-            assert_eq!(other_reservation.commit(), Err(QueueError::Stale));
-            drop(sender);
-            assert_eq!(task.task_done(), Err(QueueError::Stale));
-            assert_eq!(tasks.task_done(), Err(QueueError::TaskDoneTooOften));
-            let seen = bytes.inspect().unwrap();
-            assert_eq!((seen.writing, seen.leases.len()), (2, 1));
-            assert!(!values.is_closed());
-            // It may use the queues itself.
-            values.put(7).unwrap();
-            drop((bytes, values, tasks));
-            std::process::exit(0);
-        }
-        ForkResult::Parent { child } => {
-            let status = waitpid(child, None).unwrap();
-            assert_eq!(status, WaitStatus::Exited(child, 0));
-        }
-    }
-    let seen = bytes.inspect().unwrap();
-    assert_eq!((seen.writing, seen.leases.len()), (2, 1));
-    drop(received);
-    reservation.commit().unwrap();
-    drop(other_reservation);
-    assert_eq!(bytes.inspect().unwrap().len, 1);
-    assert_eq!(tasks.unfinished(), Ok(2));
-    task.task_done().unwrap();
-    tasks.task_done().unwrap();
-    assert_eq!(tasks.unfinished(), Ok(0));
-    assert_eq!(values.get(), Ok(7));
-    assert!(!values.is_closed());
-    drop(sender);
-    assert_eq!(values.get(), Err(QueueError::Closed));
     peer.say("done");
 }
 
