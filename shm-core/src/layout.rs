@@ -1,7 +1,9 @@
 //! Bytes that another process may be writing, copied in and out without ever forming a reference.
 //!
-//! Each aligned word of up to 8 bytes is one relaxed atomic access, so a racing copy is at worst a
-//! mixture of old and new words, never undefined; who needs more validates with a sequence number or holds a lock.
+//! Each aligned word of up to 8 bytes is one relaxed atomic access, so a racing copy of the same bytes is at worst a
+//! mixture of old and new words, never undefined; who needs more validates with a sequence number or holds a lock. Of copies of
+//! different lengths the last words may be of different widths: each is one access of the processor still, but Rust's own
+//! memory model does not speak of those.
 
 use crate::mutants::mutant;
 use crate::sync::{AtomicU8, AtomicU16, AtomicU32, AtomicU64, Ordering};

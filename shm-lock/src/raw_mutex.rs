@@ -720,8 +720,8 @@ impl RawMutex {
     /// up. A thread's list is walked before its id vanishes, and a new thread of that id can lock only a
     /// word that is free; so if the id is gone while the marked word still holds it, the walk has missed
     /// this lock, and from then on only a rescuer changes the word. That a rescuer did, that a new thread
-    /// got the id, the lock and a mark of its own, all between the last two steps here, would take a second
-    /// rescuer's whole slice (100 ms) between two neighbouring instructions.
+    /// got the id, the lock and a mark of its own, all between the last two steps here, would take the second for
+    /// which such a lock stays unsuspected ([`SUSPICION`]) between two neighbouring instructions.
     #[cold]
     fn rescue(&self, word: u32) {
         let suspected = word | OWNER_DIED;

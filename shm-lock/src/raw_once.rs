@@ -20,6 +20,7 @@
 //!
 //! Shown by `tests/loom_once.rs`, with broken twins.
 
+use shm_core::fork::Origin;
 use shm_core::mutants::{mutant, mutant_of};
 use shm_core::sync::{AtomicU32, Ordering};
 
@@ -113,7 +114,7 @@ impl RawOnce {
             Err(_) if self.is_done() => return Ok(()),
             acquired => acquired?,
         };
-        let _locked = Locked(&self.lock);
+        let locked = Locked(&self.lock, Origin::here());
         if !acquired.is_clean() {
             // A dead initialiser left nothing that counts (INV-O1).
             self.lock.mark_consistent();
@@ -130,7 +131,7 @@ impl RawOnce {
         }
         let value = make()?;
         // Not in a child that `make` forked: the lock is its parent's.
-        if !self.lock.is_held_by_me() {
+        if !locked.is_ours() {
             return Err(RawLockError::WouldBlock.into());
         }
         write(value);
@@ -152,11 +153,19 @@ impl RawOnce {
 }
 
 /// The lock, held, also through a panic of the initialiser.
-struct Locked<'a>(&'a RawMutex);
+struct Locked<'a>(&'a RawMutex, Origin);
+
+impl Locked<'_> {
+    fn is_ours(&self) -> bool {
+        self.1.is_here()
+    }
+}
 
 impl Drop for Locked<'_> {
     fn drop(&mut self) {
-        // SAFETY: made when the lock had been taken, by the thread that drops it: it never leaves `call`.
-        unsafe { self.0.unlock() };
+        if self.is_ours() {
+            // SAFETY: made when the lock had been taken, by the thread that drops it: it never leaves `call`.
+            unsafe { self.0.unlock() };
+        }
     }
 }
