@@ -8,6 +8,7 @@ use std::panic::AssertUnwindSafe;
 use std::path::Path;
 use std::ptr::NonNull;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
 
 use memmap2::MmapOptions;
 use nix::fcntl::{Flock, FlockArg};
@@ -15,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::WaitStatus;
 use shm_core::{Error, Place, Region, Segment, recv_fd, send_fd};
-use shm_testing::{Child, Peer, UniqueName, peer_main, watchdog};
+use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main, watchdog};
 
 /// Enough for some to meet a thread in the middle of anything that it does.
 const FORKS: usize = 1000;
@@ -299,8 +300,9 @@ fn descriptors() -> usize {
 
 #[test]
 fn a_child_forked_while_another_thread_makes_a_segment_makes_one() {
-    let _watchdog = watchdog();
-    Child::spawn("forks while its threads make segments", &[]).expect("forked");
+    let _watchdog = Watchdog::new(Duration::from_secs(150));
+    let mut peer = Child::spawn("forks while its threads make segments", &[]);
+    peer.expect_within("forked", Duration::from_secs(120));
 }
 
 #[test]

@@ -7,7 +7,7 @@ use std::thread::spawn;
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollTimeout, poll};
-use shm_testing::{Alarms, wait_until, watchdog};
+use shm_testing::{Alarms, Watchdog, wait_until, watchdog};
 
 #[path = "../src/blocking.rs"]
 mod blocking;
@@ -65,7 +65,8 @@ fn gives_up_at_its_deadline(blocking: &Blocking) -> Result<(), String> {
 
 #[test]
 fn every_wait_outlasts_the_signals() {
-    let _watchdog = watchdog();
+    // Ten seconds where nothing else runs.
+    let _watchdog = Watchdog::new(Duration::from_secs(180));
     for name in NAMES {
         // Anew for each: what is made once is not waited for again.
         let given_up = gives_up_at_its_deadline(&Blocking::named(name));

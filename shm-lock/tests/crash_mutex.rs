@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use shm_core::{Place, Segment};
 use shm_lock::{Cause, LockError, LockFailure, Mutex};
 use shm_testing::{
-    Alarms, Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog,
+    Alarms, Child, Peer, UniqueName, eventually, peer_main, until_thread_asleep_in_futex, watchdog,
 };
 
 #[test]
@@ -136,7 +136,7 @@ fn owner_death_hands_lock_to_waiter() {
     waiter.expect("waiting");
     let tid = waiter.tid();
     until_thread_asleep_in_futex(waiter.pid(), tid);
-    assert_eq!(mutex.inspect().waiters, 1);
+    eventually(|| mutex.inspect().waiters == 1);
     assert_eq!(mutex.inspect().owner.map(|id| id.pid()), Some(holder.pid()));
     holder.kill_unreaped();
     let said = waiter.hear();
@@ -219,9 +219,10 @@ fn a_killed_waiter_harms_nobody() {
         let tid = waiter.tid();
         until_thread_asleep_in_futex(waiter.pid(), tid);
     }
-    assert_eq!(mutex.inspect().waiters, 2);
+    eventually(|| mutex.inspect().waiters == 2);
     doomed.kill();
-    assert_eq!(mutex.inspect().waiters, 1, "the dead are not counted");
+    // The dead are not counted.
+    eventually(|| mutex.inspect().waiters == 1);
     drop(guard);
     other.expect("got [0, 0]");
     assert!(mutex.lock().is_ok());

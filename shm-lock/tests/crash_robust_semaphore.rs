@@ -4,7 +4,8 @@ use std::time::{Duration, Instant};
 
 use shm_lock::{LockFailure, RobustSemaphore};
 use shm_testing::{
-    Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, wait_until, watchdog,
+    Child, Peer, UniqueName, eventually, peer_main, until_thread_asleep_in_futex, wait_until,
+    watchdog,
 };
 
 /// For what must happen.
@@ -150,7 +151,7 @@ fn a_sleeper_notices_the_death_of_a_holder() {
     holder.expect("holding");
     let mut first = asleep(&name);
     let mut second = asleep(&name);
-    assert_eq!(semaphore.inspect().waiters, 2);
+    eventually(|| semaphore.inspect().waiters == 2);
     let begin = Instant::now();
     holder.kill_unreaped();
     let told = format!("Some({})", holder.pid());

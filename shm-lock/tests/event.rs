@@ -8,7 +8,9 @@ use nix::sys::signal::{SaFlags, SigAction, SigHandler, SigSet, Signal, kill, sig
 use nix::unistd::Pid;
 use shm_core::{Place, Region, recv_fd, send_fd};
 use shm_lock::Event;
-use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
+use shm_testing::{
+    Child, Peer, UniqueName, eventually, peer_main, until_thread_asleep_in_futex, watchdog,
+};
 
 #[test]
 fn peer() {
@@ -113,7 +115,7 @@ fn set_frees_all_processes_even_if_it_is_cleared_at_once() {
     let name = UniqueName::new("all");
     let event = Event::create(&*name).unwrap();
     let mut waiters: Vec<_> = (0..4).map(|_| asleep(&name)).collect();
-    assert_eq!(event.inspect().waiters, 4);
+    eventually(|| event.inspect().waiters == 4);
     event.set();
     event.clear();
     waiters.iter_mut().for_each(|peer| peer.expect("through"));

@@ -7,7 +7,7 @@
 //! | a test that may hang | [`watchdog`] |
 //! | the examples of a crate | [`run_examples`] |
 //! | a name in `/dev/shm` that goes away again | [`UniqueName`] |
-//! | waiting for a fact instead of a time | [`wait_until`], [`until_asleep_in_futex`] |
+//! | waiting for a fact instead of a time | [`wait_until`], [`eventually`], [`until_asleep_in_futex`] |
 //! | death at every instruction of an operation | [`step_killer`] |
 //! | random deaths under load, with an exact account | [`storm`] |
 //! | a judgement on what several processes saw | [`linearizability`] |
@@ -57,5 +57,5 @@ pub use privileges::{in_namespaces, in_private_tmpfs, skip_unless_required};
 pub use procfs::{ThreadState, threads};
 pub use unique_name::UniqueName;
 pub use victim::Commands;
-pub use wait::{until_asleep_in_futex, until_thread_asleep_in_futex, wait_until};
+pub use wait::{eventually, until_asleep_in_futex, until_thread_asleep_in_futex, wait_until};
 pub use watchdog::{Watchdog, watchdog};

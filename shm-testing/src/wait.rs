@@ -29,6 +29,15 @@ pub fn wait_until(mut fact: impl FnMut() -> bool, limit: Duration) -> bool {
     }
 }
 
+/// Returns when `fact` holds: for what is so but for moments, such as that somebody sleeps, between two slices of a sleep.
+///
+/// # Panics
+/// When it does not within 20 s.
+#[track_caller]
+pub fn eventually(fact: impl FnMut() -> bool) {
+    assert!(wait_until(fact, LIMIT), "not within {LIMIT:?}");
+}
+
 /// Returns when some thread of process `pid` sleeps on a shared futex.
 ///
 /// Private futexes do not count (see [`ThreadState::asleep_in_shared_futex`]), so the threads of

@@ -201,8 +201,9 @@ fn sleeper_that_never_looks_again_is_caught() {
         .with_sleeper("sleep for ever")
         .mode(Mode::Kill, Outcomes::switch("0; woken", "1; woken"))]);
     assert_eq!(report.controls(), (1, 1));
-    let violation = &report.rows[0].violations[0];
-    assert!(violation.what.contains("hangs"), "{violation}");
+    let violations = &report.rows[0].violations;
+    let hangs = violations.iter().any(|seen| seen.what.contains("hangs"));
+    assert!(hangs, "{violations:?}");
 }
 
 #[test]
@@ -281,10 +282,11 @@ fn row_that_may_be_a_sample_is_called_one() {
 fn every_violation_names_its_line() {
     let _watchdog = Watchdog::new(LIMIT);
     let report = run(&[control("torn", "idle", "torn").mode(Mode::Kill, switch())]);
-    let violation = &report.rows[0].violations[0];
+    let mut violations = report.rows[0].violations.iter();
+    let violation = violations.find(|seen| seen.what.contains("torn"));
+    let violation = violation.expect("a torn one");
     let place = format!("{} {}", violation.after.line, violation.after.within);
     assert!(place.contains("victims/toy.rs:"), "{violation}");
-    assert!(violation.what.contains("torn"), "{violation}");
 }
 
 #[test]

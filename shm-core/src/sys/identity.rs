@@ -34,7 +34,9 @@ pub(crate) fn here() -> io::Result<Identity> {
 fn lasting() -> io::Result<Identity> {
     static CACHE: Mutex<Option<(u64, Identity)>> = Mutex::new(None);
     if mutant("Identity::WaitsForAnother") {
-        drop(CACHE.lock());
+        // For so long that a fork comes in between.
+        let _held = CACHE.lock();
+        std::thread::sleep(std::time::Duration::from_micros(100));
     }
     // Never wait: in a forked child the lock may be that of a thread that is not there.
     let mut cache = match CACHE.try_lock() {
