@@ -110,11 +110,12 @@ unsafe fn try_take_another(
     Ok(None)
 }
 
-/// The slot that the calling thread holds, if any, the preferred one first.
+/// The slot that the calling thread holds, if any, the preferred one first. A thread that holds none comes by all, in the
+/// same steps whatever its id.
 pub(crate) fn mine(slots: &[Slot]) -> Option<usize> {
-    let first = preferred(slots.len());
-    let mut others = (first..slots.len()).chain(0..first);
-    others.find(|&index| slots[index].raw.is_held_by_me())
+    let is_mine = |index: &usize| slots[*index].raw.is_held_by_me();
+    let first = Some(preferred(slots.len())).filter(is_mine);
+    first.or_else(|| (0..slots.len()).find(is_mine))
 }
 
 /// Where the calling thread begins to look among `count` slots.
