@@ -19,6 +19,7 @@ fn peer() {
         ("no descriptors", no_descriptors),
         ("another user", another_user),
         ("below what is not searched", below_what_is_not_searched),
+        ("below what is covered", below_what_is_covered),
         ("no directory", no_directory),
         ("another PID namespace", another_pid_namespace),
     ]);
@@ -142,11 +143,24 @@ fn below_what_is_not_searched(peer: &mut Peer) {
         std::fs::set_permissions(directory, PermissionsExt::from_mode(mode)).unwrap();
     }
     become_nobody();
+    make_and_drop_here();
+    peer.say("done");
+}
+
+/// In a directory over which another file system lies.
+fn below_what_is_covered(peer: &mut Peer) {
+    let above = &peer.args()[0];
+    std::fs::create_dir(above).unwrap();
+    std::env::set_current_dir(above).unwrap();
+    let made = in_private_tmpfs(above, "size=64k", make_and_drop_here);
+    tell(peer, made);
+}
+
+fn make_and_drop_here() {
     let segment = Segment::create(Place::file("here").unlink_on_drop(true), 64).unwrap();
     Segment::open(Place::file("here"), 64).unwrap();
     drop(segment);
     assert!(!Path::new("here").exists());
-    peer.say("done");
 }
 
 fn no_directory(peer: &mut Peer) {
@@ -225,8 +239,18 @@ fn other_users_are_kept_out_unless_trusted() {
 
 #[test]
 fn a_relative_path_is_used_as_it_is_where_the_absolute_one_is_barred() {
-    let above = std::env::temp_dir().join(&*UniqueName::new("barred"));
-    let run = || run("below what is not searched", &[&above.to_string_lossy()]);
+    run_in_a_directory("below what is not searched");
+}
+
+#[test]
+fn a_relative_path_is_used_as_it_is_where_the_absolute_one_leads_elsewhere() {
+    run_in_a_directory("below what is covered");
+}
+
+/// Runs a bad day that has a directory, which goes afterwards.
+fn run_in_a_directory(role: &str) {
+    let above = std::env::temp_dir().join(&*UniqueName::new("directory"));
+    let run = || run(role, &[&above.to_string_lossy()]);
     let result = std::panic::catch_unwind(run);
     let _ = std::fs::remove_dir_all(&above);
     result.unwrap_or_else(|panic| std::panic::resume_unwind(panic));

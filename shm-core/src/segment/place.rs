@@ -1,6 +1,7 @@
 //! Where a segment lives and how it is made: a name, a file, a memfd, or memory of the caller's.
 
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::{Region, SegmentHandle, name};
@@ -169,15 +170,23 @@ impl Place {
 }
 
 /// A path that leads there also from another directory, into which this process may change before the name goes; the
-/// one that was given if there is none, such as below a directory that may not be searched.
+/// one that was given if there is none, such as below a directory that may not be searched, or under a mount.
 pub(super) fn wherever(path: &Path) -> PathBuf {
-    let absolute = std::path::absolute(path).ok().filter(|absolute| {
-        path.is_absolute()
-            || absolute
-                .parent()
-                .is_none_or(|above| above.metadata().is_ok())
-    });
-    absolute.unwrap_or_else(|| path.to_owned())
+    let absolute = std::path::absolute(path).ok();
+    let leads_there = |other: &PathBuf| path.is_absolute() || is_beside(path, other);
+    absolute
+        .filter(leads_there)
+        .unwrap_or_else(|| path.to_owned())
+}
+
+/// Whether both paths are of one directory.
+fn is_beside(path: &Path, other: &Path) -> bool {
+    let directory = |path: &Path| {
+        let above = path.parent().filter(|above| *above != Path::new(""));
+        let metadata = above.unwrap_or(Path::new(".")).metadata().ok()?;
+        Some((metadata.dev(), metadata.ino()))
+    };
+    directory(path).is_some_and(|id| directory(other) == Some(id))
 }
 
 /// The file of a named segment, after a check of the name.
