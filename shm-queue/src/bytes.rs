@@ -6,8 +6,9 @@ use std::ptr::NonNull;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use shm_core::fork::{self, Origin};
 use shm_core::mutants::mutant;
-use shm_core::{Error, Kind, Place, Segment, fork};
+use shm_core::{Error, Kind, Place, Segment};
 use shm_lock::Patience;
 
 use crate::error::{CreateError, PutError, QueueError};
@@ -376,6 +377,7 @@ impl Reservation {
     ///
     /// # Errors
     /// [`Closed`](QueueError::Closed) if the queue was closed meanwhile; the message is dropped then.
+    /// [`Stale`](QueueError::Stale) in a forked child: the message is its parent's.
     pub fn commit(mut self) -> Result<(), QueueError> {
         self.done = true;
         if self.stamp != fork::stamp() {

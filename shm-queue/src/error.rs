@@ -70,8 +70,11 @@ pub enum QueueError {
     /// `task_done` was called more often than tasks were detached.
     #[error("task_done was called more often than tasks were detached")]
     TaskDoneTooOften,
-    /// The task was taken back, since its time was over, and is somebody else's by now.
-    #[error("the task was taken back, since its time was over")]
+    /// The task is somebody else's: its time was over and it was taken back, or the caller is a forked child, and it
+    /// is the parent's.
+    #[error(
+        "the task is somebody else's: its time was over, or it is the parent's of this forked process"
+    )]
     Stale,
     /// The queue is attached read-only.
     #[error("the queue is attached read-only")]

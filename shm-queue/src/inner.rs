@@ -382,10 +382,10 @@ impl Inner {
 
     /// For those who never sleep, since there always is something, or since they only try: looks after
     /// others if nobody has for a slice. Says whether it did.
-    pub(crate) fn look_now_and_then(&self) -> bool {
+    pub(crate) fn look_now_and_then(&self, patience: Patience) -> bool {
         let is_due = self.is_my_turn(deadline::now_roughly(), futex::SLICE);
         if is_due {
-            self.look_aside();
+            self.look_aside(deadline_of(patience));
         }
         is_due
     }
@@ -393,16 +393,17 @@ impl Inner {
     /// As [`look_now_and_then`](Self::look_now_and_then), if others have messages handed out, or write some. Where there
     /// always is something to do, nobody else would see that they died.
     #[inline]
-    pub(crate) fn look_if(&self, others_have_some: bool) {
+    pub(crate) fn look_if(&self, others_have_some: bool, patience: Patience) {
         if others_have_some {
-            self.look_now_and_then();
+            self.look_now_and_then(patience);
         }
     }
 
+    /// Takes a slice at most, and not longer than until `deadline`.
     #[cold]
     #[inline(never)]
-    fn look_aside(&self) {
-        let patience = Patience::Until(Deadline::after(futex::SLICE));
+    fn look_aside(&self, deadline: Option<Deadline>) {
+        let patience = Patience::Until(Deadline::earliest(deadline, futex::SLICE));
         // The caller has what it came for, or not. Errors are for the next operation to report.
         let _ = self.take_back_expired(patience);
         if self.is_left_by_the_dead() {

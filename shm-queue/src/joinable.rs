@@ -279,7 +279,8 @@ impl<T> TaskGuard<T> {
     /// The task is done.
     ///
     /// # Errors
-    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back.
+    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back, or if this is a forked child, and the task
+    /// its parent's.
     pub fn task_done(self) -> Result<(), QueueError> {
         let (inner, lease, stamp, _) = self.into_parts();
         match stamp == fork::stamp() {
@@ -291,7 +292,8 @@ impl<T> TaskGuard<T> {
     /// Gives the task back: it is the first of the queue again, for whoever comes.
     ///
     /// # Errors
-    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back.
+    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back, or if this is a forked child, and the task
+    /// its parent's.
     pub fn requeue(self) -> Result<(), QueueError> {
         let (inner, lease, stamp, _) = self.into_parts();
         match stamp == fork::stamp() {
@@ -303,7 +305,8 @@ impl<T> TaskGuard<T> {
     /// Prolongs the task's time: it runs out `time` from now. Without [`Options::lease_time`] it never does.
     ///
     /// # Errors
-    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back.
+    /// [`Stale`](QueueError::Stale) if its time was over and it was taken back, or if this is a forked child, and the task
+    /// its parent's.
     pub fn extend(&self, time: Duration) -> Result<(), QueueError> {
         if self.stamp != fork::stamp() {
             return Err(QueueError::Stale);

@@ -107,8 +107,9 @@ macro_rules! get_forms {
         ///
         /// # Errors
         /// [`Closed`](QueueError::Closed) once the queue is closed and empty,
-        /// [`Decode`](QueueError::Decode) (the message is among the dead letters then), and what a queue says
-        /// that cannot be used.
+        /// [`Decode`](QueueError::Decode) (the message is among the dead letters then),
+        /// [`Stale`](QueueError::Stale) in a child that is forked in the decoding, and what a queue says that cannot be
+        /// used.
         #[inline]
         pub fn get(&self) -> Result<$got, QueueError> {
             self.get_with(Patience::Endless)
@@ -197,9 +198,11 @@ macro_rules! drain_form {
         /// # Errors
         /// Those of [`get_many`](Self::get_many), but for `Closed`, and only if nothing was got.
         pub fn drain(&self) -> Result<Vec<$got>, QueueError> {
-            let (mut all, mut failed) = (Vec::new(), None);
+            let (mut all, mut failed, origin) = (Vec::new(), None, Origin::here());
             loop {
                 match self.try_get_many(BATCH) {
+                    // A child that the codec has forked: they are its parent's.
+                    Err(error) if !origin.is_here() => return Err(error),
                     Ok(values) => all.extend(values),
                     Err(QueueError::Empty | QueueError::Closed) => break,
                     // They are among the dead letters now, and there may be others behind them.

@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use shm_core::codec::{Codec, Postcard};
+use shm_core::fork::Origin;
 use shm_core::{Error, Place, Segment};
 use shm_lock::Patience;
 
@@ -407,6 +408,11 @@ fn decode_leases<T, C: Codec<T>>(
     let (mut values, mut failed) = (Vec::new(), None);
     with_buffer(|buffer| {
         for leased in leases {
+            if !leased.is_ours() {
+                // A child that the codec has forked; its parent may give their bytes to others by now.
+                failed = Some(QueueError::Stale);
+                break;
+            }
             match leased.copied(buffer) {
                 Ok(Some(leased)) => match leased.decode(buffer, decode::<T, C>) {
                     Ok(decoded) => values.push(decoded),

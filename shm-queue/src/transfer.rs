@@ -146,7 +146,7 @@ impl Inner {
             Ok(others_write) => others_write,
         };
         self.raw.control.not_empty.notify(1, None);
-        self.look_if(others_write);
+        self.look_if(others_write, patience);
         Ok(())
     }
 
@@ -231,7 +231,7 @@ impl Inner {
         let others_write = side.is_written_to();
         drop(side);
         self.raw.control.not_empty.notify(count, None);
-        self.look_if(others_write);
+        self.look_if(others_write, patience);
         Ok(count as usize)
     }
 
@@ -262,7 +262,7 @@ impl Inner {
                 Err(QueueError::Full) if waiting.again(|| self.raw.has_room())? => {}
                 result => {
                     waiting.done(|| self.raw.has_room());
-                    self.look_if(others_write);
+                    self.look_if(others_write, patience);
                     return result;
                 }
             }
@@ -320,7 +320,7 @@ impl Inner {
         // Room in the queue; of a lease, not yet in the arena.
         self.tell_producers(1);
         if !self.may_be_taken_back() {
-            self.look_if(others_have_some);
+            self.look_if(others_have_some, patience);
         }
         Ok(lease)
     }
@@ -490,7 +490,7 @@ impl Inner {
         let (count, others_have_some) =
             self.wait_for(patience, || self.get_some(buffers, most, patience))?;
         self.tell_producers(count as u32);
-        self.look_if(others_have_some);
+        self.look_if(others_have_some, patience);
         if count > 0 || most == 0 {
             return Ok(count);
         }
@@ -507,7 +507,7 @@ impl Inner {
     ) -> Result<Vec<Lease>, QueueError> {
         let mut leases = Vec::new();
         if most > 0 {
-            self.look_before_leasing();
+            self.look_before_leasing(patience);
             self.wait_for(patience, || self.lease_some(&mut leases, most, patience))?;
         }
         self.tell_producers(leases.len() as u32);
@@ -515,10 +515,10 @@ impl Inner {
     }
 
     /// As [`look_if`](Self::look_if), before something is handed out whose time runs from then on.
-    fn look_before_leasing(&self) {
+    fn look_before_leasing(&self, patience: Patience) {
         // Relaxed: a hint.
         let leased = self.raw.control.get.leased.load(Ordering::Relaxed);
-        self.look_if(leased > 0);
+        self.look_if(leased > 0, patience);
     }
 
     fn lease_some(
@@ -543,7 +543,7 @@ impl Inner {
     #[inline]
     pub(crate) fn lease_one(&self, patience: Patience) -> Result<Lease, QueueError> {
         if self.may_be_taken_back() {
-            self.look_before_leasing();
+            self.look_before_leasing(patience);
         }
         let leased = self.get_or_lease(&mut Vec::new(), patience, |_| false)?;
         Ok(leased.expect("nothing was sure"))

@@ -96,7 +96,7 @@ impl<'a> Waiting<'a> {
             Patience::None if self.looked => return Ok(false),
             Patience::None => {
                 self.looked = true;
-                return Ok(self.inner.look_now_and_then());
+                return Ok(self.inner.look_now_and_then(self.patience));
             }
             patience => deadline_of(patience),
         };

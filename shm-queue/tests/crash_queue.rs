@@ -8,7 +8,7 @@ use std::thread::{Scope, ScopedJoinHandle};
 use std::time::{Duration, Instant};
 
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
-use nix::sys::signal::{Signal, kill, raise};
+use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, gettid};
 use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError, WaitStrategy};
@@ -41,7 +41,6 @@ fn peer() {
         ("fills the disk", fills_the_disk),
         ("many threads", many_threads),
         ("dies in a batch", dies_in_a_batch),
-        ("stops in a batch", stops_in_a_batch),
         (
             "forks and the child dies in a batch",
             forks_and_the_child_dies_in_a_batch,
@@ -411,52 +410,6 @@ fn the_last_senders_death_closes_the_queue_and_no_other() {
     last.kill_unreaped();
     assert_eq!(queue.get_timeout(LONG), Err(QueueError::Closed));
     assert!(queue.sender().is_err());
-}
-
-/// The last sender ends while somebody is stopped under the lock: the queue is closed by whoever comes next.
-#[test]
-fn a_sender_that_cannot_have_the_lock_has_gone_all_the_same() {
-    let _watchdog = watchdog();
-    let name = UniqueName::new("gone");
-    let tagged = Place::named(&*name).type_tag("anything");
-    let queue = Queue::<u8>::create(tagged, 8).unwrap();
-    let sender = queue.sender().unwrap();
-    let mut stopped = Child::spawn("stops in a batch", &[&name]);
-    stopped.expect("putting");
-    until_state(stopped.pid(), 'T');
-    drop(sender);
-    assert!(!queue.is_closed());
-    stopped.cont();
-    stopped.expect("put");
-    assert_eq!(queue.get_timeout(LONG), Ok(1));
-    assert_eq!(queue.get_timeout(LONG), Err(QueueError::Closed));
-}
-
-fn until_state(pid: u32, state: char) {
-    while ThreadState::read(pid, pid).unwrap().state != state {
-        std::thread::yield_now();
-    }
-}
-
-/// A message whose sender stops when it comes to it, under the lock.
-struct Stopping;
-
-impl AsRef<[u8]> for Stopping {
-    fn as_ref(&self) -> &[u8] {
-        // This thread itself: another would let it run on for a moment.
-        raise(Signal::SIGSTOP).unwrap();
-        &[1]
-    }
-}
-
-fn stops_in_a_batch(peer: &mut Peer) {
-    let tagged = Place::named(name_of(peer)).type_tag("anything");
-    let queue = ByteQueue::open(tagged).unwrap();
-    peer.say("putting");
-    queue.put_many(&[Stopping]).unwrap();
-    peer.say("put");
-    // It was just continued, and whoever waits to see that must not see its end.
-    peer.hear();
 }
 
 #[test]
