@@ -13,7 +13,7 @@
 //!
 //! A permit is a slot. Who finds none lines up at `queue`; the first in the line looks at the slots, sleeps on
 //! `freed`, and looks again. One permit given back wakes one sleeper, the first; it takes the permit and
-//! gives the queue to the next.
+//! gives the queue to the next. Who stands behind a first one that is stopped looks at the slots itself, each slice.
 //!
 //! # Invariants
 //!
@@ -36,6 +36,7 @@
 //! | giving back, before the wake | a free slot | the same |
 //! | first in the queue | `queue`, orphaned; `waiting` | the kernel wakes the next in line, which looks |
 //! | further back in the queue | nothing | nothing |
+//! | none, but the first in the queue is stopped | `queue`, held | who stands behind looks at the slots after a slice |
 //!
 //! A permit protects nothing by itself, so its holder's death is no report; the guard tells whom it came from.
 //!
@@ -131,6 +132,15 @@ impl SemaphoreHead {
         self.permits.load(Ordering::Relaxed)
     }
 
+    /// How long to stand in the queue before a look at the slots. In a model a first one that is stopped is one that
+    /// has not gone on yet.
+    fn slice(deadline: Option<Deadline>) -> Option<Deadline> {
+        #[cfg(loom)]
+        return deadline;
+        #[cfg(not(loom))]
+        Some(Deadline::earliest(deadline, futex::SLICE))
+    }
+
     /// Sleeps while `freed` is `seen`, until the next look is due.
     fn sleep(&self, seen: u32, deadline: Option<Deadline>) {
         #[cfg(loom)]
@@ -193,18 +203,46 @@ impl<'a> RawRobustSemaphore<'a> {
             return Err(RawLockError::Deadlock);
         }
         // SAFETY: the caller's promise.
-        let queued = unsafe { self.head.queue.lock(deadline) }?;
-        if !queued.is_clean() {
-            // Whoever was first in the line and died had nothing in hand.
-            self.head.queue.mark_consistent();
+        if let Some(taken) = unsafe { self.line_up(deadline) }? {
+            return Ok(self.permit(taken));
         }
         // SAFETY: the caller's promise.
         let taken = unsafe { self.wait_as_first(deadline) };
         // Relaxed: a hint; the next in line sets it again before it looks.
         self.head.waiting.store(0, Ordering::Relaxed);
-        // SAFETY: locked above.
+        // SAFETY: `line_up` has locked it.
         unsafe { self.head.queue.unlock() };
         taken.map(|taken| self.permit(taken))
+    }
+
+    /// Waits until the thread is the first in the queue: `None`. The first may be stopped, and take nothing; so
+    /// what is free at the end of a slice is taken out of turn, and the thread is in the queue no more.
+    unsafe fn line_up(
+        self,
+        deadline: Option<Deadline>,
+    ) -> Result<Option<(usize, Acquired)>, RawLockError> {
+        loop {
+            // SAFETY: the caller's promise.
+            match unsafe { self.head.queue.lock(SemaphoreHead::slice(deadline)) } {
+                Ok(queued) => {
+                    if !queued.is_clean() {
+                        // Whoever was first in the line and died had nothing in hand.
+                        self.head.queue.mark_consistent();
+                    }
+                    return Ok(None);
+                }
+                Err(RawLockError::Timeout) => {
+                    // SAFETY: the caller's promise.
+                    if let Some(taken) = unsafe { slot::try_take_any(self.slots) }? {
+                        return Ok(Some(taken));
+                    }
+                    if deadline.is_some_and(Deadline::is_past) {
+                        return Err(RawLockError::Timeout);
+                    }
+                }
+                Err(error) => return Err(error),
+            }
+        }
     }
 
     /// Waits until some slot is free, and takes it. The thread is the first in the queue.

@@ -179,6 +179,24 @@ fn the_line_moves_on_when_its_first_is_killed() {
     assert_eq!(semaphore.available(), 1);
 }
 
+/// The first in the line is the one whom a permit that is given back wakes.
+#[test]
+fn a_stopped_waiter_keeps_no_permit_from_those_behind_it() {
+    let _watchdog = watchdog();
+    let (name, semaphore) = create("behind");
+    let permits = [semaphore.acquire().unwrap(), semaphore.acquire().unwrap()];
+    let mut first = asleep(&name);
+    eventually(|| semaphore.inspect().waiters == 1);
+    let mut behind = asleep(&name);
+    eventually(|| semaphore.inspect().waiters == 2);
+    first.stop();
+    drop(permits);
+    behind.expect("None");
+    first.cont();
+    first.expect("None");
+    assert_eq!(semaphore.available(), 0);
+}
+
 #[test]
 fn a_forked_childs_permit_is_inert() {
     let _watchdog = watchdog();
