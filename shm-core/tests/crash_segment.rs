@@ -16,7 +16,7 @@ use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use nix::sys::socket::{ControlMessage, MsgFlags, sendmsg};
 use nix::sys::wait::WaitStatus;
 use shm_core::{Error, Place, Region, Segment, recv_fd, send_fd};
-use shm_testing::{Child, Peer, UniqueName, Watchdog, peer_main, watchdog};
+use shm_testing::{Alarms, Child, Peer, UniqueName, Watchdog, peer_main, watchdog};
 
 /// Enough for some to meet a thread in the middle of anything that it does.
 const FORKS: usize = 1000;
@@ -42,6 +42,7 @@ fn peer() {
             forks_while_its_threads_make_segments,
         ),
         ("receives at its limit", receives_at_its_limit),
+        ("receives under signals", receives_under_signals),
         ("forks as it creates", forks_as_it_creates),
         ("changes its directory", changes_its_directory),
         ("receives three at a time", receives_three_at_a_time),
@@ -169,6 +170,29 @@ fn forks_while_its_threads_make_segments(peer: &mut Peer) {
         over.store(true, Ordering::Relaxed);
     });
     peer.say("forked");
+}
+
+/// Each signal would begin the socket's timeout anew.
+#[test]
+fn a_read_timeout_holds_under_signals() {
+    let _watchdog = watchdog();
+    Child::spawn("receives under signals", &[]).expect("timed out");
+}
+
+fn receives_under_signals(peer: &mut Peer) {
+    let (_here, there) = UnixStream::pair().unwrap();
+    there
+        .set_read_timeout(Some(Duration::from_millis(100)))
+        .unwrap();
+    let alarms = Alarms::every(Duration::from_millis(1));
+    let error = recv_fd(&there).unwrap_err();
+    drop(alarms);
+    let Error::System { source, .. } = error else {
+        panic!("{error}");
+    };
+    assert_eq!(source.kind(), std::io::ErrorKind::WouldBlock);
+    assert!(Alarms::handled() > 0);
+    peer.say("timed out");
 }
 
 fn receives_at_its_limit(peer: &mut Peer) {

@@ -7,6 +7,7 @@ use std::os::unix::net::UnixStream;
 
 use nix::errno::Errno;
 
+use crate::deadline::Deadline;
 use crate::error::Error;
 
 /// Room for a control message of 253 descriptors, the most that one can have (unix(7)), and for others beside it: those for
@@ -22,7 +23,7 @@ pub(crate) struct Message {
     pub(crate) is_cut: bool,
 }
 
-/// Receives a message, and takes charge of all descriptors in it. nix does not give out those of a message that was cut.
+/// Receives a message, within the socket's read timeout, and takes charge of all descriptors in it. nix does not give out those of a message that was cut.
 pub(crate) fn receive(
     segment: &str,
     socket: &UnixStream,
@@ -41,6 +42,8 @@ pub(crate) fn receive(
     header.msg_control = control.as_mut_ptr().cast();
     header.msg_controllen = size_of_val(&control) as _;
     let flags = libc::MSG_CMSG_CLOEXEC | libc::MSG_WAITALL;
+    let timeout = socket.read_timeout().ok().flatten();
+    let deadline = timeout.map(Deadline::after);
     let received = loop {
         // SAFETY:
         // - in bounds: the header leads to `bytes` and `control`, with their lengths;
@@ -49,7 +52,8 @@ pub(crate) fn receive(
         match usize::try_from(received) {
             Ok(received) => break received,
             Err(_) => match Errno::last() {
-                Errno::EINTR => {}
+                // The kernel would begin the timeout anew.
+                Errno::EINTR => wait_readable(segment, socket, deadline)?,
                 error => return Err(Error::from_errno(segment, "recvmsg", error)),
             },
         }
@@ -59,6 +63,39 @@ pub(crate) fn receive(
         descriptors: descriptors(&header),
         is_cut: header.msg_flags & libc::MSG_CTRUNC != 0,
     })
+}
+
+/// Waits until something has come, or the other end has gone; without a deadline not at all.
+fn wait_readable(
+    segment: &str,
+    socket: &UnixStream,
+    deadline: Option<Deadline>,
+) -> Result<(), Error> {
+    let Some(deadline) = deadline else {
+        return Ok(());
+    };
+    let mut asked = libc::pollfd {
+        fd: socket.as_raw_fd(),
+        events: libc::POLLIN,
+        revents: 0,
+    };
+    loop {
+        let left = deadline.remaining();
+        if left.is_zero() {
+            return Err(Error::from_errno(segment, "recvmsg", Errno::EAGAIN));
+        }
+        // Rounded up; if that is too early, the loop asks again.
+        let milliseconds = i32::try_from(left.as_millis() + 1).unwrap_or(i32::MAX);
+        // SAFETY: one entry, which is ours alone.
+        match unsafe { libc::poll(&raw mut asked, 1, milliseconds) } {
+            0 => {}
+            ready if ready > 0 => return Ok(()),
+            _ => match Errno::last() {
+                Errno::EINTR => {}
+                error => return Err(Error::from_errno(segment, "poll", error)),
+            },
+        }
+    }
 }
 
 /// The descriptors of a message that was just received.
