@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 
 use shm_core::codec::{Codec, Postcard};
 use shm_core::sync::Ordering;
-use shm_core::{Error, Place};
+use shm_core::{Deadline, Error, Place};
 
 use crate::at::At;
 use crate::buffer::{Landing, decode, value_of, with_encoded};
@@ -517,7 +517,8 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
 
     // ---- many keys ---------------------------------------------------------------------------
 
-    /// Stores entries one after the other, each in a step of its own.
+    /// Stores entries one after the other, each in a step of its own. The timeout of a handle from
+    /// [`within`](Self::within) is for the locks of all of them together.
     ///
     /// # Errors
     /// Those of [`set`](Self::set); the entries before the one that failed are there.
@@ -529,8 +530,9 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
         K: 'a,
         V: 'a,
     {
+        let set_next = self.setter();
         let mut entries = entries.into_iter();
-        entries.try_for_each(|(key, value)| self.set(key, value))
+        entries.try_for_each(|(key, value)| set_next(key, value))
     }
 
     /// As [`update`](Self::update), of entries that are given away.
@@ -538,8 +540,18 @@ impl<K: ShmKey, V, C: Codec<V>> Dict<K, V, C> {
     /// # Errors
     /// Those of [`update`](Self::update).
     pub fn extend(&self, entries: impl IntoIterator<Item = (K, V)>) -> Result<(), DictError> {
+        let set_next = self.setter();
         let mut entries = entries.into_iter();
-        entries.try_for_each(|(key, value)| self.set(&key, &value))
+        entries.try_for_each(|(key, value)| set_next(&key, &value))
+    }
+
+    /// [`set`](Self::set), where all calls share the timeout of this handle.
+    fn setter(&self) -> impl Fn(&K, &V) -> Result<(), DictError> + '_ {
+        let deadline = self.timeout.map(Deadline::after);
+        move |key, value| match deadline {
+            None => self.set(key, value),
+            Some(deadline) => self.within(deadline.remaining()).set(key, value),
+        }
     }
 
     /// Takes all entries out, in one step, also for who is killed on the way.

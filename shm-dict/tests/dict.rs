@@ -2,13 +2,15 @@
 
 use std::collections::HashMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
+use nix::unistd::gettid;
 use serde::{Deserialize, Serialize};
 use shm_core::sync::AtomicU64;
 use shm_core::{Place, Region};
 use shm_dict::{Bytes, CreateError, Dict, DictError, List, Options, Raw};
+use shm_testing::ThreadState;
 
 fn heap(len: usize) -> Place {
     Place::region(Region::heap(len))
@@ -961,4 +963,41 @@ fn who_waits_for_a_change_with_a_handle_of_little_patience_is_told_the_time() {
     let patient = dict.within(Duration::from_millis(20));
     let waited = patient.wait_for_change(patient.version());
     assert_eq!(waited, Err(DictError::Timeout));
+}
+
+#[test]
+fn the_entries_of_an_extend_share_its_timeout() {
+    let dict = Dict::<u32, u32>::create(Place::anonymous(), small()).unwrap();
+    let time = Duration::from_millis(50);
+    let (locked, ended) = (AtomicBool::new(false), AtomicBool::new(false));
+    let (process, caller) = (std::process::id(), gettid().as_raw().cast_unsigned());
+    let sleeps = || {
+        ThreadState::read(process, caller)
+            .unwrap()
+            .asleep_in_shared_futex()
+    };
+    std::thread::scope(|s| {
+        let hold = || {
+            let _guard = dict.lock().unwrap();
+            locked.store(true, Ordering::Relaxed);
+            while !ended.load(Ordering::Relaxed) && !sleeps() {
+                std::thread::yield_now();
+            }
+        };
+        let late = |entry: &(u32, u32)| {
+            if entry.0 == 2 {
+                std::thread::sleep(time);
+                s.spawn(hold);
+                while !locked.load(Ordering::Relaxed) {
+                    std::hint::spin_loop();
+                }
+            }
+        };
+        let result = dict
+            .within(time)
+            .extend([(1, 1), (2, 2)].into_iter().inspect(late));
+        ended.store(true, Ordering::Relaxed);
+        assert_eq!(result, Err(DictError::Timeout));
+    });
+    assert_eq!((dict.len(), dict.get(&1)), (Ok(1), Ok(Some(1))));
 }
