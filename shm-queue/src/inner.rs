@@ -588,8 +588,10 @@ impl Drop for Inner {
         // Nobody is left here who could finish these. Errors have nobody to go to: the others find what stays, once
         // this process is no participant any more (`has_messages_of_nobody`).
         let detached = std::mem::take(&mut *self.detached.lock());
-        for lease in detached {
-            let _ = self.give_back(lease, MOMENT.into());
+        let patience = MOMENT.into();
+        // The last one first: then none has to make room for the next.
+        for lease in detached.into_iter().rev() {
+            let _ = self.give_back(lease, patience);
         }
     }
 }

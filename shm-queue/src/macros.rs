@@ -28,7 +28,9 @@ macro_rules! put_forms {
             self.put_with(value, Patience::None)
         }
 
-        /// As [`put`](Self::put); blocks for at most `timeout` (CLOCK_MONOTONIC).
+        /// As [`put`](Self::put); blocks for at most `timeout` (CLOCK_MONOTONIC), or longer where the queue's lock is kept by
+        /// somebody who was stopped after this call was given room for a long message. Not for polling: with no time at
+        /// all it gives up as soon as the lock is not free, where [`try_put`](Self::try_put) waits until it is.
         ///
         /// # Errors
         /// [`Timeout`](QueueError::Timeout), and those of [`put`](Self::put).
@@ -125,7 +127,9 @@ macro_rules! get_forms {
             self.get_with(Patience::None)
         }
 
-        /// As [`get`](Self::get); blocks for at most `timeout` (CLOCK_MONOTONIC).
+        /// As [`get`](Self::get); blocks for at most `timeout` (CLOCK_MONOTONIC), or longer where the queue's lock is kept by
+        /// somebody who was stopped after this call was given its message. Not for polling: with no time at all it gives
+        /// up as soon as the lock is not free, where [`try_get`](Self::try_get) waits until it is.
         ///
         /// # Errors
         /// [`Timeout`](QueueError::Timeout), and those of [`get`](Self::get).

@@ -8,7 +8,7 @@ use shm_core::codec::{Codec, CodecError};
 use shm_core::sync::Ordering;
 use shm_queue::raw::Control;
 use shm_queue::{DeadReason, JoinableQueue, OnDrop, Options, Place, QueueError};
-use shm_testing::watchdog;
+use shm_testing::{UniqueName, watchdog};
 
 const SOON: Duration = Duration::from_millis(20);
 
@@ -195,6 +195,39 @@ fn a_task_whose_time_is_over_goes_to_somebody_else() {
     assert_eq!(queue.get_timeout(SOON).map(drop), Err(QueueError::Timeout));
     again.task_done().unwrap();
     queue.join_timeout(SOON).unwrap();
+}
+
+#[test]
+fn tasks_whose_time_is_over_come_again_in_their_order() {
+    let _watchdog = watchdog();
+    let queue = tasks(Options::new(100).lease_time(Duration::from_millis(50)));
+    queue.put_many(0..60).unwrap();
+    let first: Vec<_> = queue.get_many(20).unwrap();
+    // Into the cells of the first ones, so that cells are in another order than tasks.
+    first.into_iter().for_each(|task| task.task_done().unwrap());
+    queue.put_many(60..90).unwrap();
+    let stuck = queue.get_many(60).unwrap();
+    thread::sleep(Duration::from_millis(60));
+    let again: Vec<_> = queue.get_many(70).unwrap();
+    let values: Vec<_> = again.iter().map(|task| **task).collect();
+    assert_eq!(values, (20..90).collect::<Vec<_>>());
+    drop(stuck);
+}
+
+#[test]
+fn detached_tasks_go_back_in_their_order() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("order");
+    let queue = JoinableQueue::<u32>::create(&*name, 8).unwrap();
+    queue.put_many(0..6).unwrap();
+    let other = JoinableQueue::<u32>::open(&*name).unwrap();
+    for task in other.get_many(4).unwrap() {
+        let _ = task.detach();
+    }
+    drop(other);
+    let again = queue.get_many(6).unwrap();
+    let values: Vec<_> = again.iter().map(|task| **task).collect();
+    assert_eq!(values, [0, 1, 2, 3, 4, 5]);
 }
 
 /// A codec that does something else once, in the middle of a decoding.

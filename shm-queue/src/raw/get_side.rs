@@ -1,11 +1,12 @@
 //! What consumers do, under the get lock.
 
+use core::cmp::Reverse;
 use core::marker::PhantomData;
 
 use shm_core::mutants::mutant;
 use shm_core::sync::{Ordering, prefetch_to_write};
 
-use super::word::{Owner, State, Word};
+use super::word::{Number, Owner, State, Word};
 use super::{Cell, Control, Damaged, Fault, RawQueue};
 
 /// The get lock, held.
@@ -443,7 +444,7 @@ impl<'a> GetSide<'a> {
             return Ok(0);
         }
         get.next_expiry.store(0, Ordering::Relaxed);
-        let mut count = 0;
+        let mut expired = Vec::new();
         for index in 0..self.queue.cells.len() as u32 {
             let cell = self.queue.cell(index)?;
             let word = Word::from_bits(cell.word.load(Ordering::Relaxed));
@@ -455,15 +456,21 @@ impl<'a> GetSide<'a> {
                 self.expire_no_later_than(expiry);
                 continue;
             }
-            self.give_back(Lease {
+            expired.push(Lease {
                 index,
                 chunk: cell.chunk.load(Ordering::Relaxed),
                 len: cell.len.load(Ordering::Relaxed),
                 word,
-            })?;
-            count += 1;
+            });
         }
-        Ok(count)
+        // The last one first: then none has to make room for the next.
+        let number = |lease: &Lease| lease.word.number();
+        let base = expired.first().map_or(Number::new(0), number);
+        expired.sort_by_key(|lease| Reverse(number(lease).since(base)));
+        for lease in &expired {
+            self.give_back(*lease)?;
+        }
+        Ok(expired.len() as u32)
     }
 
     /// When the first lease runs out; 0: none does.
