@@ -18,7 +18,7 @@ pub struct Encoded {
 ///
 /// # Panics
 /// If bytes decode to what does not encode to a value that decodes to the same, if equal keys have different bytes or
-/// different keys the same ones, or if something larger than the bytes is allocated.
+/// different keys the same ones, or if something is allocated that is out of proportion to the bytes.
 pub fn codec_decode(encoded: &Encoded) {
     // An element of a vector takes more memory than its bytes.
     let size = 64 * (encoded.first.len() + encoded.second.len());
@@ -53,6 +53,8 @@ fn again<T: PartialEq + std::fmt::Debug, C: Codec<T>>(bytes: &[u8]) {
     let Ok(value) = C::decode(bytes) else { return };
     let mut encoded = Vec::new();
     C::encode(&value, &mut encoded).expect("a value");
+    #[cfg(feature = "planted")]
+    crate::planted::in_encoded(&mut encoded);
     assert_eq!(C::decode(&encoded).as_ref(), Ok(&value));
 }
 

@@ -14,6 +14,7 @@ use shm_dict::{Bytes, Dict, DictError, List, Options, Raw};
 
 use crate::allocation::{self, bounded_by_elements};
 use crate::backing::Backing;
+use crate::descriptors;
 use crate::input::{Few, Rest, by_a_byte};
 use crate::told;
 
@@ -355,7 +356,7 @@ pub fn dict_image(attack: &DictAttack) {
         Content::Row => 1,
         _ => SHARDS,
     };
-    allocation::bounded(backing.len(), || {
+    let attack = || {
         let rounds = &attack.rounds.0[..attack.rounds.0.len().min(3)];
         let change = |round: &Round| {
             let pokes = round.pokes.0.iter();
@@ -434,7 +435,8 @@ pub fn dict_image(attack: &DictAttack) {
                 later().for_each(|(_, calls)| use_dict(&dict, &keys, &value, calls));
             }
         }
-    });
+    };
+    descriptors::closed(|| allocation::bounded(backing.len(), attack));
 }
 
 fn told<T>(result: Result<T, DictError>) -> Option<T> {

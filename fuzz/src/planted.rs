@@ -129,6 +129,14 @@ pub(crate) fn in_key(bytes: &[u8]) -> Option<Dynamic> {
         .filter(|key| active("key") && key.with_key_bytes(|_| Ok(())).is_ok())
 }
 
+/// What a value is encoded to.
+pub(crate) fn in_encoded(bytes: &mut Vec<u8>) {
+    // "Zeros at the end say nothing."
+    if active("round") && bytes.last() == Some(&0) {
+        bytes.pop();
+    }
+}
+
 /// What an end of a list is expected to give.
 pub(crate) fn in_end(expected: Option<Vec<u8>>) -> Option<Vec<u8>> {
     // "What does not fit into the word of an item stays."

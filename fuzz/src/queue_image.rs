@@ -11,6 +11,7 @@ use shm_queue::{ByteQueue, JoinableQueue, Options, Queue, QueueError, Raw};
 
 use crate::allocation;
 use crate::backing::Backing;
+use crate::descriptors;
 use crate::input::{Few, Rest, by_a_byte};
 use crate::told;
 
@@ -176,7 +177,7 @@ pub fn queue_image(attack: &QueueAttack) {
     }
     told::forget();
     let taken_for = attack.taken_for.unwrap_or(attack.content);
-    allocation::bounded(backing.len(), || {
+    let attack = || {
         let (place, change) = (backing.place(), |round: &Round| {
             let pokes = round.pokes.0.iter();
             pokes.for_each(|poke| poke.apply(&backing, payload));
@@ -227,7 +228,8 @@ pub fn queue_image(attack: &QueueAttack) {
                 });
             }
         }
-    });
+    };
+    descriptors::closed(|| allocation::bounded(backing.len(), attack));
 }
 
 fn told<T>(result: Result<T, QueueError>) -> Option<T> {

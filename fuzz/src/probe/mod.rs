@@ -8,7 +8,6 @@ mod value;
 
 use std::fmt::{self, Debug, Write};
 use std::ops::RangeInclusive;
-use std::os::fd::{AsRawFd, RawFd};
 use std::path::Path;
 
 use shm_core::sync::AtomicU64;
@@ -24,6 +23,7 @@ use shm_value::{
 
 use crate::allocation;
 use crate::backing::Backing;
+use crate::descriptors;
 use crate::image::Content;
 use crate::pokes::Round;
 use crate::told::{self, told};
@@ -40,10 +40,9 @@ pub(crate) fn attach_and_use(
     rounds: &[Round],
 ) {
     told::forget();
-    let descriptors = lowest_free_descriptor();
     // Where a handle made now finds its lock words, if its content has any.
     let payload = backing.peek(40) as usize;
-    allocation::bounded(backing.len(), || {
+    let attack = || {
         let Ok(target) = Target::attach(backing, content, read_only).map_err(|error| told(&error))
         else {
             return;
@@ -61,12 +60,8 @@ pub(crate) fn attach_and_use(
             payload
         };
         release_all(backing, payload..=last);
-    });
-    assert_eq!(
-        descriptors,
-        lowest_free_descriptor(),
-        "a descriptor was left open"
-    );
+    };
+    descriptors::closed(|| allocation::bounded(backing.len(), attack));
 }
 
 /// Does what a stranger does who meets the name: creates in its place, and removes it.
@@ -104,12 +99,6 @@ fn release_all(backing: &Backing, words: RangeInclusive<usize>) {
 fn names_own_thread(word: u32) -> bool {
     let tid = word & 0x3FFF_FFFF;
     tid != 0 && Path::new(&format!("/proc/self/task/{tid}")).exists()
-}
-
-fn lowest_free_descriptor() -> RawFd {
-    nix::unistd::dup(std::io::stderr())
-        .expect("a descriptor")
-        .as_raw_fd()
 }
 
 /// Formats without keeping the text: that of a long array is longer than the array.
