@@ -382,6 +382,11 @@ fn suite_fails_by_its_exit_code_and_writes_the_table() {
         suite(Vec::new()).main(args("--fool")),
         ExitCode::from(2)
     ));
+    // Nothing is to be done, and that is done.
+    let missed = || vec![Case::new("good", "idle").control("torn")];
+    for line in ["--list", "--help"] {
+        assert!(same(suite(missed()).main(args(line)), ExitCode::SUCCESS));
+    }
 }
 
 #[test]
@@ -393,6 +398,7 @@ fn run_that_would_show_nothing_fails() {
         format!("{:?}", suite.main(args(line))) == format!("{:?}", ExitCode::FAILURE)
     };
     let good = || Case::new("good", "idle").mode(Mode::Kill, switch());
+    assert!(!fails(suite(vec![good()]), "--points 5"));
     assert!(fails(suite(vec![good()]), "--only goods"));
     assert!(fails(suite(vec![good()]), "--budget 0"));
     assert!(fails(suite(vec![good()]).with_controls(1), "--points 5"));
@@ -465,7 +471,8 @@ fn untraceable(peer: &mut Peer) {
         Err(error @ Error::PtraceNotPermitted(_)) => peer.say(&error.to_string()),
         other => peer.say(&format!("{other:?}")),
     }
-    let code = Suite::new(VICTIMS, Vec::new()).main([]);
+    let good = Case::new("good", "idle").mode(Mode::Kill, switch());
+    let code = Suite::new(VICTIMS, vec![good]).main([]);
     peer.say(&format!("{code:?}"));
 }
 

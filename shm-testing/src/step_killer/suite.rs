@@ -7,13 +7,16 @@ use std::time::{Duration, Instant};
 
 use nix::time::{ClockId, clock_gettime};
 
-use super::{Case, Error, Report, Sampling, StepKiller};
+use super::{Case, Error, Sampling, StepKiller};
+
+/// Points of a row, unless told.
+const SAMPLE: usize = 20;
 
 const USAGE: &str = "\
 usage: [--full | --points N | --every N] [--seed N] [--budget SECONDS] [--jobs N] [--only TEXT]
-       [--table FILE] [--env NAME=VALUE] [--list]
-  --full       every step (otherwise a sample of 40 points a row)
-  --points N   at most N points a row
+       [--table FILE] [--env NAME=VALUE] [--list] [--help]
+  --full       every step (otherwise a sample of each row)
+  --points N   at most N points a row (20 unless told)
   --every N    one step in N
   --seed N     which steps a sample has; printed at the end, and of the clock unless told
   --budget S   at most S seconds a row
@@ -21,7 +24,8 @@ usage: [--full | --points N | --every N] [--seed N] [--budget SECONDS] [--jobs N
   --only TEXT  the rows whose `operation, state` has TEXT in it
   --table FILE write the table there
   --env N=V    an environment variable for the victims, which have almost none otherwise
-  --list       name the cases and do nothing";
+  --list       name the cases and do nothing
+  --help       say this";
 
 /// The victims' program and the cases to run on it.
 #[derive(Debug)]
@@ -41,6 +45,7 @@ struct Options {
     table: Option<PathBuf>,
     env: Vec<(String, String)>,
     list: bool,
+    help: bool,
 }
 
 impl Suite {
@@ -70,9 +75,13 @@ impl Suite {
                 return ExitCode::from(2);
             }
         };
+        if options.help {
+            println!("{USAGE}");
+            return ExitCode::SUCCESS;
+        }
         match self.run(&options) {
-            Ok(report) if report.is_good() => ExitCode::SUCCESS,
-            Ok(_) => ExitCode::FAILURE,
+            Ok(true) => ExitCode::SUCCESS,
+            Ok(false) => ExitCode::FAILURE,
             Err(error) => {
                 eprintln!("step killer: {error}");
                 ExitCode::FAILURE
@@ -80,7 +89,8 @@ impl Suite {
         }
     }
 
-    fn run(mut self, options: &Options) -> Result<Report, Error> {
+    /// Says whether all was as it should be.
+    fn run(mut self, options: &Options) -> Result<bool, Error> {
         let controls = self.cases.iter().filter(|c| c.control.is_some()).count();
         if self.controls.is_some_and(|promised| promised != controls) {
             return Err(Error::Cases(format!("{controls} negative controls")));
@@ -94,7 +104,7 @@ impl Suite {
             for case in &self.cases {
                 println!("{case}");
             }
-            return Ok(Report::default());
+            return Ok(true);
         }
         let mut killer = StepKiller::new(&self.program)?
             .sampling(options.sampling)
@@ -128,14 +138,14 @@ impl Suite {
             report.missed()
         );
         println!("{}", report.summary());
-        Ok(report)
+        Ok(report.is_good())
     }
 }
 
 impl Options {
     fn parse(args: impl IntoIterator<Item = String>) -> Result<Self, String> {
         let mut options = Self {
-            sampling: Sampling::Points(40),
+            sampling: Sampling::Points(SAMPLE),
             seed: by_clock(),
             budget: None,
             jobs: None,
@@ -143,6 +153,7 @@ impl Options {
             table: None,
             env: Vec::new(),
             list: false,
+            help: false,
         };
         let mut args = args.into_iter();
         while let Some(arg) = args.next() {
@@ -158,6 +169,7 @@ impl Options {
                 "--table" => options.table = Some(value()?.into()),
                 "--env" => options.env.push(variable(&value()?)?),
                 "--list" => options.list = true,
+                "--help" => options.help = true,
                 _ => return Err(format!("unknown: {arg}")),
             }
         }
@@ -195,7 +207,10 @@ mod tests {
         assert_eq!(options.budget, Some(Duration::from_secs(3)));
         assert_eq!((options.jobs, options.only.as_str()), (Some(2), "put"));
         assert_eq!(parse("--full").unwrap().sampling, Sampling::All);
-        assert_eq!(parse("--seed 5").unwrap().seed, 5);
+        let of_a_seed = parse("--seed 5").unwrap();
+        assert_eq!(of_a_seed.seed, 5);
+        assert_eq!(of_a_seed.sampling, parse("").unwrap().sampling);
+        assert!(parse("--help").unwrap().help);
         let env = parse("--env A=1 --env B=x=y").unwrap().env;
         let pair = |name: &str, value: &str| (name.to_owned(), value.to_owned());
         assert_eq!(env, [pair("A", "1"), pair("B", "x=y")]);
