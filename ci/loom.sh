@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # The models: every order of the steps of two or three threads, with at most two preemptions
-# (LOOM_MAX_PREEMPTIONS). Beside each model stands a broken twin that must fail.
+# (LOOM_MAX_PREEMPTIONS), in the largest models with one. Beside them stand broken twins that must fail.
 set -euo pipefail
 cd "$(dirname "${BASH_SOURCE[0]}")/.."
 source ci/libraries.sh

@@ -530,7 +530,7 @@ fn create_entries(name: &str) -> Entries {
 
 // ---- the rounds ---------------------------------------------------------------------------------
 
-/// Lets four processes work on `name`; each third round one of them dies in an operation of its choice,
+/// Lets four processes work on `name`; in two rounds of three one of them dies in an operation of its choice,
 /// and one is killed whatever it does.
 fn round<M: Model>(role: &str, name: &str, model: &M, seed: u64) -> Round
 where
