@@ -12,7 +12,7 @@ use crate::segment::{A_WHILE, die, place};
 
 pub(super) type Tasks = JoinableQueue<String>;
 
-/// A task's time, where it has one: none runs out in a test.
+/// A task's time, where it has one: none runs out by itself.
 const TIME: Duration = Duration::from_secs(1000);
 
 pub(super) fn cases() -> Vec<Case> {
@@ -40,6 +40,9 @@ pub(super) fn cases() -> Vec<Case> {
                     "did 1; 2'",
                 ]),
             ),
+        // Two were handed out, and their time is over.
+        tasks("take late ones", "three tasks with a time")
+            .killed(Outcomes::switch("1' 2' 3", "1'' 2' 3")),
         tasks("task_done", "three tasks")
             .killed(done())
             .frozen("do one", Outcomes::any(&["did 2; 3", "did nothing; 2 3"])),
@@ -151,6 +154,17 @@ fn victims(commands: Commands) -> Commands {
             let task = queue.get();
             mark_end();
             std::mem::forget(task.expect("there is one, or will be"));
+        })
+        .victim("take late ones", move |name| {
+            let queue = open(name);
+            let late = queue.get_many(2).expect("there are three");
+            for task in &late {
+                task.extend(Duration::ZERO).expect("it is ours");
+            }
+            mark_start();
+            let task = queue.get();
+            mark_end();
+            std::mem::forget((task.expect("there is one"), late));
         })
         .victim("task_done", move |name| {
             let queue = open(name);
