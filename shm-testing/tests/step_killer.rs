@@ -436,6 +436,15 @@ fn victims_that_stray_are_neither_taken_for_wrong_nor_for_visited() {
     assert!(violation.what.contains("never reached"), "{violation}");
 }
 
+#[test]
+fn whom_the_others_lead_astray_is_visited_alone() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let shy = Case::new("shun others", "idle").checked_by("stray");
+    let report = run_by(&killer().jobs(4), &[shy.mode(Mode::Kill, switch())]);
+    let row = &report.rows[0];
+    assert!(row.violations.is_empty() && row.whole && row.missed == 0);
+}
+
 /// Forbids ptrace to itself and its children, as a container may, and tries.
 fn untraceable(peer: &mut Peer) {
     let statement = |code: u32, jump: u8, k: u32| libc::sock_filter {

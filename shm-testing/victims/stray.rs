@@ -1,6 +1,7 @@
-//! An operation whose way is not always the same: each eighth victim of a tool goes a longer one to the same place.
+//! Operations whose way is not always the same: each eighth victim of a tool goes a longer one to the same place, only
+//! the first comes to the end, or only one that is alone.
 
-use std::fs::OpenOptions;
+use std::fs::{self, OpenOptions};
 use std::hint::black_box;
 use std::io::Write;
 use std::os::unix::process::parent_id;
@@ -48,6 +49,26 @@ pub(crate) fn commands() -> Commands {
             go(ROUNDS);
             mark_end();
         })
+        .victim("shun others", |name| {
+            let words = words::open(name);
+            let others = others(name);
+            mark_start();
+            if others {
+                // SAFETY: ends this process, at once.
+                unsafe { libc::_exit(0) };
+            }
+            words.a.store(1, SeqCst);
+            go(ROUNDS);
+            mark_end();
+        })
+}
+
+/// Whether files of the tool's other jobs are there, whose names differ in their last part.
+fn others(name: &str) -> bool {
+    let (tool, _) = name.rsplit_once('-').expect("the job's number");
+    let files = fs::read_dir("/dev/shm").expect("a directory of segments");
+    let mut names = files.map(|file| file.expect("a file").file_name().into_encoded_bytes());
+    names.any(|other| other.starts_with(tool.as_bytes()) && !other.starts_with(name.as_bytes()))
 }
 
 /// How many came before, plus one; counted by the bytes of a file that the tool's process is to remove.

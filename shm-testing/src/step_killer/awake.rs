@@ -1,4 +1,5 @@
-//! Keeps the processors from halting between the steps of a victim: a virtual one takes longer to wake than a step does.
+//! Keeps the processors from halting between the steps of a victim, and each victim on its tracer's: to wake another
+//! processor, and more so a virtual one, takes longer than a step does.
 
 use std::hint::spin_loop;
 use std::sync::Arc;
@@ -60,10 +61,23 @@ fn processors() -> impl Iterator<Item = usize> {
     (0..CpuSet::count()).filter(move |cpu| ours.is_set(*cpu) == Ok(true))
 }
 
-fn become_idle(processor: usize) -> nix::Result<()> {
+/// Leaves this thread, and the processes that it starts from now on, on one of ours: of two neighbours each on another.
+/// Where the system refuses it, the steps only take longer.
+pub(crate) fn stay_on_one(job: usize) {
+    let ours: Vec<usize> = processors().collect();
+    if let Some(processor) = ours.get(job % ours.len().max(1)) {
+        let _ = stay_on(*processor);
+    }
+}
+
+fn stay_on(processor: usize) -> nix::Result<()> {
     let mut only = CpuSet::new();
     only.set(processor)?;
-    sched_setaffinity(Pid::from_raw(0), &only)?;
+    sched_setaffinity(Pid::from_raw(0), &only)
+}
+
+fn become_idle(processor: usize) -> nix::Result<()> {
+    stay_on(processor)?;
     let param = libc::sched_param { sched_priority: 0 };
     // SAFETY: 0 is this thread; the call reads `param`, which lives until it returns.
     Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &param) }).map(drop)
@@ -82,6 +96,21 @@ mod tests {
             unsafe { libc::sched_getscheduler(0) }
         });
         assert_eq!(class.join().unwrap(), libc::SCHED_IDLE);
+    }
+
+    #[test]
+    fn neighbours_stay_on_different_ones() {
+        let ours: Vec<usize> = processors().collect();
+        let seen: Vec<Vec<usize>> = (0..2)
+            .map(|job| {
+                let stay = move || {
+                    stay_on_one(job);
+                    processors().collect()
+                };
+                thread::spawn(stay).join().unwrap()
+            })
+            .collect();
+        assert_eq!(seen, [[ours[0]], [ours[1 % ours.len()]]]);
     }
 
     #[test]

@@ -8,6 +8,7 @@ use std::time::Instant;
 
 use nix::sys::personality::{self, Persona};
 
+use super::awake::stay_on_one;
 use super::case::{Case, Mode, Plan};
 use super::order::{Sampling, instructions, order, order_within};
 use super::point::{At, Setting, Start, Verdict, clean};
@@ -26,6 +27,8 @@ const MANY: usize = 20;
 const SOME: usize = 2;
 /// How many points of a row are visited again by the exact way, at most.
 const SUSPECTS: usize = 32;
+/// How many missed points of a row are tried again with no other victim beside them, at most.
+const ALONE: usize = 128;
 
 /// What a mode visits at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -117,31 +120,38 @@ pub(crate) fn run_row(
         Some(_) => killer.enough.min(3),
         None => killer.enough,
     };
-    let wrong = AtomicUsize::new(0);
-    let mut visited = parallel(killer.jobs, &points, |job, &point| {
-        // Relaxed: a hint to stop; a point more or less does not matter.
-        if out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
-            return Ok(None);
-        }
+    let visit = |job, &point: &Point| {
         let trace = recorded[point.start]
             .as_ref()
             .expect("a point lies on a way");
-        let start = &starts[point.start];
-        let (verdict, diverged) = setting.visit(names.of(job), start, trace, point.at)?;
-        if matches!(verdict, Verdict::Wrong(_)) {
-            wrong.fetch_add(1, Ordering::Relaxed);
-        }
+        let (verdict, diverged) =
+            setting.visit(names.of(job), &starts[point.start], trace, point.at)?;
         Ok(Some(Visited {
             point,
             verdict,
             diverged,
         }))
+    };
+    let wrong = AtomicUsize::new(0);
+    let mut visited = parallel(killer.jobs, &points, |job, point| {
+        // Relaxed: a hint to stop; a point more or less does not matter.
+        if out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
+            return Ok(None);
+        }
+        let visited = visit(job, point)?;
+        if let Some(Verdict::Wrong(_)) = visited.as_ref().map(|visited| &visited.verdict) {
+            wrong.fetch_add(1, Ordering::Relaxed);
+        }
+        Ok(visited)
     })?;
     visited.sort_by_key(|visited| visited.point);
-    let missed = visited
-        .iter()
-        .filter(|visited| visited.verdict == Verdict::Missed)
-        .count();
+    // Once more, while no other victim's files are there to lead a victim another way.
+    let again: Vec<Point> = missed(&visited).take(ALONE).collect();
+    for seen in parallel(1, &again, visit)? {
+        let place = visited.binary_search_by_key(&seen.point, |visited| visited.point);
+        visited[place.expect("it was visited before")] = seen;
+    }
+    let missed = missed(&visited).count();
     let whole = all_starts && all_points && visited.len() == points.len() && missed == 0;
 
     let again = |job, point: &Point| {
@@ -268,6 +278,7 @@ fn parallel<T: Sync, R: Send>(
         for job in 0..jobs.min(items.len()) {
             let (next, stop, results, failure, work) = (&next, &stop, &results, &failure, &work);
             scope.spawn(move || {
+                stay_on_one(job);
                 if let Err(errno) = fix_addresses() {
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(errno.into());
                     return;
@@ -302,6 +313,12 @@ fn parallel<T: Sync, R: Send>(
 /// Switches off address randomisation for the processes that this thread starts.
 pub(crate) fn fix_addresses() -> nix::Result<()> {
     personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE).map(drop)
+}
+
+/// The points that no victim reached.
+fn missed(visited: &[Visited]) -> impl Iterator<Item = Point> + '_ {
+    let missed = visited.iter().filter(|v| v.verdict == Verdict::Missed);
+    missed.map(|visited| visited.point)
 }
 
 /// Points at which something is out of order, and those before them, but for those that are `confirmed`: their victims

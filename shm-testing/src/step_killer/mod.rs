@@ -34,10 +34,11 @@
 //! a call of the vDSO (the clock), which writes nothing shared. A path that depends on time or
 //! chance may differ between runs: such a victim is tried again, at last by single steps alone
 //! (`diverged`). If that, too, ends beside the recorded way, the point is judged, but not its place
-//! in the order; if it never comes so far, the point is `missed`, and not counted; more than one in twenty of
-//! these, and more than two, is a violation. A victim may also come to the recorded instruction by another way. So an outcome that is out of
-//! order is looked at again, by single steps each of which is the recorded one; what these show counts. The victims run without
-//! address randomisation and with a fixed environment.
+//! in the order; if it never comes so far, also when it is tried while no other victim runs, the point is `missed`,
+//! and not counted; more than one in twenty of these, and more than two, is a violation. A victim may also come to the
+//! recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
+//! which is the recorded one; what these show counts. The victims run without address randomisation and with a fixed
+//! environment.
 
 mod awake;
 pub(crate) mod case;

@@ -141,6 +141,8 @@ impl Setting<'_> {
                 Err(error) => return Err(error),
             }
         }
+        // What is left would be in the other victims' way.
+        clean(name)?;
         Ok((Verdict::Missed, true))
     }
 
