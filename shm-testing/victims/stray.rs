@@ -11,7 +11,7 @@ use nix::libc;
 use shm_testing::Commands;
 use shm_testing::step_killer::{mark_end, mark_start};
 
-use crate::words;
+use crate::words::{self, Words};
 
 /// Rounds of the way before the store and behind it.
 const ROUNDS: u32 = 20;
@@ -39,28 +39,24 @@ pub(crate) fn commands() -> Commands {
         // Nobody but the first comes to the end.
         .victim("lose the way", |name| {
             let words = words::open(name);
-            let lost = number() > 1;
-            mark_start();
-            if lost {
-                // SAFETY: ends this process, at once.
-                unsafe { libc::_exit(0) };
-            }
-            words.a.store(1, SeqCst);
-            go(ROUNDS);
-            mark_end();
+            store_unless(number() > 1, words);
         })
         .victim("shun others", |name| {
             let words = words::open(name);
-            let others = others(name);
-            mark_start();
-            if others {
-                // SAFETY: ends this process, at once.
-                unsafe { libc::_exit(0) };
-            }
-            words.a.store(1, SeqCst);
-            go(ROUNDS);
-            mark_end();
+            store_unless(others(name), words);
         })
+}
+
+/// The operation of those who may be lost, and then end at once.
+fn store_unless(lost: bool, words: &Words) {
+    mark_start();
+    if lost {
+        // SAFETY: ends this process, at once.
+        unsafe { libc::_exit(0) };
+    }
+    words.a.store(1, SeqCst);
+    go(ROUNDS);
+    mark_end();
 }
 
 /// Whether files of the tool's other jobs are there, whose names differ in their last part.

@@ -38,7 +38,8 @@
 //! and not counted; more than one in twenty of these, and more than two, is a violation. A victim may also come to the
 //! recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
 //! which is the recorded one; what these show counts. The victims run without address randomisation and with a fixed
-//! environment.
+//! environment. A victim shares its processor with its checker and all others of its start state: they take turns, and
+//! never run at the same instant; that is what kill storms and models are for.
 
 mod awake;
 pub(crate) mod case;
