@@ -21,6 +21,7 @@ fn peer() {
         ("signer", |peer| signer(peer, false)),
         ("undoer", |peer| signer(peer, true)),
         ("keeper", keeper),
+        ("hoarder", hoarder),
         ("forgetter", forgetter),
         ("abandoner", abandoner),
         ("panicker", panicker),
@@ -138,6 +139,14 @@ fn forgetter(peer: &mut Peer) {
         thread::sleep(Duration::from_micros(500));
         set_word(file, count + 1, item);
     });
+}
+
+/// Has more to record than there is room for, before it looks whether the storm is over.
+fn hoarder(peer: &mut Peer) {
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        (0..4).for_each(|_| worker.record(worker.fresh(), || 0));
+    }
 }
 
 fn append(peer: &mut Peer, store: impl Fn(&File, u64)) {
@@ -279,9 +288,20 @@ fn panic_of_a_worker_ends_the_storm_with_its_words() {
 }
 
 #[test]
-fn full_seat_ends_the_storm() {
+fn storm_ends_before_a_seat_is_full() {
     let _watchdog = Watchdog::new(LIMIT);
-    let error = storm("keeper", |storm| storm.records(3).workers(2)).unwrap_err();
+    let change = |storm: Storm| storm.records(1000).workers(2).kills(1_000_000);
+    let (outcome, _, items) = storm("keeper", change).unwrap();
+    let recorded = |seat| outcome.ledger.records_of(seat).count();
+    assert!((750..=1000).contains(&recorded(0).max(recorded(1))));
+    assert!(outcome.kills < 1_000_000);
+    outcome.ledger.account_for(items).unwrap();
+}
+
+#[test]
+fn full_seat_is_a_failure() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let error = storm("hoarder", |storm| storm.records(3).workers(2)).unwrap_err();
     assert!(
         matches!(error, StormError::Full { records: 3, .. }),
         "{error}"

@@ -128,6 +128,11 @@ impl Ledger {
         (0..self.seats()).find(|&seat| self.seat(seat).header[OVERFULL].load(SeqCst) != 0)
     }
 
+    /// Whether the storm should end, while there is room.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        (0..self.seats()).any(|seat| self.seat(seat).is_nearly_full())
+    }
+
     /// How many operations a seat can record.
     pub(super) fn room(&self) -> usize {
         self.words()[2].load(SeqCst) as usize
@@ -287,6 +292,11 @@ impl Seat<'_> {
 
     pub(super) fn recorded(&self) -> usize {
         self.of(RECORDS_BEGUN) as usize
+    }
+
+    /// Whether three quarters of the room for records are used.
+    pub(super) fn is_nearly_full(&self) -> bool {
+        8 * self.recorded() >= 3 * self.records.len()
     }
 
     /// What the last record says that was begun, if it is pending.
