@@ -11,13 +11,13 @@ pub(crate) fn cases() -> Vec<Case> {
         // Two stores, and no recovery.
         control("torn", "idle", "torn").killed(switch()),
         // The owner is stored after the flag that says "locked".
-        control("flag", "idle", "hangs").killed(switch()),
+        control("flag", "idle", "the checker hangs").killed(switch()),
         // A recovery that cannot be repeated, killed itself.
         control("early", "orphan", "torn")
             .orphaned()
             .mode(Mode::Kill, switch()),
         // A corpse that nobody reaped is taken for alive: kill(pid, 0).
-        control("kill0", "idle", "hangs").mode(Mode::KillUnreaped, switch()),
+        control("kill0", "idle", "the checker hangs").mode(Mode::KillUnreaped, switch()),
         // A living process whose first thread ended is taken for dead: the state letter.
         control("letter", "idle", "somebody came in")
             .while_held("lock-second-thread")
@@ -27,7 +27,7 @@ pub(crate) fn cases() -> Vec<Case> {
         // A sleeper that never looks again.
         control("forever", "idle", "forever hangs").killed_under_waiter("forever", switch()),
         // A waiter that dies with its ticket.
-        control("ticket", "idle", "hangs")
+        control("ticket", "idle", "the checker hangs")
             .while_held("ticket")
             .mode(Mode::Kill, switch()),
         // A raised flag whose bell was not rung.

@@ -7,14 +7,14 @@
 
 mod asked;
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use asked::{assert_bites, storm};
 use shm_queue::{ByteQueue, JoinableQueue, Options, QueueError, Raw};
 use shm_testing::storm::{Outcome, Record, Worker, lost_in_gaps};
 use shm_testing::{Peer, UniqueName, peer_main};
 
-/// How long an operation waits before its worker looks whether the storm is over.
+/// How long an operation waits before its worker looks whether the storm is over. A timeout that comes earlier is a fault.
 const LOOK: Duration = Duration::from_millis(50);
 const WORKERS: usize = 5;
 
@@ -90,7 +90,8 @@ fn task_worker<const WORDS: usize>(peer: &mut Peer, drops: bool) {
             Part::Produces => put_task(&mut worker, &queue),
             Part::Consumes => {
                 // Two at a time, so that the dead leave more than one.
-                let tasks = worker.visit(|| [queue.get_timeout(LOOK), queue.try_get()]);
+                let first = || patiently(|| queue.get_timeout(LOOK));
+                let tasks = worker.visit(|| [first(), queue.try_get()]);
                 for task in tasks.into_iter().flatten() {
                     let number = task[0];
                     assert!(task.iter().all(|&word| word == number), "torn");
@@ -115,9 +116,21 @@ fn task_worker<const WORDS: usize>(peer: &mut Peer, drops: bool) {
 fn put_task<const WORDS: usize>(worker: &mut Worker<'_>, queue: &Tasks<WORDS>) {
     let number = worker.fresh();
     worker.record(number, || {
-        let put = queue.put_timeout([number; WORDS], LOOK);
-        ended(put.map_err(|refused| refused.error))
+        ended(patiently(|| {
+            let put = queue.put_timeout([number; WORDS], LOOK);
+            put.map_err(|refused| refused.error)
+        }))
     });
+}
+
+/// Sees that what waits for so long as [`LOOK`] does not give up before.
+fn patiently<R>(wait: impl FnOnce() -> Result<R, QueueError>) -> Result<R, QueueError> {
+    let begun = Instant::now();
+    let result = wait();
+    if let Err(QueueError::Timeout) = result {
+        assert!(begun.elapsed() >= LOOK, "gave up too early");
+    }
+    result
 }
 
 fn ended(put: Result<(), QueueError>) -> u64 {
@@ -150,7 +163,7 @@ fn byte_worker(peer: &mut Peer, twin: Twin) {
     while worker.goes_on() {
         let number = worker.fresh();
         if produces {
-            worker.record(number, || ended(put(&queue, number, len)));
+            worker.record(number, || ended(patiently(|| put(&queue, number, len))));
             continue;
         }
         let mut got = NOTHING;
@@ -176,7 +189,7 @@ fn put(queue: &ByteQueue, number: u64, len: usize) -> Result<(), QueueError> {
 }
 
 fn get(queue: &ByteQueue, len: usize) -> u64 {
-    let message = match queue.get_timeout(LOOK) {
+    let message = match patiently(|| queue.get_timeout(LOOK)) {
         Ok(message) => message,
         Err(QueueError::Timeout) => return NOTHING,
         Err(other) => panic!("{other}"),

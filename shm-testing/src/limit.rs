@@ -12,9 +12,8 @@ use nix::unistd::Pid;
 
 /// Kills a process with SIGKILL unless dropped in time.
 ///
-/// It must be dropped before the process is reaped by someone else than its user, so that the pid
-/// cannot mean another process; between the reap and the drop there is no more than a few
-/// instructions, and the kernel hands out pids in turn.
+/// It must be dropped or [disarmed](Limit::disarm) as soon as the process is reaped, so that the pid cannot mean another
+/// process; between the two there is no more than a few instructions, and the kernel hands out pids in turn.
 #[derive(Debug)]
 pub(crate) struct Limit {
     id: u64,
@@ -48,6 +47,11 @@ impl Limit {
             guardian.changed.notify_one();
         }
         Self { id, at }
+    }
+
+    /// Kills nobody any more.
+    pub(crate) fn disarm(&self) {
+        guardian().lock().waiting.remove(&(self.at, self.id));
     }
 
     /// Whether it was this limit that killed the process.
@@ -92,6 +96,11 @@ impl Guardian {
     }
 }
 
+/// Starts the thread that watches over the limits, if there is none yet: it may run where the caller may.
+pub(crate) fn start() {
+    guardian();
+}
+
 fn guardian() -> &'static Guardian {
     static GUARDIAN: OnceLock<&'static Guardian> = OnceLock::new();
     GUARDIAN.get_or_init(|| {
@@ -119,12 +128,14 @@ mod tests {
     }
 
     #[test]
-    fn dropped_limit_kills_nobody() {
+    fn dropped_or_disarmed_limit_kills_nobody() {
         let mut child = Command::new("sleep").arg("0.2").spawn().unwrap();
         let pid = Pid::from_raw(child.id() as i32);
         drop(Limit::new(pid, Duration::from_millis(30)));
+        let disarmed = Limit::new(pid, Duration::from_millis(30));
+        disarmed.disarm();
         let later = Limit::new(pid, Duration::from_secs(60));
         assert!(child.wait().unwrap().success());
-        assert!(!later.fired());
+        assert!(!disarmed.fired() && !later.fired());
     }
 }

@@ -16,7 +16,7 @@ static REGISTERED: Mutex<BTreeSet<String>> = Mutex::new(BTreeSet::new());
 /// A name for a segment, `tag-PID-COUNTER-TIME`, with only `[A-Za-z0-9._-]` in it.
 ///
 /// Dropping it removes `/dev/shm/NAME` if it is still there, also when the test panics; a
-/// [`Watchdog`](crate::Watchdog) that fires removes it too. Peers get the name as a plain string,
+/// [`Watchdog`](crate::Watchdog) that fires removes all with NAME in theirs. Peers get the name as a plain string,
 /// so only the process that made it removes it; in a forked child the drop does nothing.
 ///
 /// # Examples
@@ -94,15 +94,23 @@ impl fmt::Display for UniqueName {
     }
 }
 
-/// Removes what all living [`UniqueName`]s of this process stand for, without waiting for a lock.
+/// Removes what all living [`UniqueName`]s of this process stand for, and all with such a name in theirs, without waiting
+/// for a lock.
 pub(crate) fn remove_all() {
     let names = match REGISTERED.try_lock() {
         Ok(names) => names,
         Err(std::sync::TryLockError::Poisoned(names)) => names.into_inner(),
         Err(std::sync::TryLockError::WouldBlock) => return,
     };
-    for name in names.iter() {
-        let _ = fs::remove_file(path_of(name));
+    let Ok(entries) = fs::read_dir("/dev/shm") else {
+        return;
+    };
+    for entry in entries.flatten() {
+        let file = entry.file_name();
+        let is_ours = |name: &String| file.to_string_lossy().contains(name.as_str());
+        if names.iter().any(is_ours) {
+            let _ = fs::remove_file(entry.path());
+        }
     }
 }
 

@@ -10,8 +10,8 @@ use crate::{procfs, unique_name};
 /// Aborts the process unless dropped in time.
 ///
 /// When it fires it prints the test's name and what each thread of this process and of its
-/// children waits in, removes what the living [`UniqueName`](crate::UniqueName)s stand for, and
-/// aborts, so that the exit code is not zero. Children started by this crate die with the process.
+/// children waits in, removes what the living [`UniqueName`](crate::UniqueName)s stand for, and all with such a name in
+/// theirs, and aborts, so that the exit code is not zero. Children started by this crate die with the process.
 ///
 /// # Examples
 /// ```

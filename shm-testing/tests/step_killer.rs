@@ -127,7 +127,7 @@ fn two_stores_without_recovery_are_caught() {
 #[test]
 fn owner_stored_after_the_flag_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("flag", "idle", "hangs").killed(switch())]);
+    assert_caught(&[control("flag", "idle", "the checker hangs").killed(switch())]);
 }
 
 #[test]
@@ -146,7 +146,9 @@ fn liveness_by_kill_is_caught_by_a_corpse() {
     let _watchdog = Watchdog::new(LIMIT);
     // Reaped ones it can tell.
     assert_clean(&[Case::new("kill0", "idle").mode(Mode::Kill, switch())]);
-    assert_caught(&[control("kill0", "idle", "hangs").mode(Mode::KillUnreaped, switch())]);
+    assert_caught(&[
+        control("kill0", "idle", "the checker hangs").mode(Mode::KillUnreaped, switch())
+    ]);
 }
 
 #[test]
@@ -178,7 +180,7 @@ fn sleep_without_another_look_is_caught_by_a_waiter() {
 #[test]
 fn ticket_of_a_dead_waiter_is_caught() {
     let _watchdog = Watchdog::new(LIMIT);
-    assert_caught(&[control("ticket", "idle", "hangs")
+    assert_caught(&[control("ticket", "idle", "the checker hangs")
         .while_held("ticket")
         .mode(Mode::Kill, switch())]);
 }
@@ -434,6 +436,19 @@ fn victims_that_stray_are_neither_taken_for_wrong_nor_for_visited() {
     assert!(!row.whole && report.missed() == row.missed);
     let violation = row.violations.last().unwrap();
     assert!(violation.what.contains("never reached"), "{violation}");
+}
+
+#[test]
+fn points_beside_the_way_are_not_all_that_a_row_has() {
+    let (_watchdog, _counted) = (Watchdog::new(LIMIT), Counted);
+    // All that it shows is right, and nothing of it has a place in the order.
+    let report = run(&[Case::new("turn off", "idle")
+        .checked_by("stray")
+        .mode(Mode::Kill, switch())]);
+    let row = &report.rows[0];
+    assert!(row.aside > 2 && report.aside() == row.aside);
+    let violation = row.violations.last().unwrap();
+    assert!(violation.what.contains("beside"), "{violation}");
 }
 
 #[test]

@@ -34,7 +34,7 @@ fn left_behind(tag: &str) -> Vec<String> {
     let entries = fs::read_dir("/dev/shm").unwrap();
     entries
         .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.starts_with(tag))
+        .filter(|name| name.contains(tag))
         .collect()
 }
 
@@ -44,6 +44,8 @@ fn hanging_test_is_aborted_and_named() {
         let _watchdog = Watchdog::new(Duration::from_millis(300));
         let name = UniqueName::new("hanging-test");
         fs::write(name.path(), b"left").unwrap();
+        // Of a segment that is being made, or of one of several.
+        fs::write(format!("/dev/shm/.{}.001", &*name), b"left").unwrap();
         let mut child = Child::spawn("waits", &[]);
         eprintln!("child={}", child.hear());
         thread::sleep(Duration::from_secs(60));

@@ -41,6 +41,19 @@ pub(crate) fn commands() -> Commands {
             let words = words::open(name);
             store_unless(number() > 1, words);
         })
+        // Nobody but the first goes straight ahead.
+        .victim("turn off", |name| {
+            let words = words::open(name);
+            let straight = number() == 1;
+            mark_start();
+            if straight {
+                go(ROUNDS);
+            } else {
+                turn_off(ROUNDS);
+            }
+            words.a.store(1, SeqCst);
+            mark_end();
+        })
         .victim("shun others", |name| {
             let words = words::open(name);
             store_unless(others(name), words);
@@ -80,5 +93,12 @@ fn number() -> u64 {
 fn go(rounds: u32) {
     for round in 0..rounds {
         black_box(round);
+    }
+}
+
+#[inline(never)]
+fn turn_off(rounds: u32) {
+    for round in 0..2 * rounds {
+        black_box(!round);
     }
 }

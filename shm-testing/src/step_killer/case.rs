@@ -101,6 +101,11 @@ impl Case {
         }
     }
 
+    /// Whether there is somebody or something for the victim to wait for.
+    pub(crate) fn may_sleep(&self) -> bool {
+        self.gives_up || self.holder.is_some() || !self.sleepers.is_empty()
+    }
+
     /// Judges by `check NAME` instead of the operation's own.
     pub fn checked_by(mut self, name: &str) -> Self {
         self.check = name.to_owned();

@@ -1,6 +1,7 @@
 //! One row: records the ways, visits the points on all jobs, judges them in order.
 
 use std::collections::HashSet;
+use std::io;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::thread;
@@ -22,12 +23,13 @@ use crate::UniqueName;
 /// A start state with the victim's way from there; or why there is none.
 type Recorded = Result<Trace, String>;
 
-/// A row is wrong if more than [`SOME`] of its points were never reached, and more than one in so many.
+/// A row is wrong if more than [`SOME`] of its points were never reached, or only beside the recorded way, and more than
+/// one in so many.
 const MANY: usize = 20;
 const SOME: usize = 2;
 /// How many points of a row are visited again by the exact way, at most.
 const SUSPECTS: usize = 32;
-/// How many missed points of a row are tried again with no other victim beside them, at most.
+/// How many of these points of a row are tried again with no other victim beside them, at most.
 const ALONE: usize = 128;
 
 /// What a mode visits at least.
@@ -70,6 +72,14 @@ struct Visited {
     point: Point,
     verdict: Verdict,
     diverged: bool,
+    hung: usize,
+}
+
+impl Visited {
+    /// Nothing is known of the point, or not where it stands in the order.
+    fn is_vague(&self) -> bool {
+        matches!(self.verdict, Verdict::Missed | Verdict::Aside(_))
+    }
 }
 
 /// Visits the points of one mode of a case.
@@ -115,44 +125,49 @@ pub(crate) fn run_row(
         }
     };
 
-    let (points, all_points) = points(sampling, killer.seed, scope, &recorded);
+    let (points, all_points) = points(sampling, killer.seed, scope, &plan.mode, &recorded);
     let enough = match case.control {
         Some(_) => killer.enough.min(3),
         None => killer.enough,
     };
-    let visit = |job, &point: &Point| {
-        let trace = recorded[point.start]
-            .as_ref()
-            .expect("a point lies on a way");
-        let (verdict, diverged) =
-            setting.visit(names.of(job), &starts[point.start], trace, point.at)?;
-        Ok(Some(Visited {
-            point,
-            verdict,
-            diverged,
-        }))
-    };
     let wrong = AtomicUsize::new(0);
-    let mut visited = parallel(killer.jobs, &points, |job, point| {
+    let visit = |job, &point: &Point| {
         // Relaxed: a hint to stop; a point more or less does not matter.
         if out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
             return Ok(None);
         }
-        let visited = visit(job, point)?;
-        if let Some(Verdict::Wrong(_)) = visited.as_ref().map(|visited| &visited.verdict) {
+        let trace = recorded[point.start]
+            .as_ref()
+            .expect("a point lies on a way");
+        let visit = setting.visit(names.of(job), &starts[point.start], trace, point.at)?;
+        if let Verdict::Wrong(_) = visit.verdict {
             wrong.fetch_add(1, Ordering::Relaxed);
         }
-        Ok(visited)
-    })?;
+        Ok(Some(Visited {
+            point,
+            verdict: visit.verdict,
+            diverged: visit.diverged,
+            hung: visit.hung,
+        }))
+    };
+    let mut visited = parallel(killer.jobs, &points, visit)?;
     visited.sort_by_key(|visited| visited.point);
     // Once more, while no other victim's files are there to lead a victim another way.
-    let again: Vec<Point> = missed(&visited).take(ALONE).collect();
+    names.clean()?;
+    let vague = visited.iter().filter(|visited| visited.is_vague());
+    let again: Vec<Point> = vague.map(|visited| visited.point).take(ALONE).collect();
     for seen in parallel(1, &again, visit)? {
         let place = visited.binary_search_by_key(&seen.point, |visited| visited.point);
-        visited[place.expect("it was visited before")] = seen;
+        let before = &mut visited[place.expect("it was visited before")];
+        let hung = before.hung + seen.hung;
+        *before = Visited { hung, ..seen };
     }
-    let missed = missed(&visited).count();
+    let count = |is: fn(&Visited) -> bool| visited.iter().filter(|visited| is(visited)).count();
+    let missed = count(|visited| visited.verdict == Verdict::Missed);
+    let aside = count(|visited| matches!(visited.verdict, Verdict::Aside(_)));
     let whole = all_starts && all_points && visited.len() == points.len() && missed == 0;
+    // Of an outcome that nobody saw, a point without a place in the order may have been the only one.
+    let ordered = whole && aside == 0;
 
     let again = |job, point: &Point| {
         let way = recorded[point.start]
@@ -163,7 +178,7 @@ pub(crate) fn run_row(
     };
     let mut confirmed = HashSet::new();
     loop {
-        let suspects = suspects(plan, starts.len(), &visited, whole, &confirmed);
+        let suspects = suspects(plan, starts.len(), &visited, ordered, &confirmed);
         if suspects.is_empty() {
             break;
         }
@@ -173,11 +188,14 @@ pub(crate) fn run_row(
     }
 
     let elapsed = begun.elapsed();
-    let mut violations = judge(plan, &starts, &recorded, &visited, whole);
-    if missed > SOME && missed * MANY > visited.len() {
+    let mut violations = judge(plan, &starts, &recorded, &visited, ordered);
+    if missed + aside > SOME && (missed + aside) * MANY > visited.len() {
+        let all = visited.len();
         violations.push(Violation {
             step: "most".to_owned(),
-            what: format!("{missed} of {} points were never reached", visited.len()),
+            what: format!(
+                "of {all} points {missed} were never reached, {aside} only beside the recorded way"
+            ),
             after: Place::default(),
             before: Place::default(),
         });
@@ -185,6 +203,7 @@ pub(crate) fn run_row(
     violations.truncate(enough);
     let steps = recorded.iter().flatten().map(Trace::steps).max();
     let diverged = visited.iter().filter(|v| v.diverged).count();
+    let hung = visited.iter().map(|visited| visited.hung).sum();
     if first.is_none() && diverged == 0 {
         common.way = recorded.into_iter().next().and_then(Result::ok);
     }
@@ -198,7 +217,9 @@ pub(crate) fn run_row(
         points: visited.len() - missed,
         whole,
         diverged,
+        aside,
         missed,
+        hung,
         outcomes: outcomes_in_short(&visited),
         violations,
         elapsed,
@@ -227,9 +248,12 @@ fn points(
     sampling: Sampling,
     seed: usize,
     scope: Scope,
+    mode: &Mode,
     recorded: &[Recorded],
 ) -> (Vec<Point>, bool) {
     let sampling = sampling.share(recorded.len());
+    // The tracer has no hold on one that sleeps.
+    let freezes = matches!(mode, Mode::Freeze(_) | Mode::FreezeKill(_));
     let mut whole = true;
     let mut turns = Vec::new();
     for (start, trace) in recorded.iter().enumerate() {
@@ -252,7 +276,9 @@ fn points(
             step,
             asleep: false,
         });
-        let asleep = trace.asleep_at.map(|step| At { step, asleep: true });
+        let asleep = trace.asleep_at.filter(|_| !freezes);
+        whole &= asleep == trace.asleep_at;
+        let asleep = asleep.map(|step| At { step, asleep: true });
         for (turn, at) in asleep.into_iter().chain(awake).enumerate() {
             turns.push((turn, Point { start, at }));
         }
@@ -313,12 +339,6 @@ fn parallel<T: Sync, R: Send>(
 /// Switches off address randomisation for the processes that this thread starts.
 pub(crate) fn fix_addresses() -> nix::Result<()> {
     personality::set(personality::get()? | Persona::ADDR_NO_RANDOMIZE).map(drop)
-}
-
-/// The points that no victim reached.
-fn missed(visited: &[Visited]) -> impl Iterator<Item = Point> + '_ {
-    let missed = visited.iter().filter(|v| v.verdict == Verdict::Missed);
-    missed.map(|visited| visited.point)
 }
 
 /// Points at which something is out of order, and those before them, but for those that are `confirmed`: their victims
@@ -484,13 +504,16 @@ impl Names {
     fn of(&self, job: usize) -> &str {
         &self.0[job]
     }
+
+    /// Removes what the jobs' points have left.
+    fn clean(&self) -> io::Result<()> {
+        self.0.iter().try_for_each(|name| clean(name))
+    }
 }
 
 impl Drop for Names {
     fn drop(&mut self) {
-        for name in &self.0 {
-            // Also runs on the way out of a failure; the failure is what is reported.
-            let _ = clean(name);
-        }
+        // Also runs on the way out of a failure; the failure is what is reported.
+        let _ = self.clean();
     }
 }

@@ -33,10 +33,11 @@
 //! order: a store's delay in the store buffer is not explored. A system call is one step, and so is
 //! a call of the vDSO (the clock), which writes nothing shared. A path that depends on time or
 //! chance may differ between runs: such a victim is tried again, at last by single steps alone
-//! (`diverged`). If that, too, ends beside the recorded way, the point is judged, but not its place
-//! in the order; if it never comes so far, also when it is tried while no other victim runs, the point is `missed`,
-//! and not counted; more than one in twenty of these, and more than two, is a violation. A victim may also come to the
-//! recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
+//! (`diverged`). If that, too, ends beside the recorded way (`aside`), also when it is tried while no other victim runs, the
+//! point is judged, but not its place in the order; if it never comes so far, the point is `missed`, and not counted; more
+//! than one in twenty of these two, and more than two, is a violation. Of a row at most 128 are tried once more. A victim
+//! that could have slept and hangs on its way there may have missed its breakpoint: it is tried again, and counted as
+//! `hung`; any other that hangs is a violation. A victim may also come to the recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
 //! which is the recorded one; what these show counts. The victims run without address randomisation and with a fixed
 //! environment. A victim shares its processor with its checker and all others of its start state: they take turns, and
 //! never run at the same instant; that is what kill storms and models are for.
@@ -72,6 +73,7 @@ pub use suite::Suite;
 pub use tracee::ptrace_permitted;
 
 use crate::command::Program;
+use crate::limit;
 use awake::Awake;
 use engine::{Common, Scope};
 use source::Symbols;
@@ -175,6 +177,8 @@ impl StepKiller {
             return Err(Error::NoModes(case.to_string()));
         }
         let _awake = Awake::new();
+        // Not by a thread that stays on one processor.
+        limit::start();
         let mut report = Report::default();
         let mut operations = HashSet::new();
         for (index, case) in cases.iter().enumerate() {

@@ -7,6 +7,8 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 use super::Error;
 use super::case::{Case, Mode, Plan};
@@ -26,7 +28,7 @@ const VICTIM_LIMIT: Duration = Duration::from_secs(5);
 const RECORDING_LIMIT: Duration = Duration::from_secs(120);
 /// How often a way is recorded at most.
 const RECORDINGS: u32 = 50;
-/// How long a waiter that does not sleep is given before the victim is killed.
+/// How long a waiter that does not sleep is to be at work, in time of a processor, before the victim is killed.
 const WAITER_SPINS: Duration = Duration::from_millis(50);
 /// How often a sleeper is looked at, 200 µs apart, before it counts as one that does not fall asleep.
 const LOOKS: u32 = 1000;
@@ -67,6 +69,25 @@ pub(crate) enum Verdict {
     Wrong(String),
     /// The victim never came by this step again: nothing is known.
     Missed,
+}
+
+/// A point that was visited, in one attempt or more.
+#[derive(Debug)]
+pub(crate) struct Visit {
+    pub(crate) verdict: Verdict,
+    /// The victim left the recorded way.
+    pub(crate) diverged: bool,
+    /// Victims that were at no end of their way when their time was over.
+    pub(crate) hung: usize,
+}
+
+/// What one attempt came to.
+enum Tried {
+    Seen(Verdict),
+    /// The victim went another way.
+    Strayed,
+    /// It was somewhere on its way when its time was over.
+    Hung,
 }
 
 /// The living processes of a start state.
@@ -118,32 +139,37 @@ impl Setting<'_> {
         trace
     }
 
-    /// Visits one point; tells also whether the victim left the recorded way.
+    /// Visits one point.
     pub(crate) fn visit(
         &self,
         name: &str,
         start: &Start<'_>,
         trace: &Trace,
         at: At,
-    ) -> Result<(Verdict, bool), Error> {
+    ) -> Result<Visit, Error> {
+        let mut visit = Visit {
+            verdict: Verdict::Missed,
+            diverged: false,
+            hung: 0,
+        };
         for attempt in 0..=RETRIES {
-            let last = attempt == RETRIES;
-            let pace = if last { Pace::Stepped } else { Pace::Fast };
-            match self.attempt(name, start, trace, at, pace) {
-                Ok(Some(verdict)) => return Ok((verdict, last)),
-                Ok(None) => {}
-                // The state could be made for the recording.
-                Err(Error::Helper(what) | Error::Setup(what)) => {
-                    return Ok((Verdict::Wrong(what), false));
+            visit.diverged = attempt == RETRIES;
+            let pace = match visit.diverged {
+                true => Pace::Stepped,
+                false => Pace::Fast,
+            };
+            match self.attempt(name, start, trace, at, pace)? {
+                Tried::Seen(verdict) => {
+                    visit.verdict = verdict;
+                    return Ok(visit);
                 }
-                // The time limit killed it between two requests.
-                Err(Error::System(e)) if e.raw_os_error() == Some(Errno::ESRCH as i32) => {}
-                Err(error) => return Err(error),
+                Tried::Strayed => {}
+                Tried::Hung => visit.hung += 1,
             }
         }
         // What is left would be in the other victims' way.
         clean(name)?;
-        Ok((Verdict::Missed, true))
+        Ok(visit)
     }
 
     /// Visits a point by a way of which each step is the recorded one; `None` if no victim keeps to it. A fast one may
@@ -156,18 +182,14 @@ impl Setting<'_> {
         at: At,
     ) -> Result<Option<Verdict>, Error> {
         for _ in 0..=RETRIES {
-            match self.attempt(name, start, trace, at, Pace::Exact) {
-                Ok(None) => {}
-                Err(Error::Helper(what) | Error::Setup(what)) => {
-                    return Ok(Some(Verdict::Wrong(what)));
-                }
-                visited => return visited,
+            if let Tried::Seen(verdict) = self.attempt(name, start, trace, at, Pace::Exact)? {
+                return Ok(Some(verdict));
             }
         }
         Ok(None)
     }
 
-    /// One attempt; `None` when the victim went another way.
+    /// One attempt, and what the failures of those who take part in it mean.
     fn attempt(
         &self,
         name: &str,
@@ -175,11 +197,29 @@ impl Setting<'_> {
         trace: &Trace,
         at: At,
         pace: Pace,
-    ) -> Result<Option<Verdict>, Error> {
-        let mut others = match self.prepare(name, start, pace) {
-            Err(Error::Diverged(_)) => return Ok(None),
-            prepared => prepared?,
-        };
+    ) -> Result<Tried, Error> {
+        match self.attempt_once(name, start, trace, at, pace) {
+            Err(Error::Diverged(_)) => Ok(Tried::Strayed),
+            // The state could be made for the recording.
+            Err(Error::Helper(what) | Error::Setup(what)) => Ok(Tried::Seen(Verdict::Wrong(what))),
+            // The time limit killed it between two requests.
+            Err(Error::System(e)) if e.raw_os_error() == Some(Errno::ESRCH as i32) => {
+                Ok(Tried::Hung)
+            }
+            tried => tried,
+        }
+    }
+
+    fn attempt_once(
+        &self,
+        name: &str,
+        start: &Start<'_>,
+        trace: &Trace,
+        at: At,
+        pace: Pace,
+    ) -> Result<Tried, Error> {
+        let wrong = |what| Ok(Tried::Seen(Verdict::Wrong(what)));
+        let mut others = self.prepare(name, start, pace)?;
         let command = self
             .program
             .command(&["victim", &self.case.operation, name]);
@@ -189,10 +229,14 @@ impl Setting<'_> {
         match reached {
             Reached::Step | Reached::Asleep => {}
             Reached::Aside if pace == Pace::Stepped => {}
-            Reached::Aside | Reached::Elsewhere | Reached::Ended(End::GOOD) => return Ok(None),
+            Reached::Aside | Reached::Elsewhere | Reached::Ended(End::GOOD) => {
+                return Ok(Tried::Strayed);
+            }
+            Reached::Hung if self.case.may_sleep() => return Ok(Tried::Hung),
+            Reached::Hung => return wrong(format!("the victim hangs{}", quote(&victim.output()))),
             Reached::Ended(end) => {
-                let what = format!("the victim ended before: {end}{}", quote(&victim.output()));
-                return Ok(Some(Verdict::Wrong(what)));
+                let output = quote(&victim.output());
+                return wrong(format!("the victim ended before: {end}{output}"));
             }
         }
         let other = match &self.plan.mode {
@@ -210,8 +254,10 @@ impl Setting<'_> {
                 self.let_go(&mut others)?;
                 let end = victim.run_to_end()?;
                 if end != End::GOOD {
-                    let what = format!("the resumed victim: {end}{}", quote(&victim.output()));
-                    return Ok(Some(Verdict::Wrong(what)));
+                    return wrong(format!(
+                        "the resumed victim: {end}{}",
+                        quote(&victim.output())
+                    ));
                 }
                 Some(done)
             }
@@ -232,7 +278,7 @@ impl Setting<'_> {
         let verdict = self.check(name, other.as_deref())?;
         let verdict = self.hear_sleepers(others, verdict)?;
         victim.reap()?;
-        Ok(Some(match verdict {
+        Ok(Tried::Seen(match verdict {
             Verdict::Outcome(outcome) if reached == Reached::Aside => Verdict::Aside(outcome),
             verdict => verdict,
         }))
@@ -414,11 +460,11 @@ fn falls_asleep(pid: u32, limit: Duration) -> Result<(), String> {
     }
 }
 
-/// Returns when the waiter sleeps, has ended, or has spun for long enough.
+/// Returns when the waiter sleeps, has ended, or has spun for long enough. By the clock alone one that had no processor yet
+/// would do; one that never has any ends by its own limit.
 fn until_waiting(pid: u32) {
-    let end = Instant::now() + WAITER_SPINS;
     let mut sightings = 0;
-    while sightings < 3 && Instant::now() < end {
+    while sightings < 3 && time_at_work(pid).is_some_and(|time| time < WAITER_SPINS) {
         thread::sleep(Duration::from_micros(200));
         match ThreadState::read(pid, pid) {
             None => return,
@@ -427,6 +473,12 @@ fn until_waiting(pid: u32) {
             Some(_) => sightings = 0,
         }
     }
+}
+
+/// The time of a processor that the process has had; `None` if it is gone.
+fn time_at_work(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).ok()?;
+    clock_gettime(clock).ok().map(Duration::from)
 }
 
 /// What of this name is in /dev/shm; temporaries may wear it in the middle.

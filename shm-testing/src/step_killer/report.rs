@@ -47,8 +47,13 @@ pub struct Row {
     pub whole: bool,
     /// Points that the victim reached only by single steps, or beside the recorded way.
     pub diverged: usize,
+    /// Of the points visited, those that the victim reached only beside the recorded way.
+    pub aside: usize,
     /// Points of which nothing is known, since the victim never came so far again.
     pub missed: usize,
+    /// Victims that could have slept, and were at no end of their way when their time was over; others came to the same
+    /// points.
+    pub hung: usize,
     /// The outcomes in the order of the steps, in short.
     pub outcomes: String,
     /// What is wrong.
@@ -96,8 +101,14 @@ impl fmt::Display for Row {
         if self.diverged > 0 {
             write!(f, ", {} diverged", self.diverged)?;
         }
-        if self.missed > 0 {
-            write!(f, ", {} missed", self.missed)?;
+        for (count, what) in [
+            (self.aside, "beside"),
+            (self.missed, "missed"),
+            (self.hung, "hung"),
+        ] {
+            if count > 0 {
+                write!(f, ", {count} {what}")?;
+            }
         }
         write!(
             f,
@@ -156,10 +167,20 @@ impl Report {
         self.real().map(|row| row.missed).sum()
     }
 
-    /// Whether something was looked at, there is no violation, and every control was caught.
+    /// Points that were reached only beside the recorded way, those of the negative controls left out.
+    pub fn aside(&self) -> usize {
+        self.real().map(|row| row.aside).sum()
+    }
+
+    /// Victims that could have slept and hung, those of the negative controls left out.
+    pub fn hung(&self) -> usize {
+        self.real().map(|row| row.hung).sum()
+    }
+
+    /// Whether each row looked at something, there is no violation, and every control was caught.
     pub fn is_good(&self) -> bool {
         let (caught, controls) = self.controls();
-        let seen = self.points() > 0 || self.real().next().is_none() && controls > 0;
+        let seen = !self.rows.is_empty() && self.real().all(|row| row.points > 0);
         seen && self.violations() == 0 && caught == controls
     }
 

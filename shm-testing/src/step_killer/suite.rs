@@ -132,10 +132,12 @@ impl Suite {
         }
         let seconds = begun.elapsed().as_secs_f64();
         println!(
-            "{} rows in {seconds:.1} s, seed {}, {} points missed",
+            "{} rows in {seconds:.1} s, seed {}, {} points missed, {} beside the way, {} victims hung",
             report.rows.len(),
             options.seed,
-            report.missed()
+            report.missed(),
+            report.aside(),
+            report.hung()
         );
         println!("{}", report.summary());
         Ok(report.is_good())

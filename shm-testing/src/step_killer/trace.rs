@@ -61,6 +61,8 @@ pub(crate) enum Reached {
     Aside,
     /// It went another way, and is nowhere near.
     Elsewhere,
+    /// It was at no end of its way when its time was over.
+    Hung,
     /// It ended in a bad way before.
     Ended(End),
 }
@@ -226,9 +228,7 @@ impl Trace {
                 };
                 match stop {
                     Stop::Trap if tracee.pc()? == target => {}
-                    // One that hangs has missed the breakpoints, and waits where nobody expects it.
-                    Stop::Ended(End::GOOD | End::Hung) => return Ok(Reached::Elsewhere),
-                    Stop::Ended(end) => return Ok(Reached::Ended(end)),
+                    Stop::Ended(end) => return Ok(ended(end)),
                     _ => return Ok(Reached::Elsewhere),
                 }
             }
@@ -245,12 +245,7 @@ impl Trace {
                     return Ok(Reached::Elsewhere);
                 }
                 Stop::Trap => {}
-                Stop::Ended(End::GOOD) => return Ok(Reached::Elsewhere),
-                // It missed a breakpoint, or sleeps where nobody expects it to be woken.
-                Stop::Ended(End::Hung) if pace == Pace::Fast || self.asleep_at.is_some() => {
-                    return Ok(Reached::Elsewhere);
-                }
-                Stop::Ended(end) => return Ok(Reached::Ended(end)),
+                Stop::Ended(end) => return Ok(ended(end)),
                 Stop::Asleep | Stop::Call => unreachable!("nobody asked for that stop"),
             }
         }
@@ -258,6 +253,16 @@ impl Trace {
             true => Reached::Step,
             false => Reached::Aside,
         })
+    }
+}
+
+/// Where a victim is that ended before its step.
+fn ended(end: End) -> Reached {
+    match end {
+        End::GOOD => Reached::Elsewhere,
+        // Perhaps it missed a breakpoint, and sleeps where nobody wakes it.
+        End::Hung => Reached::Hung,
+        end => Reached::Ended(end),
     }
 }
 

@@ -309,6 +309,7 @@ impl Tracee {
 
     fn note_end(&mut self, status: WaitStatus) -> Option<End> {
         let end = End::of(status, Some(&self.limit))?;
+        self.limit.disarm();
         self.end = Some(end);
         self.reaped = true;
         Some(end)
