@@ -1,7 +1,11 @@
-//! What `/proc` tells about the threads of a process.
+//! What `/proc` and the clocks tell about the threads of a process.
 
 use std::fmt;
 use std::fs;
+use std::time::Duration;
+
+use nix::time::{clock_getcpuclockid, clock_gettime};
+use nix::unistd::Pid;
 
 /// One thread as `/proc/PID/task/TID` shows it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -100,6 +104,12 @@ pub(crate) fn children(pid: u32) -> Vec<u32> {
                 .collect::<Vec<_>>()
         })
         .collect()
+}
+
+/// The time of a processor that the process has had; `None` if it is gone.
+pub(crate) fn time_at_work(pid: u32) -> Option<Duration> {
+    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).ok()?;
+    clock_gettime(clock).ok().map(Duration::from)
 }
 
 /// `NR 0xA0 .. 0xA5 0xSP 0xPC` while blocked in a call; `running` or `-1 ..` otherwise.

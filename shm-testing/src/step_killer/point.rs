@@ -7,8 +7,6 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use nix::errno::Errno;
-use nix::time::{clock_getcpuclockid, clock_gettime};
-use nix::unistd::Pid;
 
 use super::Error;
 use super::case::{Case, Mode, Plan};
@@ -17,7 +15,7 @@ use super::start_state::StartStates;
 use super::trace::{Pace, Reached, Trace};
 use super::tracee::Tracee;
 use crate::command::{self, End, Holder, Program, Running, quote};
-use crate::procfs::ThreadState;
+use crate::procfs::{ThreadState, time_at_work};
 
 /// How often a victim that went another way is tried again.
 const RETRIES: u32 = 6;
@@ -473,12 +471,6 @@ fn until_waiting(pid: u32) {
             Some(_) => sightings = 0,
         }
     }
-}
-
-/// The time of a processor that the process has had; `None` if it is gone.
-fn time_at_work(pid: u32) -> Option<Duration> {
-    let clock = clock_getcpuclockid(Pid::from_raw(pid as i32)).ok()?;
-    clock_gettime(clock).ok().map(Duration::from)
 }
 
 /// What of this name is in /dev/shm; temporaries may wear it in the middle.
