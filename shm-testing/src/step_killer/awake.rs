@@ -2,20 +2,20 @@
 //! processor, and more so a virtual one, takes longer than a step does.
 
 use std::hint::spin_loop;
-use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, mpsc};
 use std::thread::{self, JoinHandle};
 
 use nix::errno::Errno;
 use nix::libc;
 use nix::sched::{CpuSet, sched_getaffinity, sched_setaffinity};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, gettid};
 
 /// While it is there, a thread of the idle class spins on each processor of ours, and makes way for everybody else.
 #[derive(Debug)]
 pub(crate) struct Awake {
     done: Arc<AtomicBool>,
-    threads: Vec<JoinHandle<()>>,
+    threads: Vec<(Pid, JoinHandle<()>)>,
 }
 
 impl Awake {
@@ -33,23 +33,28 @@ impl Awake {
         awake
     }
 
-    fn spin(&self, processor: usize) -> Option<JoinHandle<()>> {
+    fn spin(&self, processor: usize) -> Option<(Pid, JoinHandle<()>)> {
         let done = self.done.clone();
+        let (sender, thread_id) = mpsc::channel();
         let spin = move || {
+            let _ = sender.send(gettid());
             let refused = become_idle(processor).is_err();
             // Relaxed: nothing but the end of it is told.
             while !refused && !done.load(Ordering::Relaxed) {
                 spin_loop();
             }
         };
-        thread::Builder::new().spawn(spin).ok()
+        let thread = thread::Builder::new().spawn(spin).ok()?;
+        Some((thread_id.recv().ok()?, thread))
     }
 }
 
 impl Drop for Awake {
     fn drop(&mut self) {
         self.done.store(true, Ordering::Relaxed);
-        for thread in self.threads.drain(..) {
+        for (thread_id, thread) in self.threads.drain(..) {
+            // To end takes time of a processor, too, and of the idle class it might have none for minutes.
+            let _ = put_in_class(thread_id, libc::SCHED_OTHER);
             let _ = thread.join();
         }
     }
@@ -78,9 +83,13 @@ fn stay_on(processor: usize) -> nix::Result<()> {
 
 fn become_idle(processor: usize) -> nix::Result<()> {
     stay_on(processor)?;
+    put_in_class(Pid::from_raw(0), libc::SCHED_IDLE)
+}
+
+fn put_in_class(thread: Pid, class: i32) -> nix::Result<()> {
     let param = libc::sched_param { sched_priority: 0 };
-    // SAFETY: 0 is this thread; the call reads `param`, which lives until it returns.
-    Errno::result(unsafe { libc::sched_setscheduler(0, libc::SCHED_IDLE, &param) }).map(drop)
+    // SAFETY: the call reads `param`, which lives until it returns; no other memory is touched.
+    Errno::result(unsafe { libc::sched_setscheduler(thread.as_raw(), class, &param) }).map(drop)
 }
 
 #[cfg(test)]

@@ -32,6 +32,9 @@ const SUSPECTS: usize = 32;
 /// How many of these points of a row are tried again with no other victim beside them, at most.
 const ALONE: usize = 128;
 
+/// All work is to end. Relaxed: nothing but that is told.
+pub(crate) static END: AtomicBool = AtomicBool::new(false);
+
 /// What a mode visits at least.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum Scope {
@@ -309,7 +312,7 @@ fn parallel<T: Sync, R: Send>(
                     *failure.lock().unwrap_or_else(PoisonError::into_inner) = Some(errno.into());
                     return;
                 }
-                while !stop.load(Ordering::Relaxed) {
+                while !stop.load(Ordering::Relaxed) && !END.load(Ordering::Relaxed) {
                     let index = next.fetch_add(1, Ordering::Relaxed);
                     let Some(item) = items.get(index) else { return };
                     match work(job, item) {
@@ -328,6 +331,9 @@ fn parallel<T: Sync, R: Send>(
             });
         }
     });
+    if END.load(Ordering::Relaxed) {
+        return Err(Error::Ended);
+    }
     if let Some(error) = failure.into_inner().unwrap_or_else(PoisonError::into_inner) {
         return Err(error);
     }

@@ -234,6 +234,9 @@ pub enum Error {
     /// The first of two victims did not come by its recorded way.
     #[error("the first victim went another way than before: {0}")]
     Diverged(String),
+    /// A signal told it to end.
+    #[error("told to end")]
+    Ended,
     /// The system refused something else.
     #[error(transparent)]
     System(#[from] io::Error),

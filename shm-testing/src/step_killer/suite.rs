@@ -2,12 +2,18 @@
 
 use std::fs;
 use std::path::PathBuf;
-use std::process::ExitCode;
+use std::process::{self, ExitCode};
+use std::sync::atomic::Ordering;
+use std::thread;
 use std::time::{Duration, Instant};
 
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::time::{ClockId, clock_gettime};
+use nix::unistd::Pid;
 
+use super::engine::END;
 use super::{Case, Error, Sampling, StepKiller};
+use crate::procfs;
 
 /// Points of a row, unless told.
 const SAMPLE: usize = 20;
@@ -66,7 +72,8 @@ impl Suite {
 
     /// Runs by the command line's `args` (without the program's name), prints each row and at last
     /// the line `points=N violations=V controls_caught=C/M`. Fails when V is not 0 or a control
-    /// was missed, or when the tool could not work.
+    /// was missed, or when the tool could not work. SIGINT and SIGTERM end it by exit code 130, with no file left; they are
+    /// blocked in the calling thread.
     pub fn main(self, args: impl IntoIterator<Item = String>) -> ExitCode {
         let options = match Options::parse(args) {
             Ok(options) => options,
@@ -79,9 +86,14 @@ impl Suite {
             println!("{USAGE}");
             return ExitCode::SUCCESS;
         }
+        end_when_told();
         match self.run(&options) {
             Ok(true) => ExitCode::SUCCESS,
             Ok(false) => ExitCode::FAILURE,
+            Err(error @ Error::Ended) => {
+                eprintln!("step killer: {error}");
+                ExitCode::from(130)
+            }
             Err(error) => {
                 eprintln!("step killer: {error}");
                 ExitCode::FAILURE
@@ -177,6 +189,33 @@ impl Options {
         }
         Ok(options)
     }
+}
+
+/// From now on SIGINT and SIGTERM are taken by a thread of their own, which sees that all work ends soon.
+fn end_when_told() {
+    let mut signals = SigSet::empty();
+    signals.add(Signal::SIGINT);
+    signals.add(Signal::SIGTERM);
+    // The tool's threads inherit this, its children do not.
+    if signals.thread_block().is_err() {
+        return;
+    }
+    let wait = move || {
+        if signals.wait().is_err() {
+            return;
+        }
+        END.store(true, Ordering::Relaxed);
+        // Until this process is no more. Each of the others waits for one of these, and looks whether it is to end.
+        loop {
+            for child in procfs::children(process::id()) {
+                let _ = kill(Pid::from_raw(child as i32), Signal::SIGKILL);
+            }
+            thread::sleep(Duration::from_millis(1));
+        }
+    };
+    // Without it a signal would not end the tool at all.
+    let waits = thread::Builder::new().name("signals".into()).spawn(wait);
+    waits.expect("a thread for the signals");
 }
 
 fn by_clock() -> usize {
