@@ -25,6 +25,8 @@ fn peer() {
         ("forgetter", forgetter),
         ("abandoner", abandoner),
         ("panicker", panicker),
+        ("slow panicker", slow_panicker),
+        ("late failure", late_failure),
     ]);
 }
 
@@ -184,6 +186,37 @@ fn panicker(peer: &mut Peer) {
     }
 }
 
+/// Panics once in the whole storm, and takes long to be done with it.
+fn slow_panicker(peer: &mut Peer) {
+    struct Slow;
+    impl Drop for Slow {
+        fn drop(&mut self) {
+            thread::sleep(Duration::from_secs(2));
+        }
+    }
+    let (_, path) = open(peer);
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        let first = worker.count(|| {
+            locked(&path, |file| {
+                set_word(file, 0, word(file, 0) + 1);
+                word(file, 0) == 20
+            })
+        });
+        let _slow = first.then_some(Slow);
+        assert!(!first, "the worker's own words");
+    }
+}
+
+/// Fails after all is done.
+fn late_failure(peer: &mut Peer) {
+    let mut worker = Worker::enlist(peer);
+    while worker.goes_on() {
+        worker.count(|| thread::sleep(Duration::from_micros(100)));
+    }
+    std::process::abort();
+}
+
 /// Runs a storm of 60 kills over a file of words, and reads what it left: the first, and so many
 /// more as the first says.
 fn storm(
@@ -285,6 +318,24 @@ fn panic_of_a_worker_ends_the_storm_with_its_words() {
         error.to_string().contains("the worker's own words"),
         "{error}"
     );
+}
+
+#[test]
+fn panic_is_heard_of_though_its_worker_is_killed() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let error = storm("slow panicker", |storm| storm).unwrap_err();
+    let is_panic = matches!(error, StormError::Panicked { .. });
+    assert!(
+        is_panic && error.to_string().contains("the worker's own words"),
+        "{error}"
+    );
+}
+
+#[test]
+fn failure_after_the_end_ends_the_storm_badly() {
+    let _watchdog = Watchdog::new(LIMIT);
+    let error = storm("late failure", |storm| storm).unwrap_err();
+    assert!(matches!(error, StormError::Worker { .. }), "{error}");
 }
 
 #[test]

@@ -13,6 +13,8 @@
 //! | 4, 5 | visits: begun, ended |
 //! | 6, 7 | records: begun, ended (a hint) |
 //! | 8 | not 0: a record found no room |
+//! | 9 | not 0: a worker panicked |
+//! | from 16 | what it said, UTF-8, ended by a zero |
 //!
 //! A record is two words: what was begun, then the result plus one, or 0 while it is pending. A
 //! worker writes only to its own seat; when it was killed the next one in its seat goes on behind
@@ -32,7 +34,7 @@ use std::sync::atomic::Ordering::SeqCst;
 use memmap2::{MmapOptions, MmapRaw};
 
 const HEADER: usize = 8;
-const SEAT_HEADER: usize = 16;
+const SEAT_HEADER: usize = 64;
 
 const BEGUN: usize = 0;
 const ENDED: usize = 1;
@@ -43,6 +45,8 @@ const VISITS_ENDED: usize = 5;
 const RECORDS_BEGUN: usize = 6;
 const RECORDS_ENDED: usize = 7;
 const OVERFULL: usize = 8;
+const PANICKED: usize = 9;
+const WORDS: usize = 16;
 
 /// A mapped ledger.
 pub struct Ledger {
@@ -131,6 +135,12 @@ impl Ledger {
     /// Whether the storm should end, while there is room.
     pub(super) fn is_nearly_full(&self) -> bool {
         (0..self.seats()).any(|seat| self.seat(seat).is_nearly_full())
+    }
+
+    /// A seat whose worker panicked, and what it said.
+    pub(super) fn panicked(&self) -> Option<(usize, String)> {
+        let seat = (0..self.seats()).find(|&seat| self.seat(seat).of(PANICKED) != 0)?;
+        Some((seat, self.seat(seat).words()))
     }
 
     /// How many operations a seat can record.
@@ -237,6 +247,27 @@ impl fmt::Debug for Ledger {
 impl Seat<'_> {
     fn of(&self, word: usize) -> u64 {
         self.header[word].load(SeqCst)
+    }
+
+    /// Notes that the worker panicked: at once, since it may be killed before it could tell.
+    pub(super) fn panic(&self, words: &str) {
+        self.header[PANICKED].store(1, SeqCst);
+        let chunks = words.as_bytes().chunks(8);
+        // The last one stays zero.
+        for (word, chunk) in self.header[WORDS..SEAT_HEADER - 1].iter().zip(chunks) {
+            let mut bytes = [0; 8];
+            bytes[..chunk.len()].copy_from_slice(chunk);
+            word.store(u64::from_le_bytes(bytes), SeqCst);
+        }
+    }
+
+    fn words(&self) -> String {
+        let words = self.header[WORDS..].iter();
+        let bytes: Vec<u8> = words
+            .flat_map(|word| word.load(SeqCst).to_le_bytes())
+            .collect();
+        let end = bytes.iter().position(|&byte| byte == 0);
+        String::from_utf8_lossy(&bytes[..end.unwrap_or(bytes.len())]).into_owned()
     }
 
     /// Notes an operation before and after it.
@@ -379,6 +410,18 @@ mod tests {
         interrupted(|| ledger.seat(0).visit(|| panic!("killed")));
         assert_eq!((ledger.effects(), ledger.settled(0)), (0..=0, Ok(0)));
         assert_eq!((ledger.begun(), ledger.pending()), (2, 1));
+    }
+
+    #[test]
+    fn last_words_are_kept_as_far_as_there_is_room() {
+        let (_name, ledger) = ledger();
+        assert_eq!(ledger.panicked(), None);
+        ledger.seat(1).panic("torn");
+        assert_eq!(ledger.panicked(), Some((1, "torn".to_owned())));
+        ledger.seat(0).panic(&"long ".repeat(1000));
+        let (seat, words) = ledger.panicked().unwrap();
+        assert!(seat == 0 && words.len() > 300 && words.starts_with("long long"));
+        assert_eq!(ledger.seat(1).words(), "torn");
     }
 
     #[test]

@@ -47,6 +47,7 @@ mod total;
 
 use std::fmt;
 use std::os::unix::process::ExitStatusExt;
+use std::panic;
 use std::path::Path;
 use std::thread;
 use std::time::{Duration, Instant};
@@ -119,6 +120,16 @@ pub enum StormError {
         seed: u64,
         /// What the worker said.
         error: ExpectError,
+    },
+    /// A worker panicked; it may have been killed before the end of that.
+    #[error("seed {seed}: the worker of seat {seat} {words}")]
+    Panicked {
+        /// The storm's seed.
+        seed: u64,
+        /// The seat.
+        seat: usize,
+        /// Where, and what it said.
+        words: String,
     },
     /// A seat had no room for another record: its worker has too many between one [`Worker::goes_on`] and the next.
     #[error("seed {seed}: seat {seat} has more to record than {records} operations")]
@@ -352,15 +363,25 @@ impl Weather<'_> {
     /// What a worker said, unless it wanted to say that its seat is full.
     fn error(&self, error: ExpectError) -> StormError {
         let seed = self.storm.seed;
-        self.full().unwrap_or(StormError::Worker { seed, error })
+        let noted = self.noted();
+        noted.err().unwrap_or(StormError::Worker { seed, error })
     }
 
-    fn full(&self) -> Option<StormError> {
-        self.ledger.overfull().map(|seat| StormError::Full {
-            seed: self.storm.seed,
-            seat,
-            records: self.ledger.room(),
-        })
+    /// Whether a worker noted that it failed.
+    fn noted(&self) -> Result<(), StormError> {
+        let seed = self.storm.seed;
+        if let Some(seat) = self.ledger.overfull() {
+            let records = self.ledger.room();
+            return Err(StormError::Full {
+                seed,
+                seat,
+                records,
+            });
+        }
+        match self.ledger.panicked() {
+            Some((seat, words)) => Err(StormError::Panicked { seed, seat, words }),
+            None => Ok(()),
+        }
     }
 
     fn wake_the_stopped(&mut self) {
@@ -375,9 +396,7 @@ impl Weather<'_> {
 
     /// Sees that something moves and that there is room, or else says who does what.
     fn watch(&mut self) -> Result<(), StormError> {
-        if let Some(full) = self.full() {
-            return Err(full);
-        }
+        self.noted()?;
         let progress = self.ledger.progress();
         if progress != self.moved.0 {
             self.moved = (progress, Instant::now());
@@ -422,9 +441,11 @@ impl Weather<'_> {
                     Err(error) => return Err(self.error(error)),
                 }
             }
-            self.seats[seat].child.wait();
+            if !self.seats[seat].child.wait().success() {
+                return Err(self.failure(seat));
+            }
         }
-        Ok(())
+        self.noted()
     }
 }
 
@@ -467,6 +488,7 @@ impl<'a> Worker<'a> {
         };
         let ledger = Ledger::open(Path::new(path)).expect("the storm's ledger");
         let seat = seat.parse().expect("a seat's number");
+        note_panics(Path::new(path), seat);
         let items = ledger.seat(seat).recorded() as u64;
         let interrupted = ledger.seat(seat).interrupted();
         peer.say(WORKING);
@@ -544,6 +566,16 @@ impl<'a> Worker<'a> {
     pub fn fresh(&self) -> u64 {
         ((self.seat as u64 + 1) << 40) | (self.items + 1)
     }
+}
+
+/// From now on a panic in this process is noted in the ledger, before all else that it does.
+fn note_panics(path: &Path, seat: usize) {
+    let ledger = Ledger::open(path).expect("the storm's ledger");
+    let hook = panic::take_hook();
+    panic::set_hook(Box::new(move |info| {
+        ledger.seat(seat).panic(&info.to_string());
+        hook(info);
+    }));
 }
 
 /// A small source of chance (splitmix64).
