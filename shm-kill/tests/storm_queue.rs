@@ -17,6 +17,10 @@ use shm_testing::{Peer, UniqueName, peer_main};
 /// How long an operation waits before its worker looks whether the storm is over. A timeout that comes earlier is a fault.
 const LOOK: Duration = Duration::from_millis(50);
 const WORKERS: usize = 5;
+/// Messages of so many bytes are copied under the lock.
+const IN_ORDER: usize = 1 << 10;
+/// Of so many interrupted gets of longer ones less than one may have lost its message, and three more.
+const LOST_OF_LARGE: usize = 20;
 
 /// In what a consumer of tasks records, beside the message's number: that it got it, and the delivery.
 const GOT: u64 = 1 << 63;
@@ -166,13 +170,17 @@ fn byte_worker(peer: &mut Peer, twin: Twin) {
             worker.record(number, || ended(patiently(|| put(&queue, number, len))));
             continue;
         }
-        let mut got = NOTHING;
+        let mut message = None;
         worker.record(GOT, || {
-            got = get(&queue, len);
-            got
+            message = get(&queue);
+            message.as_deref().map_or(NOTHING, number_of)
         });
-        if twin == Twin::GetsTwice && got % 1000 == 7 {
-            worker.record(GOT, || got);
+        // Only now: what is recorded late is more often lost.
+        let Some(message) = message else { continue };
+        let whole = message.chunks_exact(8).all(|word| word == &message[..8]);
+        assert!(whole && message.len() == len, "torn");
+        if twin == Twin::GetsTwice && number_of(&message) % 1000 == 7 {
+            worker.record(GOT, || number_of(&message));
         }
     }
 }
@@ -188,15 +196,12 @@ fn put(queue: &ByteQueue, number: u64, len: usize) -> Result<(), QueueError> {
     queue.put_timeout(&message, LOOK)
 }
 
-fn get(queue: &ByteQueue, len: usize) -> u64 {
-    let message = match patiently(|| queue.get_timeout(LOOK)) {
-        Ok(message) => message,
-        Err(QueueError::Timeout) => return NOTHING,
+fn get(queue: &ByteQueue) -> Option<Vec<u8>> {
+    match patiently(|| queue.get_timeout(LOOK)) {
+        Ok(message) => Some(message),
+        Err(QueueError::Timeout) => None,
         Err(other) => panic!("{other}"),
-    };
-    let whole = message.chunks_exact(8).all(|word| word == &message[..8]);
-    assert!(whole && message.len() == len, "torn");
-    number_of(&message)
+    }
 }
 
 fn number_of(message: &[u8]) -> u64 {
@@ -415,7 +420,8 @@ fn message_event(record: Record) -> Option<(u64, Event)> {
 }
 
 /// Sees that what is missing was lost in gets that a kill interrupted; gives how many there were. A large one may be got
-/// out of order, after its first consumer was killed while it copied: then their number counts alone.
+/// out of order, after its first consumer was killed while it copied: then their number counts alone. To copy takes most of
+/// the time of such a get, and until that is over nothing is lost: so they are few, one in a thousand (`LOST_OF_LARGE`).
 fn see_to_the_lost(outcome: &Outcome, missing: &[u64], len: usize) -> Result<usize, String> {
     let gets = |seat| {
         let gets = outcome.ledger.records_of(seat);
@@ -424,10 +430,11 @@ fn see_to_the_lost(outcome: &Outcome, missing: &[u64], len: usize) -> Result<usi
     };
     let gets: Vec<Vec<Option<u64>>> = (0..WORKERS).map(|seat| gets(seat).collect()).collect();
     let interrupted = gets.iter().flatten().filter(|got| got.is_none()).count();
-    if len == 64 {
+    if len <= IN_ORDER {
         lost_in_gaps(&gets, missing, |number| number >> 40)?;
+        return Ok(interrupted);
     }
-    match missing.len() <= interrupted {
+    match missing.len() <= interrupted / LOST_OF_LARGE + 3 {
         true => Ok(interrupted),
         false => Err(format!(
             "{} lost in {interrupted} interrupted gets",
@@ -475,9 +482,11 @@ fn control_a_message_that_is_got_twice_is_noticed() {
 
 #[test]
 fn control_a_message_that_is_lost_with_a_producer_is_noticed() {
-    let wrong = bytes("bytes, dropped by a producer", 64).unwrap_err();
-    println!("{wrong}");
-    assert!(wrong.contains("lost"), "{wrong}");
+    for len in [64, 1 << 10, 64 << 10] {
+        let wrong = bytes("bytes, dropped by a producer", len).unwrap_err();
+        println!("{wrong}");
+        assert!(wrong.contains("lost"), "{wrong}");
+    }
 }
 
 #[test]
