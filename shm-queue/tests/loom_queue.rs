@@ -819,17 +819,52 @@ fn a_consumer_dies_at_every_step_of_a_get() {
     );
 }
 
+/// A consumer is killed at each step of a task, one of two, while another takes what there is. Its task is gone only if
+/// it had begun to finish it.
+fn dying_task(fault: Option<Fault>) {
+    death::at_every_step(|step| {
+        explore(move || {
+            let shared = Shared::new(2, 1, fault);
+            shared.put_large(0, 1);
+            assert!(shared.try_put(2));
+            // What the victim is about to finish; not of the model, which would take it for a step.
+            let finishing = Arc::new(std::sync::atomic::AtomicU32::new(0));
+            let of_victim = Arc::clone(&finishing);
+            let victim = spawn_victim(&shared, step, move |shared| {
+                if let Some(lease) = shared.try_lease(1) {
+                    of_victim.store(shared.read(lease.index), Ordering::Relaxed);
+                    shared.finish(lease);
+                }
+            });
+            let mut got: Vec<_> = shared.try_get().into_iter().collect();
+            let finished = victim.join().expect("no panic");
+            got.extend(shared.drain());
+            got.sort_unstable();
+            let finishing = finishing.load(Ordering::Relaxed);
+            let others: Vec<_> = [1, 2]
+                .into_iter()
+                .filter(|&text| text != finishing)
+                .collect();
+            let kept = !finished && got == [1, 2];
+            assert!(
+                kept || got == others,
+                "lost or doubled: {got:?}, {finishing}"
+            );
+            assert!(shared.try_put(3) && shared.try_put(4), "all room is there");
+            assert_eq!(shared.rest(), [3, 4]);
+        });
+    });
+}
+
 #[test]
 fn a_consumer_dies_at_every_step_of_a_task() {
-    dying_consumer(
-        None,
-        |shared| {
-            if let Some(lease) = shared.try_lease(1) {
-                shared.finish(lease);
-            }
-        },
-        &[2],
-    );
+    dying_task(None);
+}
+
+#[test]
+#[should_panic(expected = "lost or doubled")]
+fn twin_that_does_not_return_the_task_of_the_dead() {
+    dying_task(Some(Fault::RecoversWithoutReturning));
 }
 
 fn gives_back(shared: &Shared) {
