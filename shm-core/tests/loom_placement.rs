@@ -104,7 +104,7 @@ fn broken_publication_without_release_is_found() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "Causality violation")]
 fn broken_claim_of_a_living_creator_is_found() {
     two_creators_and_a_reader(Some(Fault::RobsTheLiving));
 }

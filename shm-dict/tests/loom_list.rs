@@ -449,7 +449,7 @@ fn twin_that_forgets_the_number() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "a torn value")]
 fn twin_that_forgets_the_generation_of_a_container() {
     removing_a_parent(Some(Fault::ForgetsTheGeneration));
 }
@@ -649,7 +649,7 @@ fn twin_that_skips_intents() {
 }
 
 #[test]
-#[should_panic]
+#[should_panic(expected = "caches in order")]
 fn twin_that_rebuilds_despite_intents() {
     dying_in_a_transaction(Some(Fault::RebuildsDespiteIntents));
 }
