@@ -13,8 +13,8 @@ pub(crate) fn closed<R>(code: impl FnOnce() -> R) -> R {
     result
 }
 
-fn lowest_free() -> RawFd {
-    nix::unistd::dup(std::io::stderr())
-        .expect("a descriptor")
-        .as_raw_fd()
+/// Several: one that was left open may lie above others that were closed.
+fn lowest_free() -> [RawFd; 4] {
+    let held = [(); 4].map(|()| nix::unistd::dup(std::io::stderr()).expect("a descriptor"));
+    held.each_ref().map(AsRawFd::as_raw_fd)
 }

@@ -87,7 +87,12 @@ pub fn dict_ops(script: &DictScript) {
             Err(DictError::Full { .. }) => {
                 assert!(!matches!(
                     operation,
-                    Operation::Clear | Operation::Remove(_)
+                    Operation::Clear
+                        | Operation::Remove(_)
+                        | Operation::Thin(..)
+                        | Operation::PopItem
+                        | Operation::Retain(_)
+                        | Operation::Check
                 ));
                 // All of it takes long. What one changed is still there at the end.
                 if refusals % 8 == 0 {
@@ -214,6 +219,8 @@ fn step(dict: &Texts, model: &mut Model, n: u8, operation: &Operation) -> Result
         Operation::Clear => {
             dict.clear()?;
             model.clear();
+            let stats = dict.check().expect("a dictionary in order");
+            assert_eq!((stats.used_bytes, stats.free_bytes), (0, HEAP));
         }
         Operation::Locked(k, len) => {
             let mut all = dict.lock()?;

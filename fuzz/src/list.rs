@@ -109,7 +109,12 @@ pub fn list_ops(script: &ListScript) {
             Err(DictError::Full { .. }) => {
                 assert!(!matches!(
                     step.operation,
-                    Operation::Clear | Operation::Drain | Operation::Pop | Operation::PopFront
+                    Operation::Clear
+                        | Operation::Drain
+                        | Operation::Pop
+                        | Operation::PopFront
+                        | Operation::Keep
+                        | Operation::Check
                 ));
                 // All of it takes long. What one changed is still there at the end.
                 if refusals % 8 == 0 {
@@ -381,11 +386,25 @@ fn indexed<T>(result: Result<T, DictError>, is_there: bool) -> Result<Option<T>,
             assert!(!is_there);
             Ok(None)
         }
-        // A container, which stays.
-        Err(DictError::WrongKind { .. }) if is_there => Ok(None),
         result => {
             assert!(is_there || result.is_err());
             result.map(Some)
+        }
+    }
+}
+
+/// Likewise one that wants a value there; a container stays.
+fn valued<T>(
+    result: Result<T, DictError>,
+    elements: &[Node],
+    index: usize,
+) -> Result<Option<T>, DictError> {
+    let is_container = elements.get(index).is_some_and(|node| !node.is_value());
+    match result {
+        Err(DictError::WrongKind { .. }) if is_container => Ok(None),
+        result => {
+            assert!(!is_container || result.is_err());
+            indexed(result, index < elements.len())
         }
     }
 }
@@ -428,7 +447,7 @@ fn on_row(
                 true => [value, new(n, bytes)].concat(),
                 false => new(n, bytes),
             };
-            if let Some(stored) = indexed(row.modify(index, change), index < len)? {
+            if let Some(stored) = valued(row.modify(index, change), elements, index)? {
                 let value = elements[index].value().expect("a value");
                 assert_eq!(stored, change(value));
                 elements[index] = Node::Value(stored);
@@ -487,7 +506,7 @@ fn on_row(
         Operation::PopFront => pop(row.pop_front(), elements, |_| 0)?,
         Operation::PopAt(index) => {
             let index = within(index);
-            if let Some(value) = indexed(row.pop_at(index), index < len)? {
+            if let Some(value) = valued(row.pop_at(index), elements, index)? {
                 assert_eq!(Node::Value(value), elements.remove(index));
             }
         }

@@ -166,13 +166,15 @@ fn bytes(script: &QueueScript, region: &Region) {
                 }
                 (got, expected) => assert_eq!(got.err(), expected.err()),
             },
-            Operation::Finish(at) if usize::from(at) < leases.len() => {
-                drop(leases.remove(at.into()));
-                model.leased.remove(at.into());
+            Operation::Finish(at) if !leases.is_empty() => {
+                let at = usize::from(at) % leases.len();
+                drop(leases.remove(at));
+                model.leased.remove(at);
             }
-            Operation::GiveBack(at) if usize::from(at) < leases.len() => {
-                assert_eq!(leases.remove(at.into()).give_back(), Ok(()));
-                let message = model.leased.remove(at.into());
+            Operation::GiveBack(at) if !leases.is_empty() => {
+                let at = usize::from(at) % leases.len();
+                assert_eq!(leases.remove(at).give_back(), Ok(()));
+                let message = model.leased.remove(at);
                 model.give_back(message);
             }
             Operation::Reserve(len) => {
@@ -186,14 +188,16 @@ fn bytes(script: &QueueScript, region: &Region) {
                     (got, expected) => assert_eq!(got.err(), expected.err()),
                 }
             }
-            Operation::Commit(at) if usize::from(at) < reservations.len() => {
-                assert_eq!(reservations.remove(at.into()).commit(), Ok(()));
-                let text = model.reserved.remove(at.into());
+            Operation::Commit(at) if !reservations.is_empty() => {
+                let at = usize::from(at) % reservations.len();
+                assert_eq!(reservations.remove(at).commit(), Ok(()));
+                let text = model.reserved.remove(at);
                 model.append(text);
             }
-            Operation::Abort(at) if usize::from(at) < reservations.len() => {
-                drop(reservations.remove(at.into()));
-                model.reserved.remove(at.into());
+            Operation::Abort(at) if !reservations.is_empty() => {
+                let at = usize::from(at) % reservations.len();
+                drop(reservations.remove(at));
+                model.reserved.remove(at);
             }
             Operation::Recover => {
                 let recovered = queue.recover().expect("words in order");
@@ -208,6 +212,12 @@ fn bytes(script: &QueueScript, region: &Region) {
     let seen = handles[1].inspect().expect("words in order");
     assert_eq!(seen.leases.len(), model.leased.len());
     assert_eq!(seen.writing, model.reserved.len());
+    let rest = model.waiting.len();
+    for _ in 0..rest {
+        let expected = model.first(false).map(|message| message.text);
+        assert_eq!(handles[0].try_get(), expected);
+    }
+    assert_eq!(handles[1].try_get(), Err(QueueError::Empty));
 }
 
 /// A wait that ends at once found nothing.
@@ -246,13 +256,15 @@ fn tasks(script: &QueueScript, region: &Region) {
                 }
                 (got, expected) => assert_eq!(got.err(), expected.err()),
             },
-            Operation::Finish(at) | Operation::Commit(at) if usize::from(at) < guards.len() => {
-                assert_eq!(guards.remove(at.into()).task_done(), Ok(()));
-                model.leased.remove(at.into());
+            Operation::Finish(at) | Operation::Commit(at) if !guards.is_empty() => {
+                let at = usize::from(at) % guards.len();
+                assert_eq!(guards.remove(at).task_done(), Ok(()));
+                model.leased.remove(at);
             }
-            Operation::GiveBack(at) | Operation::Abort(at) if usize::from(at) < guards.len() => {
-                assert_eq!(guards.remove(at.into()).requeue(), Ok(()));
-                let message = model.leased.remove(at.into());
+            Operation::GiveBack(at) | Operation::Abort(at) if !guards.is_empty() => {
+                let at = usize::from(at) % guards.len();
+                assert_eq!(guards.remove(at).requeue(), Ok(()));
+                let message = model.leased.remove(at);
                 model.give_back(message);
             }
             Operation::Recover => {
