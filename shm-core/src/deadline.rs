@@ -16,9 +16,9 @@ use std::time::{Duration, Instant};
 /// use shm_core::Deadline;
 /// use std::time::Duration;
 ///
-/// let deadline = Deadline::after(Duration::from_millis(50));
+/// let deadline = Deadline::after(Duration::from_secs(3600));
 /// assert!(!deadline.is_past());
-/// assert!(deadline.remaining() <= Duration::from_millis(50));
+/// assert!(deadline.remaining() <= Duration::from_secs(3600));
 /// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Deadline(u64);
@@ -139,17 +139,18 @@ mod tests {
 
     #[test]
     fn an_instant_ahead_keeps_its_distance() {
-        let deadline = Deadline::at(Instant::now() + Duration::from_secs(10));
+        let deadline = Deadline::at(Instant::now() + Duration::from_secs(7200));
         let left = deadline.remaining();
-        assert!(left <= Duration::from_secs(10), "{left:?}");
-        assert!(left > Duration::from_secs(9), "{left:?}");
+        assert!(left <= Duration::from_secs(7200), "{left:?}");
+        assert!(left > Duration::from_secs(3600), "{left:?}");
     }
 
     #[test]
     fn the_earliest_is_the_nearer_of_deadline_and_slice() {
-        let near = Deadline::after(Duration::from_secs(1));
-        assert_eq!(Deadline::earliest(Some(near), Duration::from_secs(9)), near);
+        let near = Deadline::after(Duration::from_secs(3600));
+        let far = Duration::from_secs(7200);
+        assert_eq!(Deadline::earliest(Some(near), far), near);
         assert!(Deadline::earliest(Some(near), Duration::ZERO) < near);
-        assert!(!Deadline::earliest(None, Duration::from_secs(9)).is_past());
+        assert!(!Deadline::earliest(None, far).is_past());
     }
 }

@@ -9,7 +9,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_dict::{Bytes, Dict, DictError, List, Options, Raw, Recovery};
 use shm_testing::{
-    Child, Peer, UniqueName, in_private_tmpfs, peer_main, skip_unless_required, watchdog,
+    Child, Peer, UniqueName, Watchdog, eventually, in_private_tmpfs, peer_main,
+    skip_unless_required, watchdog,
 };
 
 /// For what must not happen.
@@ -256,7 +257,7 @@ fn who_died_in_a_list_inside_has_changed_nothing() {
 /// A hundred processes are killed in their transfers, at whatever they do: no account has lost what another did not get.
 #[test]
 fn the_sum_of_all_accounts_outlives_a_hundred_deaths() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
     let name = UniqueName::new("transfers");
     let accounts = create_accounts(&name);
     let sum = 100 * ACCOUNTS as i64;
@@ -290,7 +291,7 @@ fn the_sum_of_all_accounts_outlives_a_hundred_deaths() {
 /// Also where another has to finish what the dead one had promised.
 #[test]
 fn each_death_in_a_transfer_is_reported_with_who_died() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
     let name = UniqueName::new("transfers-told");
     let accounts = create_accounts(&name);
     let (told, record) = recorder();
@@ -324,7 +325,8 @@ fn of_what_was_pushed_nothing_is_missing_and_nothing_is_there_twice() {
         workers
             .iter_mut()
             .for_each(|worker| worker.expect("pushing"));
-        std::thread::sleep(Duration::from_millis(5));
+        let pushes = |n: u64| list.iter().any(|it| it.unwrap() >> 32 == 2 * round + n);
+        eventually(|| pushes(0) && pushes(1));
         workers.iter_mut().for_each(Child::kill);
         let all = list.snapshot().unwrap();
         for own in [0, 1].map(|n| 2 * round + n) {

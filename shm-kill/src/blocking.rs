@@ -15,6 +15,8 @@ use shm_value::{Array, AtomicValue, Item, SeqValue, ShareableList, Value, ValueE
 
 /// A call returned, and what it waited for had come.
 pub(crate) const RETURNED: &str = "returned";
+/// The environment's variable that says how many milliseconds a wait lasts that is stepped.
+pub(crate) const LASTS: &str = "SHM_WAIT_LASTS";
 /// A call returned, and what it waited for had not come.
 pub(crate) const EARLY: &str = "early";
 /// A call gave up at its deadline.

@@ -28,7 +28,7 @@ use shm_testing::Commands;
 use shm_testing::step_killer::{mark_end, mark_start};
 use shm_value::{Array, AtomicArray, AtomicValue, Item, SeqValue, ShareableList, Value};
 
-use crate::blocking::{Blocking, NAMES, RETURNED, TIMED_OUT};
+use crate::blocking::{Blocking, LASTS, NAMES, RETURNED, TIMED_OUT};
 
 const SIZE: usize = 100;
 /// What an operation tells that did what it says.
@@ -464,7 +464,14 @@ fn waits(commands: Commands) -> Commands {
     })
 }
 
+/// How long a wait lasts: as many milliseconds as the environment says, or 20.
+fn while_waiting() -> Duration {
+    let asked = std::env::var(LASTS).map_or(20, |asked| asked.parse().expect("a number"));
+    Duration::from_millis(asked)
+}
+
 fn wait(blocking: &Blocking) -> String {
+    let lasts = while_waiting();
     let obstacle = blocking.obstructed();
     static BEGUN: AtomicBool = AtomicBool::new(false);
     // Not a look at whether the waiter sleeps: that would open files, which are counted.
@@ -472,7 +479,7 @@ fn wait(blocking: &Blocking) -> String {
         while !BEGUN.load(Ordering::Relaxed) {
             sleep(Duration::from_millis(1));
         }
-        sleep(Duration::from_millis(20));
+        sleep(lasts);
         obstacle.release();
     });
     mark_start();
@@ -486,9 +493,10 @@ fn wait(blocking: &Blocking) -> String {
 }
 
 fn wait_in_vain(blocking: &Blocking) -> String {
+    let lasts = while_waiting();
     let obstacle = blocking.obstructed();
     mark_start();
-    let deadline = Instant::now() + Duration::from_millis(20);
+    let deadline = Instant::now() + lasts;
     let told = (blocking.wait)(Some(deadline));
     mark_end();
     assert!(told != TIMED_OUT || Instant::now() >= deadline, "too early");

@@ -69,10 +69,16 @@ enum Leaves {
 }
 
 fn run(case: Case) -> FaultReport {
+    run_lasting(case, 20)
+}
+
+/// A wait lasts so many milliseconds.
+fn run_lasting(case: Case, wait: u32) -> FaultReport {
     let operation = case.to_string();
     let case = case.checked_by("leftover").limit(Duration::from_secs(20));
     let report = Faults::new(env!("CARGO_BIN_EXE_shm-kill"))
-        .and_then(|faults| faults.table(FAULTS).run(&case, &["absent", "present"]))
+        .map(|faults| faults.table(FAULTS).env(blocking::LASTS, &wait.to_string()))
+        .and_then(|faults| faults.run(&case, &["absent", "present"]))
         .unwrap_or_else(|error| panic!("{operation}: {error}"));
     println!("{report}");
     report
@@ -298,7 +304,7 @@ fn waits(how: &str, ends: &str) {
         let case = || Case::new(&format!("{how} {name}"), "nothing");
         // On a busy machine the wait may be over before the first sleep.
         let slept = |report: &FaultReport| report.faults.iter().any(|f| f.call == "futex");
-        let report = (0..5).map(|_| run(case())).find(slept);
+        let report = (0..7).map(|n| run_lasting(case(), 20 << n)).find(slept);
         let report = report.unwrap_or_else(|| panic!("{how} {name}: never asleep"));
         for fault in &report.faults {
             let unsupported = fault.call == "get_robust_list" && fault.told.contains("Unsupported");

@@ -4,8 +4,8 @@ use std::time::{Duration, Instant};
 
 use shm_lock::{LockFailure, RobustSemaphore};
 use shm_testing::{
-    Child, Peer, UniqueName, eventually, peer_main, until_thread_asleep_in_futex, wait_until,
-    watchdog,
+    Child, Peer, UniqueName, Watchdog, eventually, peer_main, until_thread_asleep_in_futex,
+    wait_until, watchdog,
 };
 
 /// For what must happen.
@@ -207,7 +207,7 @@ fn a_forked_childs_permit_is_inert() {
 #[test]
 fn the_permits_add_up_after_a_storm_of_kills() {
     const KILLS: usize = 120;
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
     let (name, semaphore) = create("rsem-storm");
     let spawn = || {
         let mut child = Child::spawn("passes for ever", &[&name]);

@@ -3,7 +3,9 @@
 use std::time::Duration;
 
 use shm_lock::{Cause, LockError, LockFailure, RwLock};
-use shm_testing::{Child, Peer, UniqueName, peer_main, until_thread_asleep_in_futex, watchdog};
+use shm_testing::{
+    Child, Peer, UniqueName, Watchdog, peer_main, until_thread_asleep_in_futex, watchdog,
+};
 
 type Pair = [i64; 2];
 
@@ -333,7 +335,7 @@ fn a_forked_childs_report_is_inert() {
 #[test]
 fn half_a_change_is_always_reported_in_a_storm_of_kills() {
     const KILLS: usize = 150;
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
     let (name, lock) = create("rw-storm");
     let spawn = || {
         let mut child = Child::spawn("storms", &[&name]);

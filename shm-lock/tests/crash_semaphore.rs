@@ -1,10 +1,16 @@
 //! What the death of a process leaves of a semaphore: one test for each row of docs/peer-death.md.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::mpsc;
+use std::thread;
 use std::time::Duration;
 
+use nix::unistd::gettid;
+use shm_core::futex;
 use shm_lock::{AcquireError, BoundedSemaphore, Semaphore};
 use shm_testing::{
-    Child, Peer, UniqueName, eventually, peer_main, until_thread_asleep_in_futex, watchdog,
+    Child, Peer, ThreadState, UniqueName, Watchdog, eventually, peer_main,
+    until_thread_asleep_in_futex, watchdog,
 };
 
 #[test]
@@ -103,9 +109,8 @@ fn a_killed_waiter_harms_nobody() {
     other.expect("acquired");
 }
 
-/// A stopped process is woken and cannot run, which is as good as one killed when it was woken.
 #[test]
-fn a_wake_spent_on_the_dead_reaches_another_within_a_slice() {
+fn a_stopped_waiter_keeps_no_permit_from_another() {
     let _watchdog = watchdog();
     let name = UniqueName::new("woken");
     let semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
@@ -116,6 +121,55 @@ fn a_wake_spent_on_the_dead_reaches_another_within_a_slice() {
     drop(permit);
     second.expect("acquired");
     first.kill();
+}
+
+/// The word on which waiters of a semaphore sleep, where `acquire` does so.
+fn word_of(acquire: impl FnOnce() + Send, release: impl FnOnce()) -> *mut u32 {
+    thread::scope(|s| {
+        let (tell, hear) = mpsc::channel();
+        s.spawn(move || {
+            tell.send(gettid().as_raw().unsigned_abs()).unwrap();
+            acquire();
+        });
+        let tid = hear.recv().unwrap();
+        // Between two slices it is awake for a moment.
+        let word = loop {
+            let waiter = ThreadState::read(std::process::id(), tid).unwrap();
+            if waiter.asleep_in_shared_futex() {
+                break waiter.syscall.unwrap().1[0];
+            }
+        };
+        release();
+        word as *mut u32
+    })
+}
+
+/// One who was woken and does nothing with it is as good as one killed when it was woken.
+#[test]
+fn a_wake_spent_on_the_dead_reaches_another_within_a_slice() {
+    let _watchdog = watchdog();
+    let name = UniqueName::new("woken");
+    let semaphore = BoundedSemaphore::create(&*name, 1).unwrap();
+    let permit = semaphore.acquire();
+    let word = word_of(|| drop(semaphore.acquire()), || drop(permit));
+    // SAFETY:
+    // - in bounds, aligned, mapped: a futex of the semaphore, for as long as that lives;
+    // - no other writer but through atomics, as for all futexes;
+    // - any bytes are a value of an atomic integer.
+    let word = unsafe { AtomicU32::from_ptr(word) };
+    let permit = semaphore.acquire();
+    thread::scope(|s| {
+        // The first in line.
+        let value = word.load(Ordering::Relaxed);
+        let decoy = s.spawn(move || futex::wait(word, value, None));
+        while futex::waiters(word) == 0 {
+            thread::yield_now();
+        }
+        let mut other = asleep(&name);
+        drop(permit);
+        assert_eq!(decoy.join().unwrap(), futex::Wait::Woken);
+        other.expect("acquired");
+    });
 }
 
 #[test]
@@ -130,7 +184,7 @@ fn a_forked_childs_permit_is_inert() {
 /// go on, and in the end the sum is right.
 #[test]
 fn a_kill_storm_costs_at_most_a_permit_each() {
-    let _watchdog = watchdog();
+    let _watchdog = Watchdog::new(Duration::from_secs(300));
     let name = UniqueName::new("storm");
     let semaphore = Semaphore::create(&*name, 2).unwrap();
     let mut lost = 0;

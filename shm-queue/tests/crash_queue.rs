@@ -13,7 +13,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork, getpid, gettid};
 use shm_queue::{ByteQueue, JoinableQueue, Options, Place, Queue, QueueError, WaitStrategy};
 use shm_testing::{
-    Alarms, Child, Peer, ThreadState, UniqueName, in_private_tmpfs, peer_main,
+    Alarms, Child, Peer, ThreadState, UniqueName, eventually, in_private_tmpfs, peer_main,
     skip_unless_required, until_thread_asleep_in_futex, watchdog,
 };
 
@@ -821,6 +821,33 @@ fn a_large_message_that_does_not_fit_stops_no_small_one() {
         });
     }
     assert!(!swallowed, "the small one slept on beside room for it");
+}
+
+/// A descriptor's thread takes no message, and passes its wake on before it says that there is one.
+#[test]
+fn a_descriptor_keeps_no_wake_from_a_getter() {
+    let _watchdog = watchdog();
+    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
+    let readiness = queue.readiness().unwrap();
+    let mut kept = false;
+    for round in 0..8 {
+        // Asleep in this order: the first is the one whom a wake reaches.
+        eventually(|| queue.inspect().unwrap().waiters.0 == 1);
+        std::thread::scope(|s| {
+            let (getter, tid, before) = asleep_in(s, || assert_eq!(queue.get(), Ok(round)));
+            queue.put(round).unwrap();
+            // Without it, the getter had it first.
+            let mut set = [PollFd::new(readiness.as_fd(), PollFlags::POLLIN)];
+            while !getter.is_finished() {
+                if poll(&mut set, PollTimeout::from(1_u8)) == Ok(1) {
+                    kept |= sleeps_on(tid) == Some(before);
+                    break;
+                }
+            }
+        });
+        readiness.rearm();
+    }
+    assert!(!kept, "the getter slept on beside a message");
 }
 
 /// A large message's consumer that had the last lease lets the next one know.

@@ -75,8 +75,11 @@ fn a_damaged_queue_takes_back_a_task_whose_time_is_over() {
     thread::sleep(2 * SOON);
     damage();
     // Damaged, and then asleep until somebody's time is over.
-    let others = [0, 1].map(|_| queue.get_many(1).unwrap().remove(0));
-    let mut seen = others.each_ref().map(|task| (**task, task.deliveries()));
+    let others = queue.get_many(2).unwrap();
+    let mut seen: Vec<_> = others
+        .iter()
+        .map(|task| (**task, task.deliveries()))
+        .collect();
     seen.sort_unstable();
     assert_eq!(seen, [(1, 3), (2, 1)]);
     assert_eq!(late.task_done(), Err(QueueError::Stale));

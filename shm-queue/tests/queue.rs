@@ -750,20 +750,6 @@ fn a_descriptor_is_readable_while_there_is_a_message() {
 }
 
 #[test]
-fn a_descriptor_keeps_no_wake_from_a_getter() {
-    let _watchdog = watchdog();
-    let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();
-    let _readiness = queue.readiness().unwrap();
-    for round in 0..50 {
-        let getter = queue.clone();
-        let getter = thread::spawn(move || getter.get_timeout(LONG));
-        thread::sleep(Duration::from_millis(1));
-        queue.put(round).unwrap();
-        assert_eq!(getter.join().unwrap(), Ok(round));
-    }
-}
-
-#[test]
 fn dropping_a_descriptor_ends_its_thread() {
     let _watchdog = watchdog();
     let queue = Queue::<u32>::create(Place::anonymous(), 4).unwrap();

@@ -192,14 +192,15 @@ mod tests {
     }
 
     #[test]
-    fn dropped_or_disarmed_limit_kills_nobody() {
-        let mut child = Command::new("sleep").arg("0.2").spawn().unwrap();
-        let pid = Pid::from_raw(child.id() as i32);
-        drop(Limit::new(pid, Duration::from_millis(30)));
-        let disarmed = Limit::new(pid, Duration::from_millis(30));
+    fn dropped_or_disarmed_limit_watches_nobody() {
+        let is_watched = |id| guardian().lock().waiting.contains_key(&id);
+        let limit = || Limit::new(Pid::this(), Duration::from_secs(3600));
+        let (dropped, disarmed, kept) = (limit(), limit(), limit());
+        let ids = [dropped.id, disarmed.id, kept.id];
+        assert_eq!(ids.map(is_watched), [true; 3]);
+        drop(dropped);
         disarmed.disarm();
-        let later = Limit::new(pid, Duration::from_secs(60));
-        assert!(child.wait().unwrap().success());
-        assert!(!disarmed.fired() && !later.fired());
+        assert_eq!(ids.map(is_watched), [false, false, true]);
+        assert!(!disarmed.fired() && !kept.fired());
     }
 }

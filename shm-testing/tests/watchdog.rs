@@ -41,13 +41,13 @@ fn left_behind(tag: &str) -> Vec<String> {
 #[test]
 fn hanging_test_is_aborted_and_named() {
     if env::var_os(MISBEHAVE).is_some() {
-        let _watchdog = Watchdog::new(Duration::from_millis(300));
         let name = UniqueName::new("hanging-test");
         fs::write(name.path(), b"left").unwrap();
         // Of a segment that is being made, or of one of several.
         fs::write(format!("/dev/shm/.{}.001", &*name), b"left").unwrap();
         let mut child = Child::spawn("waits", &[]);
         eprintln!("child={}", child.hear());
+        let _watchdog = Watchdog::new(Duration::from_millis(300));
         thread::sleep(Duration::from_secs(60));
     }
     let _watchdog = watchdog();

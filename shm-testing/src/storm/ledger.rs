@@ -14,6 +14,7 @@
 //! | 6, 7 | records: begun, ended (a hint) |
 //! | 8 | not 0: a record found no room |
 //! | 9 | not 0: a worker panicked |
+//! | 10 | the process that has the seat, once it works |
 //! | from 16 | what it said, UTF-8, ended by a zero |
 //!
 //! A record is two words: what was begun, then the result plus one, or 0 while it is pending. A
@@ -28,6 +29,7 @@ use std::fs::{File, OpenOptions};
 use std::io;
 use std::ops::RangeInclusive;
 use std::path::Path;
+use std::process;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::SeqCst;
 
@@ -46,6 +48,7 @@ const RECORDS_BEGUN: usize = 6;
 const RECORDS_ENDED: usize = 7;
 const OVERFULL: usize = 8;
 const PANICKED: usize = 9;
+const AT_WORK: usize = 10;
 const WORDS: usize = 16;
 
 /// A mapped ledger.
@@ -247,6 +250,16 @@ impl fmt::Debug for Ledger {
 impl Seat<'_> {
     fn of(&self, word: usize) -> u64 {
         self.header[word].load(SeqCst)
+    }
+
+    /// Notes that this process has begun to work.
+    pub(super) fn enlist(&self) {
+        self.header[AT_WORK].store(process::id().into(), SeqCst);
+    }
+
+    /// The process that began to work here last.
+    pub(super) fn at_work(&self) -> u64 {
+        self.of(AT_WORK)
     }
 
     /// Notes that the worker panicked: at once, since it may be killed before it could tell.

@@ -296,9 +296,14 @@ impl Weather<'_> {
         Child::spawn_at(&self.storm.path, &self.storm.role, &args)
     }
 
-    /// Kills one or two, or stops one.
+    /// Kills one or two, or stops one; mostly such that are at work.
     fn strike(&mut self, count: &mut Count) -> Result<(), StormError> {
         let seat = self.chance.below(self.seats.len() as u64) as usize;
+        // On a busy machine to start takes long, and nobody would come to do more.
+        let pid = self.seats[seat].child.pid();
+        if self.ledger.seat(seat).at_work() != pid.into() && self.chance.below(4) > 0 {
+            return Ok(());
+        }
         match self.chance.below(16) {
             0 | 1 if self.seats[seat].stopped_until.is_none() => {
                 let range = self.storm.longest_stop.as_micros() as u64;
@@ -492,6 +497,7 @@ impl<'a> Worker<'a> {
         let items = ledger.seat(seat).recorded() as u64;
         let interrupted = ledger.seat(seat).interrupted();
         peer.say(WORKING);
+        ledger.seat(seat).enlist();
         Self {
             peer,
             ledger,
