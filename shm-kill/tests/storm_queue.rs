@@ -421,7 +421,7 @@ fn message_event(record: Record) -> Option<(u64, Event)> {
 
 /// Sees that what is missing was lost in gets that a kill interrupted; gives how many there were. A large one may be got
 /// out of order, after its first consumer was killed while it copied: then their number counts alone. To copy takes most of
-/// the time of such a get, and until that is over nothing is lost: so they are few, one in a thousand (`LOST_OF_LARGE`).
+/// the time of such a get, and until that is over nothing is lost: so they are few (`LOST_OF_LARGE`).
 fn see_to_the_lost(outcome: &Outcome, missing: &[u64], len: usize) -> Result<usize, String> {
     let gets = |seat| {
         let gets = outcome.ledger.records_of(seat);

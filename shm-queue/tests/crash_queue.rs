@@ -832,7 +832,10 @@ fn a_descriptor_keeps_no_wake_from_a_getter() {
     let mut kept = false;
     for round in 0..8 {
         // Asleep in this order: the first is the one whom a wake reaches.
-        eventually(|| queue.inspect().unwrap().waiters.0 == 1);
+        eventually(|| {
+            readiness.rearm();
+            queue.inspect().unwrap().waiters.0 == 1
+        });
         std::thread::scope(|s| {
             let (getter, tid, before) = asleep_in(s, || assert_eq!(queue.get(), Ok(round)));
             queue.put(round).unwrap();
@@ -845,7 +848,6 @@ fn a_descriptor_keeps_no_wake_from_a_getter() {
                 }
             }
         });
-        readiness.rearm();
     }
     assert!(!kept, "the getter slept on beside a message");
 }

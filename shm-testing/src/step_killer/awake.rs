@@ -53,7 +53,8 @@ impl Drop for Awake {
     fn drop(&mut self) {
         self.done.store(true, Ordering::Relaxed);
         for (thread_id, thread) in self.threads.drain(..) {
-            // To end takes time of a processor, too, and of the idle class it might have none for minutes.
+            // To end takes time of a processor, too, and of the idle class it might have none for minutes. Without the right
+            // to do so, it may.
             let _ = put_in_class(thread_id, libc::SCHED_OTHER);
             let _ = thread.join();
         }

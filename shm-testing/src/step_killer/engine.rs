@@ -12,6 +12,7 @@ use nix::sys::personality::{self, Persona};
 use super::awake::stay_on_one;
 use super::case::{Case, Mode, Plan};
 use super::order::{Sampling, instructions, order, order_within};
+use super::outcomes::Outcomes;
 use super::point::{At, Setting, Start, Verdict, clean};
 use super::report::{Row, Violation};
 use super::source::{Place, Places};
@@ -79,9 +80,22 @@ struct Visited {
 }
 
 impl Visited {
-    /// Nothing is known of the point, or not where it stands in the order.
-    fn is_vague(&self) -> bool {
-        matches!(self.verdict, Verdict::Missed | Verdict::Aside(_))
+    /// Nothing is known of the point, or not where it stands in the order. What is wrong anywhere is known.
+    fn is_vague(&self, outcomes: &Outcomes) -> bool {
+        match &self.verdict {
+            Verdict::Missed => true,
+            Verdict::Aside(label) => outcomes.knows(label),
+            Verdict::Outcome(_) | Verdict::Wrong(_) => false,
+        }
+    }
+
+    /// Takes over what another visit of the same point has shown, if it has shown anything.
+    fn again(&mut self, seen: Self) {
+        let hung = self.hung + seen.hung;
+        if seen.verdict != Verdict::Missed {
+            *self = seen;
+        }
+        self.hung = hung;
     }
 }
 
@@ -133,10 +147,11 @@ pub(crate) fn run_row(
         Some(_) => killer.enough.min(3),
         None => killer.enough,
     };
-    let wrong = AtomicUsize::new(0);
+    let (begun_ones, wrong) = (AtomicUsize::new(0), AtomicUsize::new(0));
     let visit = |job, &point: &Point| {
-        // Relaxed: a hint to stop; a point more or less does not matter.
-        if out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
+        // A row has one point at least. Relaxed: a hint to stop; a point more or less does not matter.
+        let is_first = begun_ones.fetch_add(1, Ordering::Relaxed) == 0;
+        if !is_first && out_of_time() || wrong.load(Ordering::Relaxed) >= enough {
             return Ok(None);
         }
         let trace = recorded[point.start]
@@ -157,13 +172,13 @@ pub(crate) fn run_row(
     visited.sort_by_key(|visited| visited.point);
     // Once more, while no other victim's files are there to lead a victim another way.
     names.clean()?;
-    let vague = visited.iter().filter(|visited| visited.is_vague());
+    let vague = visited
+        .iter()
+        .filter(|visited| visited.is_vague(&plan.outcomes));
     let again: Vec<Point> = vague.map(|visited| visited.point).take(ALONE).collect();
     for seen in parallel(1, &again, visit)? {
         let place = visited.binary_search_by_key(&seen.point, |visited| visited.point);
-        let before = &mut visited[place.expect("it was visited before")];
-        let hung = before.hung + seen.hung;
-        *before = Visited { hung, ..seen };
+        visited[place.expect("it was visited before")].again(seen);
     }
     let count = |is: fn(&Visited) -> bool| visited.iter().filter(|visited| is(visited)).count();
     let missed = count(|visited| visited.verdict == Verdict::Missed);
@@ -191,6 +206,7 @@ pub(crate) fn run_row(
     }
 
     let elapsed = begun.elapsed();
+    let hung: usize = visited.iter().map(|visited| visited.hung).sum();
     let mut violations = judge(plan, &starts, &recorded, &visited, ordered);
     if missed + aside > SOME && (missed + aside) * MANY > visited.len() {
         let all = visited.len();
@@ -203,10 +219,18 @@ pub(crate) fn run_row(
             before: Place::default(),
         });
     }
+    // One may have been a machine that stood still.
+    if hung > 1 && !case.may_sleep() {
+        violations.push(Violation {
+            step: "some".to_owned(),
+            what: format!("{hung} victims hung on their way, with nobody to wait for"),
+            after: Place::default(),
+            before: Place::default(),
+        });
+    }
     violations.truncate(enough);
     let steps = recorded.iter().flatten().map(Trace::steps).max();
     let diverged = visited.iter().filter(|v| v.diverged).count();
-    let hung = visited.iter().map(|visited| visited.hung).sum();
     if first.is_none() && diverged == 0 {
         common.way = recorded.into_iter().next().and_then(Result::ok);
     }

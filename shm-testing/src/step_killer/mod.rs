@@ -36,8 +36,9 @@
 //! (`diverged`). If that, too, ends beside the recorded way (`aside`), also when it is tried while no other victim runs, the
 //! point is judged, but not its place in the order; if it never comes so far, the point is `missed`, and not counted; more
 //! than one in twenty of these two, and more than two, is a violation. Of a row at most 128 are tried once more. A victim
-//! that could have slept and hangs on its way there may have missed its breakpoint: it is tried again, and counted as
-//! `hung`; any other that hangs is a violation. A victim may also come to the recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
+//! that hangs on its way may have missed its breakpoint, and sleep unseen: it is tried again, and counted as `hung`; two of
+//! a row are a violation where there is nobody to wait for, and so is one that hangs though each of its steps is taken by
+//! the tracer. A victim may also come to the recorded instruction by another way. So an outcome that is out of order is looked at again, by single steps each of
 //! which is the recorded one; what these show counts. The victims run without address randomisation and with a fixed
 //! environment. A victim shares its processor with its checker and all others of its start state: they take turns, and
 //! never run at the same instant; that is what kill storms and models are for.
@@ -147,7 +148,7 @@ impl StepKiller {
         self
     }
 
-    /// Ends each row after so much time; what it did by then is a good sample.
+    /// Ends each row after so much time, but not before its first point; what it did by then is a good sample.
     pub fn budget(mut self, budget: Duration) -> Self {
         self.budget = Some(budget);
         self

@@ -51,8 +51,7 @@ pub struct Row {
     pub aside: usize,
     /// Points of which nothing is known, since the victim never came so far again.
     pub missed: usize,
-    /// Victims that could have slept, and were at no end of their way when their time was over; others came to the same
-    /// points.
+    /// Victims that were at no end of their way when their time was over, and were followed by others.
     pub hung: usize,
     /// The outcomes in the order of the steps, in short.
     pub outcomes: String,
@@ -172,7 +171,7 @@ impl Report {
         self.real().map(|row| row.aside).sum()
     }
 
-    /// Victims that could have slept and hung, those of the negative controls left out.
+    /// Victims that hung on their way, those of the negative controls left out.
     pub fn hung(&self) -> usize {
         self.real().map(|row| row.hung).sum()
     }

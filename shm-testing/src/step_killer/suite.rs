@@ -25,7 +25,7 @@ usage: [--full | --points N | --every N] [--seed N] [--budget SECONDS] [--jobs N
   --points N   at most N points a row (20 unless told)
   --every N    one step in N
   --seed N     which steps a sample has; printed at the end, and of the clock unless told
-  --budget S   at most S seconds a row
+  --budget S   at most S seconds a row, and one point
   --jobs N     N points at a time
   --only TEXT  the rows whose `operation, state` has TEXT in it
   --table FILE write the table there
@@ -177,7 +177,7 @@ impl Options {
                 "--points" => options.sampling = Sampling::Points(number(&value()?)?),
                 "--every" => options.sampling = Sampling::Every(number(&value()?)?),
                 "--seed" => options.seed = number(&value()?)?,
-                "--budget" => options.budget = Some(Duration::from_secs(number(&value()?)? as u64)),
+                "--budget" => options.budget = Some(seconds(&value()?)?),
                 "--jobs" => options.jobs = Some(number(&value()?)?),
                 "--only" => options.only = value()?,
                 "--table" => options.table = Some(value()?.into()),
@@ -229,6 +229,13 @@ fn variable(text: &str) -> Result<(String, String), String> {
     Ok((name.to_owned(), value.to_owned()))
 }
 
+fn seconds(text: &str) -> Result<Duration, String> {
+    match number(text)? {
+        0 => Err("no time for anything".to_owned()),
+        seconds => Ok(Duration::from_secs(seconds as u64)),
+    }
+}
+
 fn number(text: &str) -> Result<usize, String> {
     text.parse().map_err(|_| format!("not a number: {text}"))
 }
@@ -261,6 +268,7 @@ mod tests {
     fn wrong_options_are_refused() {
         assert!(parse("--every").is_err());
         assert!(parse("--every x").is_err());
+        assert!(parse("--budget 0").is_err());
         assert!(parse("--ful").is_err());
         assert!(parse("--env x").is_err());
     }

@@ -260,7 +260,6 @@ impl Trace {
 fn ended(end: End) -> Reached {
     match end {
         End::GOOD => Reached::Elsewhere,
-        // Perhaps it missed a breakpoint, and sleeps where nobody wakes it.
         End::Hung => Reached::Hung,
         end => Reached::Ended(end),
     }

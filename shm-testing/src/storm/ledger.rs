@@ -13,9 +13,9 @@
 //! | 4, 5 | visits: begun, ended |
 //! | 6, 7 | records: begun, ended (a hint) |
 //! | 8 | not 0: a record found no room |
-//! | 9 | not 0: a worker panicked |
-//! | 10 | the process that has the seat, once it works |
-//! | from 16 | what it said, UTF-8, ended by a zero |
+//! | 9 | the process that has the seat, once it works |
+//! | 10 | not 0: a worker panicked |
+//! | from 16 | what the first one that did so said, UTF-8, ended by a zero |
 //!
 //! A record is two words: what was begun, then the result plus one, or 0 while it is pending. A
 //! worker writes only to its own seat; when it was killed the next one in its seat goes on behind
@@ -47,8 +47,8 @@ const VISITS_ENDED: usize = 5;
 const RECORDS_BEGUN: usize = 6;
 const RECORDS_ENDED: usize = 7;
 const OVERFULL: usize = 8;
-const PANICKED: usize = 9;
-const AT_WORK: usize = 10;
+const AT_WORK: usize = 9;
+const PANICKED: usize = 10;
 const WORDS: usize = 16;
 
 /// A mapped ledger.
@@ -264,7 +264,9 @@ impl Seat<'_> {
 
     /// Notes that the worker panicked: at once, since it may be killed before it could tell.
     pub(super) fn panic(&self, words: &str) {
-        self.header[PANICKED].store(1, SeqCst);
+        if self.header[PANICKED].swap(1, SeqCst) != 0 {
+            return;
+        }
         let chunks = words.as_bytes().chunks(8);
         // The last one stays zero.
         for (word, chunk) in self.header[WORDS..SEAT_HEADER - 1].iter().zip(chunks) {
@@ -430,6 +432,8 @@ mod tests {
         let (_name, ledger) = ledger();
         assert_eq!(ledger.panicked(), None);
         ledger.seat(1).panic("torn");
+        // Of another thread, whom that one took along.
+        ledger.seat(1).panic("no panic in a thread");
         assert_eq!(ledger.panicked(), Some((1, "torn".to_owned())));
         ledger.seat(0).panic(&"long ".repeat(1000));
         let (seat, words) = ledger.panicked().unwrap();

@@ -207,7 +207,7 @@ impl Storm {
         self
     }
 
-    /// Repeats the choices of another storm. The timing is its own.
+    /// Repeats the choices of another storm, as far as they do not depend on who has begun to work. The timing is its own.
     pub fn seed(mut self, seed: u64) -> Self {
         self.seed = seed;
         self
