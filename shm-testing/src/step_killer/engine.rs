@@ -547,3 +547,41 @@ impl Drop for Names {
         let _ = self.clean();
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn visited(verdict: Verdict) -> Visited {
+        let at = At {
+            step: 3,
+            asleep: false,
+        };
+        Visited {
+            point: Point { start: 0, at },
+            verdict,
+            diverged: false,
+            hung: 1,
+        }
+    }
+
+    #[test]
+    fn what_is_wrong_beside_the_way_is_not_tried_again() {
+        let outcomes = Outcomes::switch("old", "new");
+        let is_vague = |verdict| visited(verdict).is_vague(&outcomes);
+        assert!(is_vague(Verdict::Missed) && is_vague(Verdict::Aside("old".to_owned())));
+        assert!(!is_vague(Verdict::Aside("torn".to_owned())));
+        assert!(!is_vague(Verdict::Wrong("it fails".to_owned())));
+    }
+
+    #[test]
+    fn another_visit_adds_what_it_has_shown() {
+        let aside = || Verdict::Aside("old".to_owned());
+        let mut seen = visited(aside());
+        seen.again(visited(Verdict::Missed));
+        assert_eq!((&seen.verdict, seen.hung), (&aside(), 2));
+        let wrong = || Verdict::Wrong("it fails".to_owned());
+        seen.again(visited(wrong()));
+        assert_eq!((seen.verdict, seen.hung), (wrong(), 3));
+    }
+}
