@@ -8,7 +8,7 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, fork};
 use shm_dict::{Bytes, Dict, DictError, Error, Options, Place, Raw, Recovery};
 use shm_testing::{
-    Child, Peer, UniqueName, in_private_tmpfs, peer_main, skip_unless_required,
+    Child, Peer, UniqueName, eventually, in_private_tmpfs, peer_main, skip_unless_required,
     until_asleep_in_futex, watchdog,
 };
 
@@ -250,7 +250,13 @@ fn additions_are_as_many_as_were_made() {
     for _ in 0..10 {
         let mut adders = [(); 2].map(|()| Child::spawn("adds without pause", &[&name]));
         adders.iter_mut().for_each(|adder| adder.expect("adding"));
-        std::thread::sleep(Duration::from_millis(5));
+        let sum = || {
+            (0..8)
+                .filter_map(|key| numbers.get(&key).unwrap())
+                .sum::<u64>()
+        };
+        let before = sum();
+        eventually(|| sum() > before + 100);
         adders.iter_mut().for_each(Child::kill);
         assert!(numbers.len().unwrap() <= 8);
         numbers.check().unwrap();
